@@ -1,0 +1,176 @@
+"""The command ``puffin``: one worker, from its configuration to its end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from puffin import __version__
+from puffin.errors import ConfigurationError, PuffinError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-c", "--config", "path", metavar="FILE", default="", help="Configuration file (YAML).")
+@click.version_option(__version__, prog_name="puffin")
+@click.pass_context
+def cli(context: click.Context, path: str) -> None:
+    """Run one worker for a SCINE database.
+
+    \b
+    puffin -c puffin.yaml configure    write a configuration with the defaults
+    puffin -c puffin.yaml check        see whether a worker started now would work
+    puffin -c puffin.yaml start        start it in the background
+    puffin -c puffin.yaml stop         let it finish its job and stop
+    """
+    context.obj = path
+
+
+@cli.command()
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@click.pass_obj
+def configure(path: str, force: bool) -> None:
+    """Write the configuration: defaults, overlaid by the environment.
+
+    Without -c it goes to standard output.
+    """
+    from puffin.config import Configuration
+
+    config = Configuration()
+    config.load()
+    # Each worker gets a name of its own when it starts; a file may serve many.
+    config["daemon"]["uuid"] = config["daemon"]["pid"] = ""
+    if not path:
+        click.echo(config.to_yaml(), nl=False)
+        return
+    if Path(path).exists() and not force:
+        raise ConfigurationError(f"{path} exists: use --force to replace it")
+    config.dump(path)
+    click.echo(f"wrote {path}", err=True)
+
+
+@cli.command()
+@click.pass_obj
+def bootstrap(path: str) -> None:
+    """Make the directories and write puffin.sh."""
+    from puffin.bootstrap import bootstrap as run
+    from puffin.config import Configuration
+
+    config = Configuration()
+    config.load(path or None)
+    run(config)
+
+
+@cli.command()
+@click.pass_obj
+def start(path: str) -> int:
+    """Start a worker in the background."""
+    return _start(path, detach=True)
+
+
+@cli.command()
+@click.pass_obj
+def container(path: str) -> int:
+    """Run a worker in the foreground, as supervisord and containers need it.
+
+    \b
+    Exit codes: 0 asked to stop, 75 recycle (start again), 3 quarantined
+    after repeated failures, 2 configuration, 1 anything else.
+    """
+    return _start(path, detach=False)
+
+
+def _start(path: str, detach: bool) -> int:
+    from puffin.config import Configuration
+    from puffin.daemon import start_daemon
+
+    config = Configuration()
+    config.load(path or None)
+    return int(start_daemon(config, detach=detach))
+
+
+@cli.command()
+@click.pass_obj
+def stop(path: str) -> None:
+    """Let the worker finish its job, then stop."""
+    from puffin.config import Configuration
+    from puffin.daemon import stop_daemon
+
+    config = Configuration()
+    config.load(path or None)
+    stop_daemon(config)
+    click.echo(f"wrote {config['daemon']['stop']}: the worker stops when its job is done", err=True)
+
+
+@cli.command()
+@click.pass_obj
+def kill(path: str) -> None:
+    """Stop the worker at once; its calculation is given back."""
+    from puffin.config import Configuration
+    from puffin.jobloop import kill_daemon
+
+    config = Configuration()
+    config.load(path or None)
+    kill_daemon(config)
+
+
+@cli.command()
+@click.pass_obj
+def jobs(path: str) -> None:
+    """List the installed jobs, and why this worker does not accept some."""
+    from puffin.config import Configuration
+    from puffin.jobloop import installed_kinds
+
+    config = Configuration()
+    config.load(path or None)
+    settings = config.settings
+    kinds = installed_kinds(settings)
+    width = max((len(kind.order) for kind in kinds), default=0)
+    for kind in kinds:
+        refusal = kind.refusal(settings.available_programs)
+        verdict = f"no: {refusal}" if refusal else "accepted"
+        click.echo(f"{kind.order:{width}}  {kind.provider:20}  {verdict}")
+
+
+@cli.command()
+@click.pass_obj
+def check(path: str) -> int:
+    """Check everything a worker needs; exit 1 if one started now would not work."""
+    from puffin.check import examine
+    from puffin.config import Configuration
+
+    config = Configuration()
+    config.load(path or None)
+    findings = examine(config)
+    for finding in findings:
+        mark = click.style("ok  " if finding.good else "FAIL", fg="green" if finding.good else "red")
+        click.echo(f"{mark}  {finding.subject:14}  {finding.detail}")
+    return 0 if all(finding.good for finding in findings) else 1
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line; the one place where errors become messages and exit codes.
+
+    Parameters
+    ----------
+    arguments
+        The words after the command; those of the process if not given.
+    """
+    sys.exit(_exit_code_of(lambda: cli.main(arguments, prog_name="puffin", standalone_mode=False)))
+
+
+def _exit_code_of(command: Callable[[], int | None]) -> int:
+    try:
+        return int(command() or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    except PuffinError as error:
+        for line in str(error).splitlines():
+            click.echo(f"puffin: {line}", err=True)
+        return int(error.exit_code)

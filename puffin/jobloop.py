@@ -1,0 +1,200 @@
+"""Sets a worker up from its configuration and lets it work."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from puffin.config import Configuration
+from puffin.errors import ConfigurationError, DaemonError, ExitCode
+from puffin.jobs.base import JobKind
+from puffin.pidfile import PidFile
+from puffin.runner import Runner
+from puffin.settings import Settings
+from puffin.stopping import Signals
+from puffin.store import Store, connection_uri, location
+from puffin.worker import Identity, Worker
+from puffin.worklog import open_log
+
+_LONGEST_OPERATION_S = 10.0
+_CONNECT_TRIES = 30
+
+
+def slow_connect(manager: Any, config: Configuration) -> None:
+    """Connect a ``scine_database.Manager`` to the first database of the configuration.
+
+    Tries 30 times; after each failure it waits 1 s and up to 1 s more at random, so that many workers started
+    together do not come all at once.
+
+    Parameters
+    ----------
+    manager
+        The manager.
+    config
+        The configuration.
+
+    Raises
+    ------
+    RuntimeError
+        That of the manager's last try.
+    """
+    settings = config.settings
+    manager.set_uri(connection_uri(settings.database, settings.database.names[0]))
+    manager.set_database_name(settings.database.names[0])
+    for _ in range(_CONNECT_TRIES):
+        try:
+            manager.connect()
+        # What is thrown here comes from C++, without a common class.
+        except Exception as error:  # noqa: BLE001
+            print(f"no connection to {location(settings.database)} yet: {error}", file=sys.stderr)  # noqa: T201
+            time.sleep(1.0 + random.uniform(0.0, 1.0))  # noqa: S311 - no secret
+        else:
+            return
+    manager.connect()
+
+
+def check_setup(config: Configuration) -> dict[str, str]:
+    """Find the jobs that this worker accepts, and print them with its resources and programs.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+
+    Returns
+    -------
+    dict[str, str]
+        The accepted orders, each with the distribution that brings it.
+    """
+    settings = config.settings
+    accepted = {kind.order: kind.provider for kind in accepted_kinds(settings, installed_kinds(settings))}
+    print(_setup_in_words(settings, accepted))  # noqa: T201 - printing is this function's task
+    return accepted
+
+
+def installed_kinds(settings: Settings) -> tuple[JobKind, ...]:
+    """Every installed job, accepted or not.
+
+    Parameters
+    ----------
+    settings
+        The worker's settings.
+    """
+    return Runner(settings.resources.cores).job_kinds()
+
+
+def accepted_kinds(settings: Settings, kinds: tuple[JobKind, ...]) -> tuple[JobKind, ...]:
+    """The jobs that a worker accepts.
+
+    Parameters
+    ----------
+    settings
+        The worker's settings.
+    kinds
+        The jobs that are installed.
+    """
+    return tuple(kind for kind in kinds if not kind.refusal(settings.available_programs))
+
+
+def _setup_in_words(settings: Settings, accepted: dict[str, str]) -> str:
+    resources = settings.resources
+    lines = [
+        "Resources:",
+        f"   {'Threads:':18} {resources.cores:>10d}",
+        f"   {'Memory:':18} {resources.memory:>10.3f} GB",
+        f"   {'Memory/Thread:':18} {resources.memory / resources.cores:>10.3f} GB",
+        f"   {'Disk:':18} {resources.disk:>10.3f} GB",
+        f"   {'Disk/Thread:':18} {resources.disk / resources.cores:>10.3f} GB",
+        "Programs:",
+        *(f"   - {program}" for program in settings.available_programs),
+        "Jobs:",
+        *(f"   - {order}" for order in accepted),
+    ]
+    return "\n".join(lines)
+
+
+def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
+    """Work until told to stop. Signals are handled as long as it runs, so it belongs into the main thread.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    available_jobs
+        The orders to accept, as :func:`check_setup` returns them.
+
+    Returns
+    -------
+    ExitCode
+        How the process should end.
+
+    Raises
+    ------
+    ConfigurationError, DaemonError, DatabaseError
+        The worker cannot start.
+    """
+    settings = config.settings
+    log = open_log(settings.daemon.log, _name(settings), also_stderr=settings.daemon.mode == "debug")
+    signals = Signals()
+    signals.install()
+    runner = Runner(settings.resources.cores)
+    runner.warm_up()
+    kinds = {kind.order: kind for kind in runner.job_kinds() if kind.order in available_jobs}
+    if not kinds:
+        raise ConfigurationError("no job is accepted: see 'puffin jobs' for what each of them needs")
+    # One slow answer must not use up the time in which a lease can be renewed.
+    store = Store(settings.database, timeout_s=min(_LONGEST_OPERATION_S, settings.daemon.lease_in_s / 4))
+    identity = Identity(
+        release=os.environ.get("PUFFIN_RELEASE", ""),
+        configuration=config.digest,
+        pid=os.getpid(),
+        host=settings.fleet.host or socket.gethostname(),
+    )
+    worker = Worker(
+        settings=settings, identity=identity, store=store, runner=runner, kinds=kinds, signals=signals, log=log
+    )
+    try:
+        code = worker.run()
+    except Exception as error:
+        log.error(f"the worker ends: {error}")
+        raise
+    finally:
+        store.close()
+    log.info(f"ended with exit code {code.value}")
+    return code
+
+
+def _name(settings: Settings) -> str:
+    return settings.fleet.worker or settings.daemon.uuid
+
+
+def kill_daemon(config: Configuration) -> None:
+    """Stop a worker without letting its job finish; the job's calculation is given back.
+
+    Parameters
+    ----------
+    config
+        The configuration of that worker.
+
+    Raises
+    ------
+    DaemonError
+        No such worker runs.
+    """
+    pid_file = PidFile(config["daemon"]["pid"])
+    pid = pid_file.owner()
+    if pid is None:
+        raise DaemonError(f"no worker runs with the file {config['daemon']['pid']}: nothing was killed")
+    os.kill(pid, signal.SIGQUIT)
+    deadline = time.monotonic() + _LONGEST_OPERATION_S
+    while pid_file.owner() == pid:
+        if time.monotonic() > deadline:
+            # It hangs. Its jobs die with it, and its next start, or any other worker, gives them back.
+            os.kill(pid, signal.SIGKILL)
+            return
+        time.sleep(0.05)

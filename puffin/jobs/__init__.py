@@ -1,0 +1,12 @@
+"""The jobs a worker can run."""
+
+from __future__ import annotations
+
+from puffin import __version__
+from puffin.jobs.base import JobKind
+
+
+def native_jobs() -> list[JobKind]:
+    """The jobs that come with this project and need no SCINE module."""
+    provider = f"puffin-fleet {__version__}"
+    return [JobKind("sleep", provider, (), "puffin.jobs.sleep:run")]

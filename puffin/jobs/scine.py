@@ -1,0 +1,100 @@
+"""Runs the job classes of an installed scine-puffin, unmodified.
+
+They write their results, status, comment and output through ``scine_database`` themselves; the worker verifies
+afterwards that the calculation is still its own.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from puffin.calculations import shorten
+from puffin.config import Configuration
+from puffin.jobs.base import JobContext, JobKind, Outcome
+from puffin.output import read_shortened
+from puffin.programs import import_names
+
+_TARGET = "puffin.jobs.scine:run"
+
+
+def scine_jobs() -> list[JobKind]:
+    """Every job class of the installed scine-puffin; none if it, or the database library, is not installed."""
+    if find_spec("scine_puffin") is None or find_spec("scine_database") is None:
+        return []
+    try:
+        provider = f"scine-puffin {version('scine-puffin')}"
+    except PackageNotFoundError:
+        provider = "scine-puffin"
+    for name in import_names():
+        # Importing a calculator registers it; without that every calculation with it fails.
+        if find_spec(name) is not None:
+            import_module(name)
+    package = import_module("scine_puffin.jobs")
+    return [_kind(module.name, provider) for module in pkgutil.iter_modules(package.__path__) if not module.ispkg]
+
+
+def _kind(order: str, provider: str) -> JobKind:
+    try:
+        required = tuple(_job_class(order).required_programs())
+    # The module is somebody else's: whatever it raises only takes this one job away.
+    except Exception as error:  # noqa: BLE001
+        return JobKind(order, provider, (), _TARGET, writes_own_end=True, problem=f"cannot be imported: {error}")
+    return JobKind(order, provider, required, _TARGET, writes_own_end=True)
+
+
+def _job_class(order: str) -> Any:
+    name = "".join(word.capitalize() for word in order.split("_"))
+    return getattr(import_module(f"scine_puffin.jobs.{order}"), name)
+
+
+def run(context: JobContext) -> Outcome:
+    """Run one job class on its calculation.
+
+    Parameters
+    ----------
+    context
+        The job's surroundings.
+    """
+    import scine_database as db
+
+    manager = db.Manager()
+    manager.set_uri(context.uri)
+    # The name in the connection string is only where it logs in.
+    manager.set_database_name(context.claim.database)
+    manager.connect()
+    calculation = db.Calculation(db.ID(context.claim.id), manager.get_collection("calculations"))
+    job = _with_tolerant_output(_job_class(context.claim.order))()
+    _prepare(job, context.directory, calculation.id())
+    success = bool(job.run(manager, calculation, Configuration.of(context.settings)))
+    if success:
+        return Outcome(success=True, has_output=True)
+    if not calculation.has_comment() or not calculation.get_comment().strip():
+        return Outcome(
+            success=False, comment="the job failed without saying why", has_output=calculation.has_raw_output()
+        )
+    return Outcome(success=False, has_output=calculation.has_raw_output())
+
+
+def _prepare(job: Any, directory: Path, calculation_id: Any) -> None:
+    """Give the job the attempt's directory instead of the ``<job_dir>/<id>`` that it makes for itself."""
+    job.prepare(str(directory), calculation_id)
+    own = Path(job.work_dir)
+    if own != directory and own.parent == directory:
+        own.rmdir()
+        job.work_dir = str(directory)
+
+
+def _with_tolerant_output(job_class: Any) -> Any:
+    """A job class that does not fail a finished calculation over output that is not UTF-8 or too long to store."""
+
+    def capture_raw_output(self: Any) -> tuple[str, str]:
+        output, errors = read_shortened(self.stdout_path), read_shortened(self.stderr_path)
+        self._calculation.set_raw_output(shorten(output + errors))
+        return output, errors
+
+    return type(job_class.__name__, (job_class,), {"capture_raw_output": capture_raw_output})

@@ -1,0 +1,41 @@
+"""Reads what jobs printed: of any size, in any encoding."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from puffin.calculations import MAX_TEXT_BYTES
+
+
+def read_shortened(path: str | os.PathLike[str], limit: int = MAX_TEXT_BYTES // 2) -> str:
+    r"""The first and last part of a file as text.
+
+    Parameters
+    ----------
+    path
+        The file; one that is missing counts as empty.
+    limit
+        How much to read at most, in bytes. The file may be larger than memory.
+
+    Returns
+    -------
+    str
+        Its text. Bytes that are not UTF-8 appear as ``\xNN``.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size <= limit:
+                return _decode(stream.read(limit))
+            head = stream.read(limit // 2)
+            stream.seek(size - limit // 2)
+            tail = stream.read(limit // 2)
+    except FileNotFoundError:
+        return ""
+    return f"{_decode(head)}\n[... {size - len(head) - len(tail)} bytes left out ...]\n{_decode(tail)}"
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")

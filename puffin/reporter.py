@@ -1,0 +1,149 @@
+"""Tells the database how the worker is, from a thread of its own, so that jobs never wait for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from puffin.errors import DatabaseError
+from puffin.store import Event, Store, WorkerRecord
+from puffin.worklog import Log
+
+_CLOSEST_S = 1.0
+_MOST_EVENTS = 1000
+
+
+class Reporter:
+    """Reports the worker's state and events, and reads orders to the fleet.
+
+    Parameters
+    ----------
+    store
+        The database.
+    record
+        The worker as it starts.
+    log
+        Where to say that reports do not get through.
+    on_fleet_stop
+        Called when the fleet is told to stop.
+    interval_s
+        Seconds between two reports when nothing changes.
+    """
+
+    def __init__(
+        self, store: Store, record: WorkerRecord, log: Log, on_fleet_stop: Callable[[], None], interval_s: float
+    ) -> None:
+        self._store = store
+        self._record = record
+        self._log = log
+        self._on_fleet_stop = on_fleet_stop
+        self._interval_s = interval_s
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        # If the database is away for long, the oldest events go first.
+        self._events: deque[tuple[float, Event]] = deque(maxlen=_MOST_EVENTS)
+        self._silent = False
+        self.fleet_stopped = False
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+
+    def start(self) -> None:
+        """Announce the worker and start the thread.
+
+        Raises
+        ------
+        DatabaseError
+            The database does not take the announcement.
+        """
+        self._store.events.prepare()
+        self._store.registry.announce(self._record)
+        self._look_for_orders()
+        self._thread.start()
+
+    def stop(self, **changes: Any) -> None:
+        """Report a last state and end the thread.
+
+        Parameters
+        ----------
+        **changes
+            Fields of the worker's record.
+        """
+        self.update(**changes)
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the worker's record; reported soon, but never more than once a second.
+
+        Parameters
+        ----------
+        **changes
+            The fields.
+        """
+        with self._lock:
+            self._record = dataclasses.replace(self._record, **changes)
+        self._wake.set()
+
+    def event(self, kind: str, calculation: str = "", detail: str = "") -> None:
+        """Note that something happened.
+
+        Parameters
+        ----------
+        kind
+            What: claimed, finished, failed, requeued, frozen, thawed, started, stopped, quarantined.
+        calculation
+            To which calculation.
+        detail
+            What else there is to say.
+        """
+        record = self._record
+        event = Event(kind, record.worker or record.uuid, record.host, record.fleet, calculation, detail[:1000])
+        with self._lock:
+            self._events.append((time.time(), event))
+
+    @property
+    def record(self) -> WorkerRecord:
+        """The worker's record as it is now."""
+        with self._lock:
+            return self._record
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait(self._interval_s)
+            self._wake.clear()
+            self._say()
+            self._stopping.wait(_CLOSEST_S)
+        self._say()
+
+    def _say(self) -> None:
+        try:
+            self._store.registry.report(self.record)
+            self._flush_events()
+            self._look_for_orders()
+        except DatabaseError as error:
+            if not self._silent:
+                self._log.warning(f"cannot report to the database: {error}")
+            self._silent = True
+        else:
+            self._silent = False
+
+    def _flush_events(self) -> None:
+        with self._lock:
+            waiting = list(self._events)
+        if waiting:
+            self._store.events.write(waiting)
+            with self._lock:
+                for entry in waiting:
+                    if self._events and self._events[0] is entry:
+                        self._events.popleft()
+
+    def _look_for_orders(self) -> None:
+        fleet = self._record.fleet
+        if fleet and not self.fleet_stopped and self._store.control.is_stopped(fleet):
+            self.fleet_stopped = True
+            self._on_fleet_stop()

@@ -1,0 +1,176 @@
+"""Starts jobs, each in its own process below the fork server; the next one is forked while the present one runs."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from types import ModuleType
+from typing import Any
+
+from puffin import keeper
+from puffin.calculations import Usage
+from puffin.jobs.base import Cause, Ended, JobContext, JobKind
+from puffin.keeper import Kill, Start, Until, boot_time
+from puffin.limits import Limits
+
+_PRELOADED = ["puffin.keeper", "puffin.jobs.preload"]
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class RunningJob:
+    """A job that has been started.
+
+    Its ``connection`` becomes readable when it has ended; :meth:`ended` then says how.
+    """
+
+    def __init__(self, process: Any, connection: Connection, context: JobContext) -> None:
+        self._process = process
+        self._lock = threading.Lock()
+        self._started = boot_time()
+        self.connection = connection
+        self.context = context
+
+    def extend(self, freeze_at: float) -> None:
+        """Let the job run, or run again, until a time.
+
+        Parameters
+        ----------
+        freeze_at
+            The time, in seconds of :func:`~puffin.keeper.boot_time`.
+        """
+        self._send(Until(freeze_at))
+
+    def kill(self) -> None:
+        """Kill the job and all its processes. Its end is reported as usual."""
+        self._send(Kill())
+
+    def ended(self) -> Ended:
+        """Wait for the job's end.
+
+        Returns
+        -------
+        Ended
+            How it ended. A keeper that was killed cannot say; the job then died with it.
+        """
+        try:
+            ended = self.connection.recv()
+        except (EOFError, OSError):
+            ended = None
+        self._process.join()
+        self.connection.close()
+        if isinstance(ended, Ended):
+            return ended
+        usage = Usage(wall_s=boot_time() - self._started, cpu_s=0.0, peak_memory_gb=0.0)
+        return Ended(Cause.KILLED, None, self._process.exitcode or 0, "its keeper was killed", usage)
+
+    def _send(self, message: Until | Kill) -> None:
+        # The lease is extended from a thread of its own. A job that has ended needs no message any more.
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            self.connection.send(message)
+
+
+@dataclass(frozen=True)
+class _Spare:
+    process: Any
+    connection: Connection
+
+
+class Runner:
+    """Forks jobs.
+
+    Parameters
+    ----------
+    cores
+        Threads that the jobs may use.
+    """
+
+    def __init__(self, cores: int) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(_PRELOADED)
+        self._spare: _Spare | None = None
+        # Thread pools read these when their library is loaded, which the fork server does once for all jobs.
+        for variable in _THREAD_VARIABLES:
+            os.environ[variable] = str(cores)
+
+    def warm_up(self) -> None:
+        """Fork the process of the next job, unless it is there already."""
+        if self._spare is not None and self._spare.process.is_alive():
+            return
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=keeper.keep, args=(theirs,), name="puffin-job")
+        with _without_main_module():
+            process.start()
+        theirs.close()
+        self._spare = _Spare(process, ours)
+
+    def start(self, context: JobContext, limits: Limits, freeze_at: float) -> RunningJob:
+        """Start a job.
+
+        Parameters
+        ----------
+        context
+            What it is given.
+        limits
+            What it may use.
+        freeze_at
+            Until when it may run unless that is extended, in seconds of :func:`~puffin.keeper.boot_time`.
+        """
+        while True:
+            self.warm_up()
+            spare, self._spare = self._spare, None
+            assert spare is not None  # noqa: S101 - warm_up has just made it
+            try:
+                spare.connection.send(Start(context, limits, freeze_at))
+            except OSError:
+                # Somebody killed the waiting process; another one will do.
+                spare.process.join()
+                continue
+            return RunningJob(spare.process, spare.connection, context)
+
+    def job_kinds(self) -> tuple[JobKind, ...]:
+        """The installed jobs, found in a process of their own, so that the worker stays small."""
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_send_kinds, args=(theirs,), name="puffin-jobs")
+        with _without_main_module():
+            process.start()
+        theirs.close()
+        try:
+            kinds: tuple[JobKind, ...] = ours.recv()
+        finally:
+            process.join()
+        return kinds
+
+    def close(self) -> None:
+        """Let the waiting process go."""
+        if self._spare is not None:
+            self._spare.connection.close()
+            self._spare.process.join()
+            self._spare = None
+
+
+def _send_kinds(connection: Connection) -> None:
+    from puffin.jobs.preload import KINDS
+
+    connection.send(KINDS)
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Hide the main module: every child would import it again, which costs more than a short job takes.
+
+    The children's code is all in this package, so they never need it; and a script that calls
+    :func:`puffin.jobloop.loop` at its top level must not be run again by its own jobs.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

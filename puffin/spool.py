@@ -1,0 +1,114 @@
+"""Keeps results on disk that could not be written to the database, until they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from puffin.calculations import Claim, Status, Usage, Verdict
+
+_SUFFIX = ".result.json"
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """A result that waits for the database."""
+
+    path: Path
+    claim: Claim
+    verdict: Verdict
+    writes_own_end: bool
+
+
+class Spool:
+    """The results in one directory.
+
+    Parameters
+    ----------
+    directory
+        The worker's job directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def put(self, claim: Claim, verdict: Verdict, writes_own_end: bool) -> None:
+        """Keep a result; it is on the disk when this returns.
+
+        Parameters
+        ----------
+        claim
+            The attempt.
+        verdict
+            How it ended.
+        writes_own_end
+            Whether the job wrote status and comment itself.
+
+        Raises
+        ------
+        OSError
+            The disk does not take it.
+        """
+        content = {
+            "claim": {**dataclasses.asdict(claim), "settings": {}},
+            "verdict": dataclasses.asdict(verdict),
+            "writes_own_end": writes_own_end,
+        }
+        temporary = self._path(claim).with_suffix(".new")
+        with temporary.open("w", encoding="utf-8") as stream:
+            json.dump(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(self._path(claim))
+
+    def remove(self, claim: Claim) -> None:
+        """Forget a result that has been written, or is nobody's any more.
+
+        Parameters
+        ----------
+        claim
+            The attempt.
+        """
+        self._path(claim).unlink(missing_ok=True)
+
+    def waiting(self, executor: str) -> Iterator[Spooled]:
+        """What earlier incarnations of a worker left.
+
+        Parameters
+        ----------
+        executor
+            The worker's uuid: a directory may be shared, results are not.
+
+        Yields
+        ------
+        Spooled
+            One result each.
+        """
+        for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
+            content = _read(path)
+            if content is not None and content["claim"]["executor"] == executor:
+                verdict = content["verdict"]
+                yield Spooled(
+                    path,
+                    Claim(**content["claim"]),
+                    Verdict(
+                        Status(verdict["status"]), verdict["comment"], verdict["raw_output"], Usage(**verdict["usage"])
+                    ),
+                    bool(content["writes_own_end"]),
+                )
+
+    def _path(self, claim: Claim) -> Path:
+        return self._directory / f"{claim.database}.{claim.label}{_SUFFIX}"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and {"claim", "verdict", "writes_own_end"} <= content.keys() else None

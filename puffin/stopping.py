@@ -1,0 +1,150 @@
+"""Why and how a worker stops: signals, files, times and counts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from types import FrameType
+
+from puffin.settings import DaemonSettings
+
+
+class Stop(IntEnum):
+    """How urgently a worker is to stop; the larger wins."""
+
+    NO = 0
+    RECYCLE = 1
+    DRAIN = 2
+    NOW = 3
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order to stop, and who gave it."""
+
+    stop: Stop
+    reason: str = ""
+
+
+class Signals:
+    """Turns signals into orders and wakes whoever waits for them.
+
+    One SIGTERM or SIGINT drains; a second one, or a SIGQUIT, stops at once. :attr:`wake` becomes readable with
+    every signal.
+    """
+
+    def __init__(self) -> None:
+        self._gentle = 0
+        self._harsh = False
+        self.wake, self._writer = os.pipe()
+        for descriptor in (self.wake, self._writer):
+            os.set_blocking(descriptor, False)
+
+    def install(self) -> None:
+        """Handle the signals of this process from now on; only in its main thread."""
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_gentle)
+        signal.signal(signal.SIGQUIT, self._on_harsh)
+
+    def nudge(self) -> None:
+        """Wake whoever waits; may be called from any thread."""
+        # A full pipe holds wake-ups enough.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"\0")
+
+    def clear(self) -> None:
+        """Take note of all wake-ups so far."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.wake, 4096):
+                pass
+
+    @property
+    def order(self) -> Order:
+        """What the signals so far demand."""
+        if self._harsh or self._gentle > 1:
+            return Order(Stop.NOW, "told twice, or by SIGQUIT")
+        return Order(Stop.DRAIN, "told by a signal") if self._gentle else Order(Stop.NO)
+
+    def _on_gentle(self, _number: int, _frame: FrameType | None) -> None:
+        self._gentle += 1
+
+    def _on_harsh(self, _number: int, _frame: FrameType | None) -> None:
+        self._harsh = True
+
+
+class Orders:
+    """All that can tell a worker to stop.
+
+    Parameters
+    ----------
+    daemon
+        The worker's settings.
+    signals
+        Its signals.
+    fleet_stop
+        Says whether the whole fleet has been told to stop.
+    clock
+        Seconds of a clock that does not jump.
+    """
+
+    def __init__(
+        self, daemon: DaemonSettings, signals: Signals, fleet_stop: Callable[[], bool], clock: Callable[[], float]
+    ) -> None:
+        self._daemon = daemon
+        self._signals = signals
+        self._fleet_stop = fleet_stop
+        self._clock = clock
+        self._started = self._last_job = clock()
+        self._jobs = 0
+        self._standing = Order(Stop.NO)
+
+    def job_ended(self) -> None:
+        """Count a job."""
+        self._jobs += 1
+        self._last_job = self._clock()
+
+    @property
+    def current(self) -> Order:
+        """The most urgent order; one that has been given is never taken back."""
+        for order in (self._signals.order, self._by_time(), self._by_file(), self._by_count()):
+            if order.stop > self._standing.stop:
+                self._standing = order
+        return self._standing
+
+    def idle(self) -> Order:
+        """The most urgent order to a worker that has nothing to do."""
+        hours = self._daemon.idle_timeout_in_h
+        if 0 < hours * 3600 < self._clock() - self._last_job and self._standing.stop < Stop.DRAIN:
+            self._standing = Order(Stop.DRAIN, f"without work for {hours:g} h")
+        return self.current
+
+    def _by_time(self) -> Order:
+        hours = self._daemon.timeout_in_h
+        if 0 < hours * 3600 < self._clock() - self._started:
+            return Order(Stop.NOW, f"timeout of {hours:g} h reached")
+        return Order(Stop.DRAIN, "the fleet was told to stop") if self._fleet_stop() else Order(Stop.NO)
+
+    def _by_file(self) -> Order:
+        for path in (self._daemon.stop, self._daemon.stop_shared):
+            if path and Path(path).exists():
+                return Order(Stop.DRAIN, f"found the stop file {path}")
+        if self._daemon.recycle and Path(self._daemon.recycle).exists():
+            return Order(Stop.RECYCLE, f"found the recycle file {self._daemon.recycle}")
+        return Order(Stop.NO)
+
+    def _by_count(self) -> Order:
+        most = self._daemon.max_number_of_jobs
+        return Order(Stop.DRAIN, f"{most} jobs done") if 0 < most <= self._jobs else Order(Stop.NO)
+
+    def obeyed(self) -> None:
+        """Remove the files that were obeyed, as far as they are this worker's to remove."""
+        if self._daemon.remove_stop_file and self._daemon.stop:
+            Path(self._daemon.stop).unlink(missing_ok=True)
+        if self._standing.stop is Stop.RECYCLE:
+            Path(self._daemon.recycle).unlink(missing_ok=True)

@@ -98,7 +98,10 @@ def accepted_kinds(settings: Settings, kinds: tuple[JobKind, ...]) -> tuple[JobK
     kinds
         The jobs that are installed.
     """
-    return tuple(kind for kind in kinds if not kind.refusal(settings.available_programs))
+    only = settings.daemon.jobs
+    return tuple(
+        kind for kind in kinds if not kind.refusal(settings.available_programs) and (not only or kind.order in only)
+    )
 
 
 def _setup_in_words(settings: Settings, accepted: dict[str, str]) -> str:

@@ -83,6 +83,7 @@ class DaemonSettings:
     lease_in_s: float = _option(60.0, "time for which a claim is valid without being renewed", _at_least(1))
     max_attempts: int = _option(5, "how often a calculation may be lost with its worker before it fails", _at_least(1))
     max_walltime_in_h: float = _option(-1.0, "time after which a job is killed and fails; 0 or less: never")
+    jobs: tuple[str, ...] = _option([], "the only jobs to accept; empty: all whose programs are available")
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from bson.objectid import ObjectId
 from pymongo.collection import Collection
 from pymongo.database import Database as MongoDatabase
 
-from puffin import calculations
+from puffin import calculations, documents
 from puffin.calculations import Claim, Claimant, Status, Verdict
+from puffin.documents import Molecule, Request
 from puffin.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
 from puffin.settings import DatabaseSettings, ResourceSettings
 
@@ -186,6 +187,64 @@ class Store:
         """
         return Calculations(name, self._database(name)["calculations"], self.where)
 
+    def submit(self, name: str, work: Sequence[tuple[Molecule | None, Request]]) -> list[str]:
+        """Add calculations, each with a new structure if it has one; two writes for all of them.
+
+        Parameters
+        ----------
+        name
+            The database's name.
+        work
+            Pairs of a structure, or None, and the calculation to do with it.
+
+        Returns
+        -------
+        list[str]
+            Ids of the calculations, in the same order.
+        """
+        now = self.server_time()
+        structures, requested = [], []
+        for molecule, request in work:
+            ids = list(request.structures)
+            if molecule is not None:
+                structures.append({"_id": ObjectId(), **documents.structure_document(molecule, now)})
+                ids.append(structures[-1]["_id"])
+            complete = dataclasses.replace(request, structures=ids)
+            requested.append({"_id": ObjectId(), **documents.calculation_document(complete, now)})
+        with _translated("submitting calculations", self.where):
+            # The structures first: a worker may take a calculation the moment it is there.
+            if structures:
+                self._database(name)["structures"].insert_many(structures, ordered=False)
+            if requested:
+                self._database(name)["calculations"].insert_many(requested, ordered=False)
+        return [str(document["_id"]) for document in requested]
+
+    def results(self, name: str, ids: Sequence[str]) -> dict[str, CalculationResult]:
+        """What has become of calculations.
+
+        Parameters
+        ----------
+        name
+            The database's name.
+        ids
+            The calculations.
+
+        Returns
+        -------
+        dict[str, CalculationResult]
+            By id.
+        """
+        wanted = {"status": 1, "runtime": 1, "puffin": 1, "comment": 1, "results": 1}
+        with _translated("reading results", self.where):
+            database = self._database(name)
+            found = list(database["calculations"].find({"_id": {"$in": [ObjectId(item) for item in ids]}}, wanted))
+            properties = [item for document in found for item in document["results"]["properties"]]
+            energies = database["properties"].find(
+                {"_id": {"$in": properties}, "name": "electronic_energy"}, {"data": 1}
+            )
+            energy_of = {document["_id"]: float(document["data"]) for document in energies}
+        return {str(document["_id"]): _to_result(document, energy_of) for document in found}
+
     @property
     def registry(self) -> Registry:
         """The workers; kept in the first database."""
@@ -203,6 +262,42 @@ class Store:
 
     def _database(self, name: str) -> MongoDatabase[dict[str, Any]]:
         return self._client[name]
+
+
+@dataclass(frozen=True)
+class CalculationResult:
+    """What has become of one calculation.
+
+    Parameters
+    ----------
+    status
+        Its status.
+    runtime_s
+        Seconds it took; None while it has not ended.
+    worker
+        Who ran it last.
+    comment
+        Why it failed.
+    energy
+        Its electronic energy in hartree, if it has one.
+    """
+
+    status: Status
+    runtime_s: float | None
+    worker: str
+    comment: str
+    energy: float | None
+
+
+def _to_result(document: Mapping[str, Any], energy_of: Mapping[Any, float]) -> CalculationResult:
+    energies = [energy_of[item] for item in document["results"]["properties"] if item in energy_of]
+    return CalculationResult(
+        status=Status(document["status"]),
+        runtime_s=document["runtime"] if isinstance(document["runtime"], float) else None,
+        worker=str((document.get("puffin") or {}).get("worker", "")),
+        comment=str(document.get("comment", "")),
+        energy=energies[-1] if energies else None,
+    )
 
 
 class Calculations:

@@ -1,0 +1,211 @@
+"""plan, deploy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+from rich.text import Text
+
+from fleet.access import Remotes, open_remotes, open_store, read_password
+from fleet.bundle import default_cache
+from fleet.cli import options
+from fleet.cli.options import Chosen
+from fleet.cli.output import Board, data_console, note, print_json, print_table, report_failures, table
+from fleet.deploy import Deployed, Deployment
+from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.execute import fan_out
+from fleet.health import Health
+from fleet.plantext import PlanLine, summary
+from fleet.remote import HostResult
+from fleet.survey import Goal, HostWork, survey
+from puffin.errors import DatabaseError
+from puffin.store import Store, WorkerRecord
+
+_STYLES = {"add": "green", "start": "green", "remove": "red", "recycle": "yellow", "restart": "yellow"}
+
+
+@click.command()
+@options.hosts_file
+@options.parallel
+@options.as_json
+@click.option("--refresh", is_flag=True, help="Look for newer versions of what the workers require.")
+def plan(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, refresh: bool) -> int:
+    """Show what a deploy would change; changes nothing.
+
+    \b
+    puffin-fleet plan hosts.yaml
+    puffin-fleet plan --host 'node0*' --json
+    """
+    chosen = options.choose(hosts_file, patterns)
+    store = open_store(chosen.fleet)
+    with open_remotes(chosen.fleet, chosen.hosts) as remotes:
+        works = _survey(chosen, remotes, _records(chosen, store, must=False), parallel, refresh)
+    _show_plans(works, json_lines)
+    return ExitCode.FAILED if report_failures(works) else ExitCode.DONE
+
+
+@click.command()
+@options.hosts_file
+@options.parallel
+@options.as_json
+@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+@click.option("--refresh", is_flag=True, help="Look for newer versions of what the workers require.")
+def deploy(
+    hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, yes: bool, refresh: bool
+) -> int:
+    """Bring the hosts to what hosts.yaml says, and wait until every worker is healthy.
+
+    Running calculations are not touched: a worker that has to change does so when its job is done.
+
+    \b
+    puffin-fleet deploy hosts.yaml
+    puffin-fleet deploy --host node7 --yes
+    """
+    chosen = options.choose(hosts_file, patterns)
+    store = open_store(chosen.fleet)
+    records = _records(chosen, store, must=True)
+    with open_remotes(chosen.fleet, chosen.hosts) as remotes:
+        works = _survey(chosen, remotes, records, parallel, refresh)
+        to_change = [work.value for work in works if work.value is not None and not work.value.plan.empty]
+        if not json_lines:
+            _show_plans(works, json_lines=False)
+        if to_change:
+            _confirm(len(to_change), yes)
+        results = _carry_out(chosen, remotes, store, works, parallel)
+    return _report(results, works, json_lines)
+
+
+def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> list[HostResult[Deployed]]:
+    """Deploy without showing a plan or asking.
+
+    Parameters
+    ----------
+    chosen
+        What to deploy.
+    remotes
+        Connections to the hosts.
+    store
+        The fleet's database.
+    parallel
+        Hosts at a time.
+    """
+    works = _survey(chosen, remotes, _records(chosen, store, must=True), parallel, refresh=False)
+    return _carry_out(chosen, remotes, store, works, parallel)
+
+
+def _records(chosen: Chosen, store: Store, must: bool) -> list[WorkerRecord] | None:
+    try:
+        return store.registry.workers(chosen.fleet.name)
+    except DatabaseError as error:
+        if must:
+            raise FleetError(
+                f"{error}\n  A deploy watches its workers through the database; check the section 'database' of "
+                f"{chosen.fleet.source} and the server"
+            ) from error
+        note(f"{error}\n  The plan is made from the hosts alone.", "yellow")
+        return None
+
+
+def _survey(
+    chosen: Chosen, remotes: Remotes, records: Sequence[WorkerRecord] | None, parallel: int, refresh: bool
+) -> list[HostResult[HostWork]]:
+    goal = Goal(chosen.fleet, read_password(chosen.fleet), records, default_cache(), refresh)
+    with Board("Looking at the hosts", len(chosen.hosts)) as board:
+        return survey(goal, chosen.hosts, remotes, parallel, lambda what: board.step("this machine", what))
+
+
+def _confirm(count: int, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here: say --yes to go ahead")
+    if not click.confirm(f"Change {count} host{'s' if count > 1 else ''}?", err=True):
+        raise click.Abort
+
+
+def _carry_out(
+    chosen: Chosen, remotes: Remotes, store: Store, works: Sequence[HostResult[HostWork]], parallel: int
+) -> list[HostResult[Deployed]]:
+    ready = {work.host: work.value for work in works if work.value is not None}
+    name = chosen.fleet.name
+    with Board("Deploying", len(ready)) as board:
+
+        def one(work: HostWork) -> Deployed:
+            host = work.host.name
+            deployment = Deployment(
+                fleet=chosen.fleet,
+                work=work,
+                remote=remotes[host],
+                read_records=lambda: store.registry.workers(name),
+                say=lambda what: board.step(host, what),
+            )
+            return deployment.carry_out()
+
+        results = fan_out(
+            ready, one, parallel, lambda event: board.finished(event.host, event.result.ok) if event.result else None
+        )
+    failed_before = [HostResult[Deployed](work.host, error=work.error) for work in works if work.value is None]
+    return [*results, *failed_before]
+
+
+def _show_plans(works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:
+    console = data_console()
+    for work in works:
+        if work.value is None:
+            continue
+        if json_lines:
+            print_json(work.value.plan.to_json())
+            continue
+        lines = summary(work.value.plan)
+        if lines:
+            console.print(Text(work.host, style="bold"))
+            for line in lines:
+                console.print(_plan_line(line))
+    found = [work.value for work in works if work.value is not None]
+    same = sum(work.plan.empty for work in found)
+    if not json_lines and found:
+        note(f"{len(found) - same} of {len(works)} hosts to change, {same} as they should be.")
+
+
+def _plan_line(line: PlanLine) -> Text:
+    text = Text("  ")
+    text.append(f"{line.action:8}", style=_STYLES.get(line.action, ""))
+    text.append(f" {line.subject}")
+    if line.detail:
+        text.append(f"  {line.detail}", style="dim")
+    return text
+
+
+def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], json_lines: bool) -> int:
+    releases = {work.host: work.value.release for work in works if work.value is not None}
+    if json_lines:
+        for result in results:
+            print_json(_as_record(result, releases))
+    elif any(result.value is not None and result.value.changed for result in results):
+        rows = [_row(result, releases) for result in results]
+        print_table(table(["HOST", "RESULT", "WORKERS", "RELEASE", "SECONDS"], rows, right=["SECONDS"]))
+    elif all(result.ok for result in results):
+        note("Nothing to do: every host is as hosts.yaml describes it. Nothing was restarted.", "green")
+    return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
+
+
+def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | str]:
+    release = releases.get(result.host, "")
+    if result.value is None:
+        return [result.host, Text("failed", style="red"), "", release, f"{result.seconds:.1f}"]
+    if not result.value.changed:
+        return [result.host, "unchanged", "", release, ""]
+    healthy = sum(worker.health is Health.HEALTHY for worker in result.value.workers)
+    stopped = sum(worker.health is Health.STOPPED for worker in result.value.workers)
+    workers = f"{healthy} healthy" + (f", {stopped} stopped" if stopped else "")
+    return [result.host, Text("deployed", style="green"), workers, release, f"{result.value.seconds:.1f}"]
+
+
+def _as_record(result: HostResult[Deployed], releases: dict[str, str]) -> dict[str, object]:
+    record: dict[str, object] = {"host": result.host, "ok": result.ok, "release": releases.get(result.host)}
+    if result.value is not None:
+        workers = [{"worker": worker.worker, "health": worker.health.value} for worker in result.value.workers]
+        return {**record, "changed": result.value.changed, "workers": workers, "seconds": result.value.seconds}
+    return {**record, "error": str(result.error)}

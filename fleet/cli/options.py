@@ -1,0 +1,80 @@
+"""Options that many verbs share, and what they stand for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from fleet.errors import UsageError
+from fleet.inventory import Fleet, Host, parse_inventory, select
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEFAULT_FILE = "hosts.yaml"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A fleet, and the hosts of it that a command is about."""
+
+    fleet: Fleet
+    hosts: tuple[Host, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all of its hosts."""
+        return len(self.hosts) == len(self.fleet.hosts)
+
+
+def hosts_file(command: Command) -> Command:
+    """Add HOSTS_FILE and --host; the command gets ``chosen``, a function that reads them."""
+    command = click.option(
+        "--host", "patterns", metavar="PATTERN", multiple=True, help="Only hosts that match, such as node*."
+    )(command)
+    return click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")(command)
+
+
+def parallel(command: Command) -> Command:
+    """Add --parallel."""
+    return click.option(
+        "--parallel", type=click.IntRange(1, 256), default=20, show_default=True, help="Hosts at a time."
+    )(command)
+
+
+def as_json(command: Command) -> Command:
+    """Add --json."""
+    return click.option("--json", "json_lines", is_flag=True, help="Print JSON lines instead of a table.")(command)
+
+
+def choose(path: str | None, patterns: tuple[str, ...]) -> Chosen:
+    """Read hosts.yaml and choose from it.
+
+    Parameters
+    ----------
+    path
+        The file; None for ``$PUFFIN_FLEET``, else ``hosts.yaml`` here.
+    patterns
+        Patterns for hosts; none for all.
+
+    Raises
+    ------
+    UsageError
+        There is no such file, or a pattern matches no host.
+    InventoryError
+        The file is not as it should be.
+    """
+    file = Path(path or os.environ.get("PUFFIN_FLEET") or DEFAULT_FILE)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        hint = "name it, set $PUFFIN_FLEET, or write one with 'puffin-fleet init'"
+        raise UsageError(f"no file {file}: {hint}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {file}: {error}") from error
+    fleet = parse_inventory(text, str(file))
+    return Chosen(fleet, select(fleet, patterns))

@@ -1,0 +1,266 @@
+"""Brings one host to the state that hosts.yaml describes, and waits until its workers are healthy.
+
+The steps are in an order in which every one may be the last: until the release is switched the old one works, and
+what a step has done the next deploy finds and does not do again.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fleet import health
+from fleet.errors import RemoteError
+from fleet.execute import ask, upload
+from fleet.facts import States, parse_states
+from fleet.health import Health, WorkerHealth
+from fleet.inventory import Fleet
+from fleet.remote import Remote, Upload
+from fleet.survey import HostWork, supervisor_environment
+from puffin.store import WorkerRecord
+
+INSTALL_TIMEOUT_S = 900.0
+POLL_S = 1.0
+_LOG_LINES = 15
+
+Say = Callable[[str], None]
+"""Told in a few words what is being done on the host."""
+
+ReadRecords = Callable[[], Sequence[WorkerRecord]]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A host that was deployed.
+
+    Parameters
+    ----------
+    changed
+        Whether anything had to be done.
+    workers
+        Its workers as they were at the end.
+    seconds
+        How long it took.
+    """
+
+    changed: bool
+    workers: tuple[WorkerHealth, ...]
+    seconds: float
+
+
+class Deployment:
+    """One host's part of a deploy.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    work
+        What is to be done.
+    remote
+        The host.
+    read_records
+        Reads what the workers of the fleet reported.
+    say
+        Told what is being done.
+    """
+
+    def __init__(self, *, fleet: Fleet, work: HostWork, remote: Remote, read_records: ReadRecords, say: Say) -> None:
+        self._fleet = fleet
+        self._work = work
+        self._remote = remote
+        self._read_records = read_records
+        self._say = say
+
+    def carry_out(self) -> Deployed:
+        """Do all steps, then wait for the workers.
+
+        Raises
+        ------
+        RemoteError
+            A step failed, or a worker did not become healthy.
+        """
+        started = time.monotonic()
+        plan = self._work.plan
+        if plan.empty:
+            return Deployed(False, (), time.monotonic() - started)
+        self._upload()
+        self._install()
+        self._write_files()
+        self._say("starting workers")
+        self._drain_what_must_end(self._supervise())
+        self._operate(self._operations())
+        workers = self._wait_until_healthy()
+        return Deployed(True, workers, time.monotonic() - started)
+
+    def _ask(self, action: str, timeout: float = 120.0, **request: Any) -> dict[str, Any]:
+        facts = self._work.facts
+        known = {"fleet_root": facts.fleet_root, "host_root": facts.host_root}
+        return ask(self._remote, action, {**known, **request}, timeout)
+
+    def _upload(self) -> None:
+        work, facts = self._work, self._work.facts
+        if work.bundle is None or work.toolbox is None:
+            return
+        missing = set(work.plan.wheels_to_upload)
+        wheels = [wheel for wheel in work.bundle.wheels if wheel.sha256 in missing]
+        if work.plan.supervisor_to_install:
+            there = {wheel.sha256 for wheel in facts.wheels}
+            wheels += [wheel for wheel in work.toolbox.supervisor if wheel.sha256 not in there]
+        files = [
+            Upload(wheel.path, f"{facts.fleet_root}/wheels/{wheel.sha256}/{wheel.filename}")
+            for wheel in {wheel.sha256: wheel for wheel in wheels}.values()
+        ]
+        installs = work.plan.install_release or work.plan.supervisor_to_install
+        if installs and work.toolbox.uv_version not in facts.uv_versions:
+            files.append(Upload(work.toolbox.uv, self._uv(), 0o755))
+        if files:
+            self._say(f"uploading {len(files)} files")
+            upload(self._remote, files, self._on_upload)
+
+    def _on_upload(self, sent: int, total: int) -> None:
+        self._say(f"uploading {sent / 1e6:.0f} of {total / 1e6:.0f} MB")
+
+    def _uv(self) -> str:
+        assert self._work.toolbox is not None  # noqa: S101 - only called where there is one
+        return f"{self._work.facts.fleet_root}/tools/uv-{self._work.toolbox.uv_version}/uv"
+
+    def _install(self) -> None:
+        work = self._work
+        if work.plan.supervisor_to_install and work.toolbox is not None:
+            self._say("installing supervisor")
+            wheels = _named(work.toolbox.supervisor)
+            target = f"supervisor/{work.plan.supervisor_to_install}"
+            self._install_environment(target, wheels, ["bin/supervisord"])
+        if not work.plan.install_release:
+            return
+        self._say(f"installing release {work.release}")
+        if work.bundle is None:
+            provides = ["bin/puffin", "bin/supervisord"]
+            path = self._fleet.release.path
+            self._ask("install_release", target=f"releases/{work.release}", path=path, provides=provides)
+        else:
+            self._install_environment(f"releases/{work.release}", _named(work.bundle.wheels), ["bin/puffin"])
+
+    def _install_environment(self, target: str, wheels: list[dict[str, str]], provides: list[str]) -> None:
+        self._ask(
+            "install_release",
+            INSTALL_TIMEOUT_S,
+            target=target,
+            wheels=wheels,
+            uv=self._uv(),
+            python=None,
+            provides=provides,
+        )
+
+    def _write_files(self) -> None:
+        work = self._work
+        self._say("writing files")
+        files = [
+            {
+                "path": write.file.path,
+                "mode": write.file.mode,
+                "content_b64": base64.b64encode(write.file.content).decode(),
+            }
+            for write in work.plan.files_to_write
+        ]
+        self._ask(
+            "apply",
+            run_dir=work.facts.run_dir,
+            files=files,
+            remove=list(work.plan.files_to_remove),
+            current=work.release,
+            directories=list(work.directories),
+        )
+        if work.plan.stale_stops:
+            self._operate([{"operation": "clear_stop_file", "workers": list(work.plan.stale_stops)}])
+
+    def _supervise(self) -> States:
+        reply = self._ask("supervise", supervisor=supervisor_environment(self._work, self._fleet))
+        return parse_states(self._work.host.name, reply)
+
+    def _operate(self, operations: list[dict[str, Any]]) -> None:
+        if operations:
+            self._ask("control", operations=operations)
+
+    def _operations(self) -> list[dict[str, Any]]:
+        plan = self._work.plan
+        recycled = [change.name for change in plan.workers_changed if not change.restart]
+        operations: list[dict[str, Any]] = []
+        if recycled:
+            operations.append({"operation": "recycle", "workers": recycled})
+        if plan.workers_to_start:
+            operations.append({"operation": "start", "workers": list(plan.workers_to_start)})
+        return operations
+
+    def _drain_what_must_end(self, states: States) -> None:
+        """Let workers that are removed, or whose program changes, finish; then bring supervisord up to date."""
+        plan = self._work.plan
+        ending = [*plan.workers_removed, *(change.name for change in plan.workers_changed if change.restart)]
+        ending = [name for name in ending if name in _running(states, ending)]
+        if not ending:
+            return
+        # By signal, not by stop file: one left behind by a deploy that was cut off would keep them down for good.
+        self._operate([{"operation": "stop", "workers": ending}])
+        deadline = time.monotonic() + self._fleet.update.drain_timeout
+        while running := _running(states, ending):
+            if time.monotonic() > deadline:
+                what = f"{', '.join(running)} did not finish within update.drain_timeout"
+                raise RemoteError(self._work.host.name, "draining", what, "deploy again to go on waiting")
+            self._say(f"waiting for {', '.join(running)} to finish")
+            time.sleep(POLL_S)
+            states = parse_states(self._work.host.name, self._ask("states"))
+        self._supervise()
+
+    def _wait_until_healthy(self) -> tuple[WorkerHealth, ...]:
+        begun = time.monotonic()
+        since_drained = begun
+        while True:
+            workers = self._look()
+            failed = [worker for worker in workers if worker.health is Health.FAILED]
+            if failed:
+                raise self._unhealthy(failed)
+            waiting = [worker for worker in workers if not worker.settled]
+            if not waiting:
+                return workers
+            now = time.monotonic()
+            if any(worker.health is Health.DRAINING for worker in waiting):
+                since_drained = now
+            if now - since_drained > self._fleet.update.healthy_deadline:
+                raise self._unhealthy(waiting)
+            if now - begun > self._fleet.update.drain_timeout:
+                raise self._unhealthy(waiting)
+            self._say("; ".join(f"{worker.worker} {worker.health.value} {worker.detail}" for worker in waiting[:3]))
+            time.sleep(POLL_S)
+
+    def _look(self) -> tuple[WorkerHealth, ...]:
+        work = self._work
+        states = parse_states(work.host.name, self._ask("states"))
+        mine = [record for record in self._read_records() if record.host == work.host.name]
+        return health.judge(work.configurations, work.release, states, mine)
+
+    def _unhealthy(self, workers: Sequence[WorkerHealth]) -> RemoteError:
+        what = "; ".join(f"{worker.worker}: {worker.detail or worker.health.value}" for worker in workers)
+        return RemoteError(self._work.host.name, "waiting for workers", what, self._last_lines(workers[0].worker))
+
+    def _last_lines(self, worker: str) -> str:
+        files = [{"worker": worker, "path": f"log/{worker}.{suffix}"} for suffix in ("out", "log")]
+        reply = self._ask("tail", files=files, lines=_LOG_LINES, follow=False)
+        lines = [str(entry["line"]) for entry in reply.get("entries", ())]
+        if not lines:
+            return f"its log is empty; see 'puffin-fleet logs --host {self._work.host.name}'"
+        return "last lines of its log:\n    " + "\n    ".join(lines[-_LOG_LINES:])
+
+
+def _named(wheels: Sequence[Any]) -> list[dict[str, str]]:
+    return [{"sha256": wheel.sha256, "name": wheel.filename} for wheel in wheels]
+
+
+def _running(states: States, workers: Sequence[str]) -> list[str]:
+    alive = {"STARTING", "RUNNING", "BACKOFF", "STOPPING"}
+    return [
+        program.name for program in states.supervisord.programs if program.name in workers and program.state in alive
+    ]

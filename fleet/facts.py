@@ -1,0 +1,437 @@
+"""What a probe found on a host, as frozen records. Pure: `fleet.execute.ask` does the probing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fleet.errors import RemoteError
+
+ACTION = "probe"
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A place for files; `free` in GB (1024**3 bytes); `exists` may be false where it can still be made."""
+
+    path: str
+    exists: bool
+    free: float
+    inodes: int
+    writable: bool
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a host has to offer to workers.
+
+    Parameters
+    ----------
+    cores
+        Usable ones: physical where known, within affinity and control group quota.
+    physical, logical
+        Physical cores (None where not told) and logical processors within the affinity.
+    quota
+        Processor quota of the control group, in cores; None without one.
+    cpus
+        One logical processor per usable physical core.
+    memory, memory_available
+        GB (1024**3 bytes), within the limit of the control group.
+    disk, scratch
+        Where base_dir and scratch are; scratch is None where none is configured.
+    """
+
+    cores: int
+    physical: int | None
+    logical: int
+    quota: float | None
+    cpus: tuple[int, ...]
+    memory: float
+    memory_available: float
+    disk: Disk
+    scratch: Disk | None
+
+
+@dataclass(frozen=True)
+class Python:
+    """What decides which wheels fit; `libc` is ``glibc``, ``musl`` or empty."""
+
+    executable: str
+    version: str
+    implementation: str
+    machine: str
+    system: str
+    libc: str
+    libc_version: str
+    platform: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """A complete installation; `path` is what it links to, where it is an existing environment."""
+
+    id: str
+    path: str | None
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel that was uploaded; its digest is checked when it is installed."""
+
+    sha256: str
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class FileFact:
+    """A file under the host's own directory: relative path, SHA-256 in hex, permission bits."""
+
+    path: str
+    sha256: str
+    mode: int
+
+
+@dataclass(frozen=True)
+class ProgramState:
+    """A program as supervisord sees it; `start`, `stop` and `now` are seconds of the host's clock."""
+
+    name: str
+    state: str
+    pid: int
+    description: str
+    spawnerr: str
+    exitstatus: int
+    start: int
+    stop: int
+    now: int
+
+
+@dataclass(frozen=True)
+class Supervisord:
+    """supervisord on a host; `problem` says why it runs but does not answer."""
+
+    running: bool
+    reachable: bool
+    pid: int | None
+    socket: str
+    version: str | None
+    problem: str | None
+    programs: tuple[ProgramState, ...]
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A process of our workers that no supervisord looks after; `worker` is None for what a job left behind."""
+
+    pid: int
+    parent: int
+    worker: str | None
+    command: str
+
+
+@dataclass(frozen=True)
+class States:
+    """The cheap look at the workers of a host.
+
+    Parameters
+    ----------
+    stop
+        Whether the whole host is told to stop.
+    stopped, recycling
+        The workers that have a stop or recycle file.
+    pids
+        The workers whose own pid file names a process that runs.
+    current
+        The release that `current` points to.
+    clock
+        The host's time, seconds since 1970.
+    """
+
+    supervisord: Supervisord
+    stop: bool
+    stopped: frozenset[str]
+    recycling: frozenset[str]
+    pids: Mapping[str, int]
+    current: str | None
+    clock: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything a probe finds. Paths are absolute on the host.
+
+    Parameters
+    ----------
+    host
+        Name of the host in hosts.yaml.
+    user, uid, home, hostname
+        Who we are there.
+    clock
+        The host's time, seconds since 1970.
+    base_dir, fleet_root, host_root, scratch, run_dir
+        The directories; `run_dir` is `<host_root>/run`, or elsewhere with that a link to it.
+    shared
+        Whether base_dir is on a network file system.
+    releases, wheels, uv_versions, uv_on_path, supervisors
+        What is installed and uploaded; `uv_on_path` is a path or None.
+    current, previous
+        Releases that the host's links name.
+    files
+        What is in `bin` and `etc`.
+    stop, stopped, recycling
+        Stop file of the whole host; workers with stop and recycle files.
+    manifest
+        Text of manifest.json, or None.
+    """
+
+    host: str
+    user: str
+    uid: int
+    home: str
+    hostname: str
+    clock: float
+    base_dir: str
+    fleet_root: str
+    host_root: str
+    scratch: str | None
+    run_dir: str
+    shared: bool
+    hardware: Hardware
+    python: Python
+    releases: tuple[Release, ...]
+    wheels: tuple[Wheel, ...]
+    uv_versions: tuple[str, ...]
+    uv_on_path: str | None
+    supervisors: tuple[str, ...]
+    current: str | None
+    previous: str | None
+    files: tuple[FileFact, ...]
+    stop: bool
+    stopped: frozenset[str]
+    recycling: frozenset[str]
+    manifest: str | None
+    supervisord: Supervisord
+    orphans: tuple[Orphan, ...]
+
+    def file(self, path: str) -> FileFact | None:
+        """The file at a relative path, if it is there."""
+        return next((file for file in self.files if file.path == path), None)
+
+
+def probe_request(
+    fleet: str, host: str, base_dir: str, scratch: str | None = None, python: str | None = None
+) -> dict[str, Any]:
+    """Build the request of the action `probe`; paths may start with `~`, which is expanded on the host."""
+    return {"fleet": fleet, "host": host, "base_dir": base_dir, "scratch": scratch, "python": python}
+
+
+def parse(host: str, reply: Mapping[str, Any]) -> Facts:
+    """Read the reply of a probe.
+
+    Raises
+    ------
+    RemoteError
+        It is not what a probe replies; the message names the entry.
+    """
+    reader = _Reader(host, "", reply)
+    return Facts(
+        host=host,
+        user=reader.text("user"),
+        uid=reader.whole("uid"),
+        home=reader.text("home"),
+        hostname=reader.text("hostname"),
+        clock=reader.number("clock"),
+        base_dir=reader.text("base_dir"),
+        fleet_root=reader.text("fleet_root"),
+        host_root=reader.text("host_root"),
+        scratch=reader.optional("scratch", reader.text),
+        run_dir=reader.text("run_dir"),
+        shared=reader.flag("shared"),
+        hardware=_hardware(reader.inner("hardware")),
+        python=_python(reader.inner("python")),
+        releases=tuple(Release(item.text("id"), item.optional("path", item.text)) for item in reader.items("releases")),
+        wheels=tuple(
+            Wheel(item.text("sha256"), item.text("name"), item.whole("size")) for item in reader.items("wheels")
+        ),
+        uv_versions=reader.inner("uv").texts("installed"),
+        uv_on_path=reader.inner("uv").optional("on_path", reader.inner("uv").text),
+        supervisors=reader.texts("supervisors"),
+        current=reader.optional("current", reader.text),
+        previous=reader.optional("previous", reader.text),
+        files=_files(reader.inner("files")),
+        stop=reader.flag("stop"),
+        stopped=frozenset(reader.texts("stopped")),
+        recycling=frozenset(reader.texts("recycling")),
+        manifest=reader.optional("manifest", reader.text),
+        supervisord=_supervisord(reader.inner("supervisord")),
+        orphans=tuple(_orphan(item) for item in reader.items("orphans")),
+    )
+
+
+def parse_states(host: str, reply: Mapping[str, Any]) -> States:
+    """Read the reply of `states`, or that part of the reply of `control` and `supervise`.
+
+    Raises
+    ------
+    RemoteError
+        It is not what these reply; the message names the entry.
+    """
+    reader = _Reader(host, "", reply)
+    pids = reader.inner("pids")
+    return States(
+        supervisord=_supervisord(reader.inner("supervisord")),
+        stop=reader.flag("stop"),
+        stopped=frozenset(reader.texts("stopped")),
+        recycling=frozenset(reader.texts("recycling")),
+        pids={name: pids.whole(name) for name in pids.names()},
+        current=reader.optional("current", reader.text),
+        clock=reader.number("clock"),
+    )
+
+
+class _Reader:
+    """Reads typed values out of a reply, and names the entry that is not what it should be."""
+
+    def __init__(self, host: str, path: str, value: object) -> None:
+        self._host = host
+        self._path = path
+        if not isinstance(value, Mapping):
+            raise self._wrong(path, "a JSON object", value)
+        self._value = value
+
+    def _wrong(self, path: str, expected: str, value: object) -> RemoteError:
+        what = f"malformed reply: {path or 'the whole'} should be {expected}, not {json.dumps(value)[:80]}"
+        return RemoteError(self._host, "probe", what, "this is a defect of puffin-fleet: please report it")
+
+    def _at(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path else key
+
+    def _get(self, key: str, kind: type[Found] | tuple[type[Found], ...], expected: str) -> Found:
+        value = self._value.get(key)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self._wrong(self._at(key), expected, value)
+        return value
+
+    def text(self, key: str) -> str:
+        return self._get(key, str, "a text")
+
+    def whole(self, key: str) -> int:
+        return self._get(key, int, "a whole number")
+
+    def number(self, key: str) -> float:
+        return float(self._get(key, (int, float), "a number"))
+
+    def flag(self, key: str) -> bool:
+        return self._get(key, bool, "true or false")
+
+    def optional(self, key: str, read: Callable[[str], Found]) -> Found | None:
+        return None if self._value.get(key) is None else read(key)
+
+    def inner(self, key: str) -> _Reader:
+        return _Reader(self._host, self._at(key), self._value.get(key))
+
+    def names(self) -> Sequence[str]:
+        return list(self._value)
+
+    def items(self, key: str) -> list[_Reader]:
+        values: list[object] = self._get(key, list, "a list")
+        return [_Reader(self._host, f"{self._at(key)}[{i}]", value) for i, value in enumerate(values)]
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        return self._all(key, str, "texts")
+
+    def wholes(self, key: str) -> tuple[int, ...]:
+        return self._all(key, int, "whole numbers")
+
+    def _all(self, key: str, kind: type[Found], expected: str) -> tuple[Found, ...]:
+        values: list[object] = self._get(key, list, f"a list of {expected}")
+        found = tuple(value for value in values if isinstance(value, kind))
+        if len(found) != len(values):
+            raise self._wrong(self._at(key), f"a list of {expected}", values)
+        return found
+
+
+def _hardware(reader: _Reader) -> Hardware:
+    cores, memory = reader.inner("cores"), reader.inner("memory")
+    return Hardware(
+        cores=cores.whole("cores"),
+        physical=cores.optional("physical", cores.whole),
+        logical=cores.whole("logical"),
+        quota=cores.optional("quota", cores.number),
+        cpus=cores.wholes("cpus"),
+        memory=memory.number("total"),
+        memory_available=memory.number("available"),
+        disk=_disk(reader.inner("disk")),
+        scratch=reader.optional("scratch", lambda key: _disk(reader.inner(key))),
+    )
+
+
+def _disk(reader: _Reader) -> Disk:
+    return Disk(
+        path=reader.text("path"),
+        exists=reader.flag("exists"),
+        free=reader.number("free"),
+        inodes=reader.whole("inodes"),
+        writable=reader.flag("writable"),
+    )
+
+
+def _python(reader: _Reader) -> Python:
+    return Python(
+        executable=reader.text("executable"),
+        version=reader.text("version"),
+        implementation=reader.text("implementation"),
+        machine=reader.text("machine"),
+        system=reader.text("system"),
+        libc=reader.text("libc"),
+        libc_version=reader.text("libc_version"),
+        platform=reader.text("platform"),
+    )
+
+
+def _files(reader: _Reader) -> tuple[FileFact, ...]:
+    found = []
+    for path in reader.names():
+        entry = reader.inner(path)
+        found.append(FileFact(path, entry.text("sha256"), entry.whole("mode")))
+    return tuple(found)
+
+
+def _supervisord(reader: _Reader) -> Supervisord:
+    return Supervisord(
+        running=reader.flag("running"),
+        reachable=reader.flag("reachable"),
+        pid=reader.optional("pid", reader.whole),
+        socket=reader.text("socket"),
+        version=reader.optional("version", reader.text),
+        problem=reader.optional("problem", reader.text),
+        programs=tuple(_program(item) for item in reader.items("programs")),
+    )
+
+
+def _program(reader: _Reader) -> ProgramState:
+    return ProgramState(
+        name=reader.text("name"),
+        state=reader.text("state"),
+        pid=reader.whole("pid"),
+        description=reader.text("description"),
+        spawnerr=reader.text("spawnerr"),
+        exitstatus=reader.whole("exitstatus"),
+        start=reader.whole("start"),
+        stop=reader.whole("stop"),
+        now=reader.whole("now"),
+    )
+
+
+def _orphan(reader: _Reader) -> Orphan:
+    return Orphan(
+        pid=reader.whole("pid"),
+        parent=reader.whole("parent"),
+        worker=reader.optional("worker", reader.text),
+        command=reader.text("command"),
+    )

@@ -1,0 +1,92 @@
+"""Whether the workers of a host are what a deploy wanted them to be; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from fleet.facts import States
+from puffin.store import WorkerRecord
+
+
+class Health(Enum):
+    """How far a worker has come."""
+
+    HEALTHY = "healthy"
+    STARTING = "starting"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class WorkerHealth:
+    """One worker: how far it has come, and in words what it is waiting for or has died of."""
+
+    worker: str
+    health: Health
+    detail: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether waiting longer changes nothing."""
+        return self.health in {Health.HEALTHY, Health.STOPPED, Health.FAILED}
+
+
+def judge(
+    wanted: Mapping[str, str], release: str, states: States, records: Sequence[WorkerRecord]
+) -> tuple[WorkerHealth, ...]:
+    """Compare workers as they are with what they should be.
+
+    A worker is healthy if supervisord says RUNNING and it has itself reported that it runs the wanted release
+    with the wanted configuration.
+
+    Parameters
+    ----------
+    wanted
+        By worker, the hash of its configuration.
+    release
+        The release.
+    states
+        What the host says.
+    records
+        What the workers of this host reported to the database.
+    """
+    programs = {program.name: program for program in states.supervisord.programs}
+    reported = {record.worker: record for record in records}
+    found = []
+    for worker, configuration in wanted.items():
+        program = programs.get(worker)
+        record = reported.get(worker)
+        if states.stop or worker in states.stopped:
+            found.append(WorkerHealth(worker, Health.STOPPED, "stopped on purpose"))
+        elif program is None:
+            found.append(WorkerHealth(worker, Health.FAILED, "supervisord does not know it"))
+        elif program.state == "FATAL":
+            found.append(WorkerHealth(worker, Health.FAILED, program.spawnerr or "it ended again and again"))
+        elif program.state == "EXITED":
+            found.append(WorkerHealth(worker, Health.FAILED, f"it ended with exit code {program.exitstatus}"))
+        elif worker in states.recycling:
+            found.append(WorkerHealth(worker, Health.DRAINING, _busy_with(record)))
+        elif program.state != "RUNNING":
+            found.append(WorkerHealth(worker, Health.STARTING, program.state.lower()))
+        else:
+            found.append(_by_report(worker, record, release, configuration))
+    return tuple(found)
+
+
+def _busy_with(record: WorkerRecord | None) -> str:
+    if record is None or not record.calculation:
+        return "about to start again"
+    return f"until {record.order} {record.calculation} is done"
+
+
+def _by_report(worker: str, record: WorkerRecord | None, release: str, configuration: str) -> WorkerHealth:
+    if record is None or record.state in {"starting", "stopped"}:
+        return WorkerHealth(worker, Health.STARTING, "has not reported yet")
+    if record.release != release:
+        return WorkerHealth(worker, Health.STARTING, f"reports release {record.release or '(none)'}")
+    if record.configuration != configuration:
+        return WorkerHealth(worker, Health.STARTING, "reports its old settings")
+    return WorkerHealth(worker, Health.HEALTHY)

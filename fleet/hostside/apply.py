@@ -1,0 +1,149 @@
+"""Action `apply`: write what differs under the host's own directory, and switch the release.
+
+Request: fleet_root, host_root, run_dir, files [{path, mode, content_b64}], remove [paths],
+current (release id, or null to leave it), directories [absolute paths, made 0700].
+Reply: written, unchanged, removed (paths), switched (bool), previous (release id or null).
+
+All files are first written beside their places, then put there one after the other: where the disk is
+full, or the connection is cut while they are written, nothing has changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.hostside.common import Failure, Json, inside, locked, os_failure
+from fleet.hostside.files import UNFINISHED, Staged, directory, link, private_directory, same, stage
+from fleet.hostside.places import host_root
+from fleet.hostside.probe import link_name, releases
+
+DIRECTORIES = {
+    "bin": 0o755,
+    "etc": 0o700,
+    "etc/conf.d": 0o700,
+    "etc/workers": 0o700,
+    "log": 0o755,
+    "error": 0o755,
+    "archive": 0o755,
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One file as it shall be."""
+
+    name: str
+    path: Path
+    content: bytes
+    mode: int
+
+
+def main(request: Json) -> Json:
+    """Write, remove, switch."""
+    root = host_root(request)
+    wanted = [_wanted(root, entry) for entry in request.get("files", ())]
+    unwanted = [(name, inside(root, name)) for name in request.get("remove", ())]
+    directory(root, 0o755)
+    with locked(root / ".lock", 60, "writing files"):
+        _directories(root, request)
+        written = _write([file for file in wanted if not same(file.path, file.content, file.mode)])
+        switched = _switch(root, Path(request["fleet_root"]), request.get("current"))
+        removed = [name for name, path in unwanted if _remove(path)]
+        _sweep(root)
+    unchanged = [file.name for file in wanted if file.name not in written]
+    return {
+        "written": written,
+        "unchanged": unchanged,
+        "removed": removed,
+        "switched": switched,
+        "previous": link_name(root / "previous"),
+    }
+
+
+def _wanted(root: Path, entry: Json) -> Wanted:
+    content = base64.b64decode(entry["content_b64"], validate=True)
+    return Wanted(entry["path"], inside(root, entry["path"]), content, int(entry["mode"]))
+
+
+def _directories(root: Path, request: Json) -> None:
+    for name, mode in DIRECTORIES.items():
+        directory(root / name, mode)
+    _run_directory(root / "run", Path(request["run_dir"]))
+    for path in request.get("directories", ()):
+        directory(Path(path), 0o700)
+
+
+def _run_directory(run: Path, place: Path) -> None:
+    if place == run:
+        directory(run, 0o700)
+        return
+    private_directory(place)
+    if run.is_dir() and not run.is_symlink():
+        _empty(run)
+    link(run, str(place))
+
+
+def _empty(run: Path) -> None:
+    """A directory can only give way to a link when nothing is in it."""
+    try:
+        run.rmdir()
+    except OSError as error:
+        hint = "stop the host's workers, remove the directory, and deploy again"
+        raise Failure(f"{run} has to move to another file system but is in use", "making links", hint) from error
+
+
+def _write(files: Sequence[Wanted]) -> list[str]:
+    staged: list[Staged] = []
+    try:
+        for file in files:
+            directory(file.path.parent, 0o755)
+            staged.append(stage(file.path, file.content, file.mode))
+        for step in staged:
+            step.commit()
+    finally:
+        for step in staged:
+            step.discard()
+    return [file.name for file in files]
+
+
+def _switch(root: Path, fleet: Path, release: str | None) -> bool:
+    """Point `current` to a complete release, and `previous` to the one before."""
+    if release is None:
+        return False
+    if release not in {entry["id"] for entry in releases(fleet / "releases")}:
+        hint = "deploy again: it will be installed anew"
+        raise Failure(f"release {release} is not installed in {fleet / 'releases'}", "switching the release", hint)
+    before = link_name(root / "current")
+    if before == release:
+        return False
+    if before is not None:
+        link(root / "previous", _release_link(root, fleet, before))
+    return link(root / "current", _release_link(root, fleet, release))
+
+
+def _release_link(root: Path, fleet: Path, release: str) -> str:
+    """Relative, so that a home directory may be mounted elsewhere on another host."""
+    return os.path.relpath(fleet / "releases" / release, root)
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise os_failure(error, "removing files", path) from error
+    return True
+
+
+def _sweep(root: Path) -> None:
+    """Remove what an apply that was killed midway left beside its files."""
+    for place in (root, root / "bin", root / "etc", root / "etc/conf.d", root / "etc/workers"):
+        for path in place.glob(f".*{UNFINISHED}"):
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -1,0 +1,199 @@
+"""What every host-side program starts from: failures, paths, and the one line of reply.
+
+These modules run on the hosts, as one text on the standard input of the host's own Python. They use
+nothing but the standard library, and import nothing of this project but their neighbours in this package,
+which travel with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+"""What travels as JSON, in either direction."""
+
+_HINTS = {
+    errno.ENOSPC: "free some space there, or choose another directory",
+    errno.EDQUOT: "the disk quota is used up: free some space there, or choose another directory",
+    errno.EROFS: "the file system is read-only: choose another directory",
+    errno.EACCES: "check who owns it, or choose another directory",
+    errno.EPERM: "check who owns it, or choose another directory",
+    errno.ENOLCK: "the file system offers no locks: choose a base_dir on another one",
+}
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*\Z")
+
+
+class Failure(Exception):
+    """An action cannot be done.
+
+    Parameters
+    ----------
+    what
+        What is wrong, and where.
+    step
+        What was being done.
+    hint
+        What to do next; may be empty.
+    """
+
+    def __init__(self, what: str, step: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.step = step
+        self.hint = hint
+
+    def as_reply(self) -> Json:
+        return {"ok": False, "error": {"what": self.what, "step": self.step, "hint": self.hint}}
+
+
+def os_failure(error: OSError, step: str, path: object = None) -> Failure:
+    """Name the place of an operating-system error, and what to do about it."""
+    place = path if path is not None else error.filename
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    what = f"{reason}: {place}" if place is not None else reason
+    return Failure(what, step, _HINTS.get(error.errno or 0, ""))
+
+
+def answer(action: Callable[[Json], Json], request: Json) -> Json:
+    """Do one action; whatever happens becomes a reply."""
+    try:
+        return {"ok": True, **action(request)}
+    except Failure as failure:
+        return failure.as_reply()
+    except OSError as error:
+        traceback.print_exc()
+        return os_failure(error, "").as_reply()
+    except Exception as error:
+        traceback.print_exc()
+        last = traceback.format_exception_only(type(error), error)[-1].strip()
+        hint = "this is a defect of puffin-fleet: please report it with the output of --verbose"
+        return Failure(last, "", hint).as_reply()
+
+
+def run(action: Callable[[Json], Json], request: Json, marker: str) -> None:
+    """Do one action and print the reply as a line of its own after the marker.
+
+    Start-up files of shells print what they like, so the marker tells the reply from the noise.
+    """
+    reply = json.dumps(answer(action, {**request, "marker": marker}))
+    sys.stdout.write(f"\n{marker} {reply}\n")
+    sys.stdout.flush()
+
+
+def expand(path: str) -> Path:
+    """Make a path of hosts.yaml absolute on this host: `~` and relative paths start at the home directory."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.expanduser raises where there is no entry
+    return Path(os.path.normpath(home / os.path.expanduser(path)))  # noqa: PTH111 - as above
+
+
+def plain_name(name: str) -> str:
+    """Refuse names that could lead out of a directory."""
+    if not _NAME.match(name):
+        raise Failure(f"{name!r} is not a plain name", "checking the request")
+    return name
+
+
+def inside(root: Path, relative: str) -> Path:
+    """Give a path below `root`; refuse one that leads out of it, also through symbolic links."""
+    path = root / relative
+    parts = Path(relative).parts
+    if not parts or Path(relative).is_absolute() or ".." in parts:
+        raise Failure(f"{relative!r} leads out of {root}", "checking the request")
+    real = Path(os.path.realpath(path.parent))
+    top = Path(os.path.realpath(root))
+    if real != top and top not in real.parents:
+        raise Failure(f"{relative!r} leads out of {root}, to {real}", "checking the request")
+    return path
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    found = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def read_text(path: Path, default: str = "") -> str:
+    """Read a small file that may be missing or out of reach."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return default
+
+
+def tail_of(path: Path, lines: int = 20, block: int = 1 << 16) -> list[str]:
+    """Read the last lines of a file that may be missing, at most `block` bytes of it."""
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - block))
+            text = stream.read()
+    except OSError:
+        return []
+    found = text.decode("utf-8", "replace").splitlines()
+    if size > block:
+        found = found[1:]  # its beginning is cut off
+    return found[-lines:] if lines > 0 else []
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.05) -> bool:
+    """Look until the condition holds; say whether it does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+    return True
+
+
+@contextlib.contextmanager
+def locked(path: Path, seconds: float, step: str) -> Iterator[None]:
+    """Hold a lock file that the kernel releases when this process ends, however it ends.
+
+    Raises
+    ------
+    Failure
+        Somebody else holds it for longer than `seconds`, or it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise os_failure(error, step, path) from error
+    try:
+        if not wait_until(lambda: _try_lock(descriptor, path, step), seconds, pause=0.1):
+            hint = "wait for the other puffin-fleet to end, then try again"
+            raise Failure(f"{path} is held by another process for over {seconds:g} s", step, hint)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, path: Path, step: str) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise os_failure(error, step, path) from error
+    return True
+
+
+def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Drop what would bend another Python's or uv's behaviour, and what belongs to the SSH session only."""
+    unwanted = ("PYTHON", "UV_", "PIP_", "VIRTUAL_ENV", "CONDA_", "SSH_", "SUPERVISOR_", "__PYVENV")
+    return {name: value for name, value in environment.items() if not name.startswith(unwanted)}

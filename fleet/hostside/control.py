@@ -1,0 +1,176 @@
+"""Action `control`: tell workers to drain, come back, recycle or end, and supervisord to go.
+
+Request: host_root, operations [{operation, workers (null: the whole host), signal}], timeout (s).
+Reply: done [{operation, worker, changed}], and all of `states` afterwards.
+
+Operations: `stop_file`, `clear_stop_file`, `recycle`, `clear_recycle`, `start`, `stop` (SIGTERM: drain),
+`signal`, `shutdown` (supervisord itself; refused while workers run).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.hostside.common import Failure, Json, plain_name, wait_until
+from fleet.hostside.files import write
+from fleet.hostside.places import host_root, socket_path
+from fleet.hostside.probe import suffixes
+from fleet.hostside.rpc import (
+    ACTIVE,
+    ALREADY_STARTED,
+    BAD_NAME,
+    NOT_RUNNING,
+    Supervisor,
+    Unreachable,
+    daemon_pid,
+    observe,
+)
+from fleet.hostside.states import look
+
+STEP = "controlling workers"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One operation on some workers, or on the whole host."""
+
+    operation: str
+    workers: tuple[str, ...] | None
+    signal: str
+    seconds: float
+
+    @classmethod
+    def of(cls, entry: Json, seconds: float) -> Order:
+        workers = entry.get("workers")
+        names = None if workers is None else tuple(plain_name(name) for name in workers)
+        return cls(entry["operation"], names, entry.get("signal", "TERM"), seconds)
+
+
+def main(request: Json) -> Json:
+    """Do the operations in their order."""
+    root = host_root(request)
+    if not (root / "run").is_dir():
+        raise Failure(f"nothing is deployed in {root}", STEP, "deploy to this host first")
+    seconds = float(request.get("timeout", 20))
+    orders = [Order.of(entry, seconds) for entry in request["operations"]]
+    for order in orders:
+        if order.operation not in OPERATIONS:
+            raise Failure(f"no operation {order.operation!r}", STEP)
+    done = [entry for order in orders for entry in _obey(root, order)]
+    return {"done": done, **look(root)}
+
+
+def _obey(root: Path, order: Order) -> list[Json]:
+    try:
+        changed = OPERATIONS[order.operation](root, order)
+    except Unreachable as error:
+        hint = "deploy to this host, which starts supervisord"
+        raise Failure(f"supervisord does not run on this host: {error}", STEP, hint) from error
+    return [{"operation": order.operation, "worker": worker, "changed": done} for worker, done in changed.items()]
+
+
+def _targets(root: Path, prefix: str, order: Order) -> list[tuple[str, Path]]:
+    """Files such as `run/stop.node1-1`, or `run/stop` for the whole host."""
+    run = root / "run"
+    if order.workers is None:
+        return [("*", run / prefix)]
+    return [(worker, run / f"{prefix}.{worker}") for worker in order.workers]
+
+
+def _touch(path: Path) -> bool:
+    if path.exists():
+        return False
+    write(path, b"", 0o600)
+    return True
+
+
+def _erase(path: Path) -> bool:
+    there = path.exists()
+    path.unlink(missing_ok=True)
+    return there
+
+
+def _stop_file(root: Path, order: Order) -> dict[str, bool]:
+    return {worker: _touch(path) for worker, path in _targets(root, "stop", order)}
+
+
+def _clear_stop_file(root: Path, order: Order) -> dict[str, bool]:
+    """For the whole host, also the files of its single workers."""
+    targets = _targets(root, "stop", order)
+    if order.workers is None:
+        targets += [(worker, root / "run" / f"stop.{worker}") for worker in suffixes(root / "run", "stop.")]
+    return {worker: _erase(path) for worker, path in targets}
+
+
+def _recycle(root: Path, order: Order) -> dict[str, bool]:
+    """Only workers that run: to another, the file would be an order to end at once when it is started."""
+    running = {program["name"] for program in observe(root)["programs"] if program["state"] in ACTIVE}
+    chosen = running if order.workers is None else running & set(order.workers)
+    return {worker: _touch(root / "run" / f"recycle.{worker}") for worker in sorted(chosen)}
+
+
+def _clear_recycle(root: Path, order: Order) -> dict[str, bool]:
+    names = suffixes(root / "run", "recycle.") if order.workers is None else order.workers
+    return {worker: _erase(root / "run" / f"recycle.{worker}") for worker in names}
+
+
+def _each(root: Path, order: Order, method: str, *arguments: object, accept: Sequence[int]) -> dict[str, bool]:
+    """One call of supervisord per worker, none of which is waited for."""
+    supervisor = Supervisor(socket_path(root))
+    known = [program["name"] for program in supervisor.programs()]
+    names = known if order.workers is None else order.workers
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        hint = "deploy to this host to bring it up to date"
+        raise Failure(f"supervisord knows no {', '.join(unknown)}", STEP, hint)
+    done: dict[str, bool] = {}
+    problems: list[str] = []
+    for name in names:
+        try:
+            done[name] = supervisor.attempt(method, name, *arguments, accept=tuple(accept))
+        except Failure as failure:
+            problems.append(failure.what)
+    if problems:
+        raise Failure("; ".join(problems), STEP, f"look at {root / 'log'}")
+    return done
+
+
+def _start(root: Path, order: Order) -> dict[str, bool]:
+    return _each(root, order, "startProcess", False, accept=(ALREADY_STARTED,))
+
+
+def _stop(root: Path, order: Order) -> dict[str, bool]:
+    return _each(root, order, "stopProcess", False, accept=(NOT_RUNNING, BAD_NAME))
+
+
+def _signal(root: Path, order: Order) -> dict[str, bool]:
+    return _each(root, order, "signalProcess", order.signal, accept=(NOT_RUNNING, BAD_NAME))
+
+
+def _shutdown(root: Path, order: Order) -> dict[str, bool]:
+    """It kills what runs when it goes, so nothing may run."""
+    seen = observe(root)
+    pid = daemon_pid(root)
+    if not seen["running"]:
+        return {"*": False}
+    busy = [program["name"] for program in seen["programs"] if program["state"] in ACTIVE]
+    if busy:
+        raise Failure(f"workers still run: {', '.join(busy)}", STEP, "stop them first, or wait for them")
+    Supervisor(socket_path(root)).attempt("shutdown")
+    if not wait_until(lambda: daemon_pid(root) is None, order.seconds):
+        raise Failure(f"supervisord (pid {pid}) does not end", STEP, f"look at {root / 'log/supervisord.log'}")
+    return {"*": True}
+
+
+OPERATIONS: dict[str, Callable[[Path, Order], dict[str, bool]]] = {
+    "stop_file": _stop_file,
+    "clear_stop_file": _clear_stop_file,
+    "recycle": _recycle,
+    "clear_recycle": _clear_recycle,
+    "start": _start,
+    "stop": _stop,
+    "signal": _signal,
+    "shutdown": _shutdown,
+}

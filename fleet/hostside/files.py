@@ -1,0 +1,116 @@
+"""Writing files so that nobody ever sees half of one, or one that others may read for a moment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.hostside.common import Failure, os_failure
+
+UNFINISHED = ".new~"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A file written beside its place, to be put there."""
+
+    temporary: Path
+    path: Path
+
+    def commit(self) -> None:
+        try:
+            self.temporary.replace(self.path)
+        except OSError as error:
+            raise os_failure(error, "writing files", self.path) from error
+
+    def discard(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.temporary.unlink()
+
+
+def stage(path: Path, content: bytes, mode: int) -> Staged:
+    """Write a file beside its place, complete and on disk, with its mode from the start.
+
+    Raises
+    ------
+    Failure
+        It cannot be written; then nothing of it is left.
+    """
+    staged = Staged(path.with_name(f".{path.name}{UNFINISHED}"), path)
+    try:
+        staged.discard()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(staged.temporary, flags, mode & 0o700)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+    except OSError as error:
+        staged.discard()
+        raise os_failure(error, "writing files", path) from error
+    return staged
+
+
+def write(path: Path, content: bytes, mode: int) -> None:
+    """Write one file atomically."""
+    stage(path, content, mode).commit()
+
+
+def same(path: Path, content: bytes, mode: int) -> bool:
+    """Whether a regular file is there already, with this content and mode."""
+    try:
+        status = path.lstat()
+        if not path.is_file() or path.is_symlink() or status.st_mode & 0o7777 != mode:
+            return False
+        return status.st_size == len(content) and path.read_bytes() == content
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise os_failure(error, "comparing files", path) from error
+
+
+def directory(path: Path, mode: int) -> None:
+    """Make a directory, with its parents; tighten the mode of one that is there, never loosen it."""
+    try:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        found = path.stat().st_mode & 0o7777
+        if found & ~mode & 0o777:
+            path.chmod(found & (mode | 0o7000))
+    except FileExistsError as error:
+        raise Failure(f"{path} is not a directory", "making directories", "remove it") from error
+    except OSError as error:
+        raise os_failure(error, "making directories", path) from error
+
+
+def private_directory(path: Path) -> None:
+    """Make a directory in a place where others may write, too; refuse one that somebody else put there."""
+    try:
+        for step in (path.parent, path):
+            with contextlib.suppress(FileExistsError):
+                step.mkdir(mode=0o700)
+        status = path.lstat()
+        parent = path.parent.lstat()
+    except OSError as error:
+        raise os_failure(error, "making directories", path) from error
+    for place, found in ((path.parent, parent), (path, status)):
+        if found.st_uid != os.getuid() or (found.st_mode & 0o170000) != 0o040000:
+            raise Failure(f"{place} belongs to somebody else", "making directories", "have it removed")
+        place.chmod(0o700)
+
+
+def link(path: Path, target: str) -> bool:
+    """Make a symbolic link, or turn it elsewhere in one step; say whether that changed anything."""
+    if path.is_symlink() and os.readlink(path) == target:  # noqa: PTH115 - as written, not resolved
+        return False
+    temporary = path.with_name(f".{path.name}{UNFINISHED}")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        temporary.symlink_to(target)
+        temporary.replace(path)
+    except OSError as error:
+        raise os_failure(error, "making links", path) from error
+    return True

@@ -1,0 +1,113 @@
+"""What a host has to offer: cores, memory, disk. Every function takes the root of the system it looks at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fleet.hostside.common import Json, read_text
+from fleet.hostside.places import nearest_existing
+
+GIGABYTE = 1024**3
+_NO_LIMIT = 1 << 60
+"""cgroup v1 writes 'no limit' as a number near 2**63."""
+
+
+def cores(affinity: frozenset[int], system: Path = Path("/")) -> Json:
+    """Count the cores this user may use: physical where known, within affinity and cgroup quota."""
+    first_threads = physical_cores(read_text(system / "proc/cpuinfo"), affinity)
+    quota = cpu_quota(system)
+    usable = len(first_threads) or len(affinity)
+    if quota is not None:
+        usable = min(usable, int(quota))
+    return {
+        "cores": max(1, usable),
+        "physical": len(first_threads) or None,
+        "logical": len(affinity),
+        "quota": quota,
+        "cpus": first_threads or sorted(affinity),
+    }
+
+
+def physical_cores(cpuinfo: str, affinity: frozenset[int]) -> list[int]:
+    """The first logical processor of each physical core among those allowed; empty where it is not told."""
+    found: dict[tuple[str, str], int] = {}
+    for block in cpuinfo.split("\n\n"):
+        entries = dict(_entries(block))
+        if not {"processor", "physical id", "core id"} <= entries.keys():
+            continue
+        number = int(entries["processor"])
+        if number in affinity:
+            found.setdefault((entries["physical id"], entries["core id"]), number)
+    return sorted(found.values())
+
+
+def _entries(block: str) -> Iterator[tuple[str, str]]:
+    for line in block.splitlines():
+        key, separator, value = line.partition(":")
+        if separator:
+            yield key.strip(), value.strip()
+
+
+def cpu_quota(system: Path = Path("/")) -> float | None:
+    """The tightest processor quota of the control groups this process is in, in cores; None without one."""
+    found = []
+    for directory in control_groups(system, "cpu"):
+        quota, _, period = read_text(directory / "cpu.max").strip().partition(" ")
+        if not quota:
+            quota = read_text(directory / "cpu.cfs_quota_us").strip()
+            period = read_text(directory / "cpu.cfs_period_us").strip()
+        if quota.isdigit() and period.isdigit() and int(period) > 0:
+            found.append(int(quota) / int(period))
+    return min(found, default=None)
+
+
+def memory(system: Path = Path("/")) -> Json:
+    """Memory in GB (1024**3 bytes): what the machine has, within the limit of the control groups."""
+    entries = dict(_entries(read_text(system / "proc/meminfo")))
+    installed = int(entries.get("MemTotal", "0 kB").split()[0]) * 1024
+    available = int(entries.get("MemAvailable", "0 kB").split()[0]) * 1024
+    limits = [limit for limit in _memory_limits(system) if limit < _NO_LIMIT]
+    total = min([installed, *limits]) if installed else min(limits, default=0)
+    return {"total": total / GIGABYTE, "available": min(available, total) / GIGABYTE}
+
+
+def _memory_limits(system: Path) -> Iterator[int]:
+    for directory in control_groups(system, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = read_text(directory / name).strip()
+            if text.isdigit():
+                yield int(text)
+
+
+def control_groups(system: Path, controller: str) -> Iterator[Path]:
+    """The control groups this process is in, each with all its parents, version 1 and 2 alike."""
+    mounted = system / "sys/fs/cgroup"
+    for line in read_text(system / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            tops = [mounted, mounted / "unified"]
+        elif controller in controllers.split(","):
+            tops = [mounted / controller, mounted / controllers]
+        else:
+            continue
+        for top in tops:
+            relative = Path(path.lstrip("/"))
+            yield from (top / step for step in (relative, *relative.parents))
+
+
+def disk(path: Path) -> Json:
+    """Free space in GB (1024**3 bytes) where a path is or would be, and whether it can be written or made."""
+    place = nearest_existing(path)
+    try:
+        usage = os.statvfs(place)
+    except OSError:
+        return {"path": str(path), "exists": False, "free": 0.0, "inodes": 0, "writable": False}
+    return {
+        "path": str(path),
+        "exists": path.is_dir(),
+        "free": usage.f_bavail * usage.f_frsize / GIGABYTE,
+        "inodes": usage.f_favail,
+        "writable": place.is_dir() and os.access(place, os.W_OK | os.X_OK),
+    }

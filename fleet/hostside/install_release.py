@@ -1,0 +1,141 @@
+"""Action `install_release`: make a virtual environment from wheels that are on the host already.
+
+Request: fleet_root, target (`releases/<id>` or `supervisor/<version>`), provides [paths that must be there],
+and either path (an existing environment to link to), or uv (its path; null: the one on PATH),
+wheels [{sha256, name}] and python (null: the Python that runs this).
+Reply: installed (bool: false if it was there), target (absolute), seconds.
+
+Scripts in an environment hold its absolute path, so it is built in its final place; the file `.complete`
+is written last, and a directory without it is removed and built again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from fleet.hostside.common import Failure, Json, clean_environment, digest, inside, locked, os_failure
+from fleet.hostside.files import directory, link, write
+
+STEP = "installing"
+COMPLETE = ".complete"
+
+
+def main(request: Json) -> Json:
+    """Install, unless that is done."""
+    fleet = Path(request["fleet_root"])
+    target = fleet / request["target"]
+    directory(target.parent, 0o755)
+    inside(fleet, request["target"])
+    started = time.monotonic()
+    with locked(target.parent / ".lock", float(request.get("lock_timeout", 600)), STEP):
+        build = _link if request.get("path") else _build
+        installed = build(fleet, target, request)
+    return {"installed": installed, "target": str(target), "seconds": time.monotonic() - started}
+
+
+def _link(fleet: Path, target: Path, request: Json) -> bool:
+    existing = Path(os.path.expanduser(request["path"]))  # noqa: PTH111 - raises nothing
+    if not existing.is_absolute():
+        raise Failure(f"{existing} is not absolute", STEP, "give release.path from / or ~")
+    _check_provided(existing, request)
+    if target.is_dir() and not target.is_symlink():
+        raise Failure(f"{target} is an environment of its own, not a link", STEP, "remove it")
+    return link(target, str(existing))
+
+
+def _build(fleet: Path, target: Path, request: Json) -> bool:
+    if (target / COMPLETE).exists():
+        return False
+    wheels = _verified(fleet, request["wheels"])
+    uv = _uv(request.get("uv"))
+    python = _python(request.get("python"))
+    environment = {
+        **clean_environment(os.environ),
+        "UV_CACHE_DIR": str(fleet / "cache"),
+        "UV_NO_CONFIG": "1",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_PROGRESS": "1",
+    }
+    _discard(target)
+    _run([uv, "venv", "--offline", "--no-project", "--python", python, str(target)], environment)
+    install = ["pip", "install", "--offline", "--no-index", "--no-deps", "--python", str(target / "bin/python")]
+    if wheels:
+        _run([uv, *install, *map(str, wheels)], environment)
+    _check_provided(target, request)
+    write(target / COMPLETE, b"", 0o644)
+    return True
+
+
+def _verified(fleet: Path, wheels: Sequence[Json]) -> list[Path]:
+    """Check what was uploaded. A damaged wheel is removed, so that the next deploy brings it again."""
+    paths, problems = [], []
+    for wheel in wheels:
+        path = inside(fleet, f"wheels/{wheel['sha256']}/{wheel['name']}")
+        if not path.is_file():
+            problems.append(f"{path} is missing")
+        elif digest(path) != wheel["sha256"]:
+            path.unlink()
+            problems.append(f"{path} was damaged, and is removed")
+        paths.append(path)
+    if problems:
+        raise Failure("; ".join(problems), STEP, "deploy again: what is missing will be uploaded")
+    return paths
+
+
+def _uv(path: str | None) -> str:
+    found = path or shutil.which("uv")
+    if not found or not os.access(found, os.X_OK):
+        raise Failure(f"no uv at {path or 'any place of PATH'}", STEP, "deploy again: it will be uploaded")
+    return found
+
+
+def _python(name: str | None) -> str:
+    if not name:
+        return sys.executable
+    found = shutil.which(os.path.expanduser(name))  # noqa: PTH111 - a bare name stays one
+    if found is None:
+        raise Failure(f"no Python called {name!r}", STEP, "install it or set release.python")
+    return found
+
+
+def _discard(target: Path) -> None:
+    try:
+        if target.is_symlink():
+            target.unlink()
+        elif target.exists():
+            shutil.rmtree(target)
+    except OSError as error:
+        raise os_failure(error, STEP, target) from error
+
+
+def _run(words: Sequence[str], environment: dict[str, str]) -> None:
+    try:
+        done = subprocess.run(
+            words,
+            env=environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    except OSError as error:
+        raise os_failure(error, STEP, words[0]) from error
+    if done.returncode != 0:
+        last = "\n".join(done.stdout.decode("utf-8", "replace").splitlines()[-20:])
+        verb = "uv venv" if words[1] == "venv" else "uv pip install"
+        hint = "free some space there" if "No space left" in last else ""
+        raise Failure(f"{verb} ended with status {done.returncode}:\n{last}", STEP, hint)
+
+
+def _check_provided(environment: Path, request: Json) -> None:
+    missing = [name for name in request.get("provides", ()) if not (environment / name).exists()]
+    if missing:
+        hint = "check release.package" if not request.get("path") else "install puffin-fleet there, or set release.path"
+        raise Failure(f"{environment} has no {', '.join(missing)}", STEP, hint)

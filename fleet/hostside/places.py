@@ -1,0 +1,120 @@
+"""Where things are on a host."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.hostside.common import Failure, Json, expand, plain_name, read_text
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+SOCKET = "sv.sock"
+LONGEST_SOCKET_PATH = 97
+"""supervisord binds `<path>.<pid>` first, and the kernel takes 107 bytes."""
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    (
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "ceph",
+        "afs",
+        "glusterfs",
+        "panfs",
+        "pvfs2",
+        "orangefs",
+        "9p",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+        "fuse.ceph",
+        "fuse.s3fs",
+        "fuse.juicefs",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """The directories of one host of one fleet, absolute."""
+
+    base: Path
+    fleet: Path
+    host: Path
+
+    @classmethod
+    def of(cls, request: Json) -> Places:
+        base = expand(request["base_dir"])
+        fleet = base / plain_name(request["fleet"])
+        return cls(base, fleet, fleet / "hosts" / plain_name(request["host"]))
+
+
+def host_root(request: Json) -> Path:
+    """The host's own directory, as an earlier probe reported it."""
+    path = Path(request["host_root"])
+    if not path.is_absolute():
+        raise Failure(f"host_root {str(path)!r} is not absolute", "checking the request")
+    return path
+
+
+def socket_path(root: Path) -> Path:
+    """The socket of supervisord, by a path short enough to connect to."""
+    return Path(os.path.realpath(root / "run")) / SOCKET
+
+
+def run_directory(root: Path, environment: Mapping[str, str], uid: int, system: Path = Path("/")) -> Path:
+    """Choose where sockets and pid files live.
+
+    What was chosen once stays (`run` is then a link to it): a later session may see another environment.
+    """
+    run = root / "run"
+    if run.is_symlink():
+        return Path(os.readlink(run))  # noqa: PTH115 - exactly what apply wrote, not resolved further
+    if len(os.fsencode(run / SOCKET)) <= LONGEST_SOCKET_PATH and not on_network(root, system):
+        return run
+    return _local_run_base(environment, uid, system) / hashlib.sha256(os.fsencode(root)).hexdigest()[:10]
+
+
+def _local_run_base(environment: Mapping[str, str], uid: int, system: Path) -> Path:
+    """Without lingering, logind removes XDG_RUNTIME_DIR when the SSH session ends, and the socket with it."""
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    lingers = (system / "var/lib/systemd/linger" / environment.get("USER", "?")).exists()
+    if runtime and lingers and Path(runtime).is_dir():
+        return Path(runtime) / "puffin-fleet"
+    return Path(f"/var/tmp/puffin-fleet-{uid}")  # noqa: S108 - apply checks owner and mode before use
+
+
+def on_network(path: Path, system: Path = Path("/")) -> bool:
+    """Whether a path is on a file system that other hosts may write to."""
+    return file_system(path, read_text(system / "proc/self/mountinfo")) in NETWORK_FILE_SYSTEMS
+
+
+def file_system(path: Path, mountinfo: str) -> str:
+    """Find the type of the file system that holds a path, from the text of /proc/self/mountinfo."""
+    best, kind = "", ""
+    real = os.path.realpath(path)
+    for line in mountinfo.splitlines():
+        before, separator, after = line.partition(" - ")
+        fields = before.split()
+        if not separator or len(fields) < 5:
+            continue
+        point = _OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4])  # spaces are written \040
+        holds = real == point or real.startswith(point.rstrip("/") + "/")
+        if holds and len(point) >= len(best):
+            best, kind = point, after.split()[0]
+    return kind
+
+
+def nearest_existing(path: Path) -> Path:
+    """The path itself, or the nearest parent that is there."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

@@ -1,0 +1,152 @@
+"""Action `probe`: everything there is to know about a host before a deploy, in one round trip; changes nothing.
+
+Request: base_dir, fleet, host, scratch (or null), python (as configured).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+from fleet.hostside import hardware
+from fleet.hostside.common import Json, digest, expand, read_text
+from fleet.hostside.places import Places, on_network, run_directory
+from fleet.hostside.processes import orphans
+from fleet.hostside.rpc import observe
+
+
+def main(request: Json) -> Json:
+    """Look at the host."""
+    places = Places.of(request)
+    scratch = expand(request["scratch"]) if request.get("scratch") else None
+    run_dir = run_directory(places.host, os.environ, os.getuid())
+    supervisord = observe(places.host)
+    return {
+        "user": _user(),
+        "uid": os.getuid(),
+        "home": str(expand("~")),
+        "hostname": socket.gethostname(),
+        "clock": time.time(),
+        "base_dir": str(places.base),
+        "fleet_root": str(places.fleet),
+        "host_root": str(places.host),
+        "scratch": str(scratch) if scratch else None,
+        "run_dir": str(run_dir),
+        "shared": on_network(places.base),
+        "hardware": {
+            "cores": hardware.cores(frozenset(os.sched_getaffinity(0))),
+            "memory": hardware.memory(),
+            "disk": hardware.disk(places.base),
+            "scratch": hardware.disk(scratch) if scratch else None,
+        },
+        "python": python_facts(),
+        **_installed(places),
+        **_deployed(places.host),
+        "supervisord": supervisord,
+        "orphans": orphans(places.host, run_dir, supervisord["pid"]),
+    }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())  # no entry in the user database
+
+
+def python_facts() -> Json:
+    """What decides which wheels fit: the interpreter, the machine, the C library."""
+    library, version = platform.libc_ver()
+    if not library:
+        library, version = _musl()
+    return {
+        "executable": sys.executable,
+        "version": platform.python_version(),
+        "implementation": sys.implementation.name,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "libc": library,
+        "libc_version": version,
+        "platform": sysconfig.get_platform(),
+    }
+
+
+def _musl() -> tuple[str, str]:
+    """Only musl's loader tells its version, and only on its standard error."""
+    for loader in sorted(Path("/lib").glob("ld-musl-*.so.1")):
+        shown = subprocess.run([loader], capture_output=True, text=True, check=False, timeout=10)
+        found = re.search(r"Version (\d+\.\d+)", shown.stderr)
+        return "musl", found[1] if found else ""
+    return "", ""
+
+
+def _installed(places: Places) -> Json:
+    """What hosts that share this home directory have in common."""
+    wheels = [
+        {"sha256": path.parent.name, "name": path.name, "size": path.stat().st_size}
+        for path in sorted((places.fleet / "wheels").glob("*/*.whl"))
+    ]
+    tools = sorted((places.fleet / "tools").glob("uv-*/uv"))
+    return {
+        "releases": releases(places.fleet / "releases"),
+        "wheels": wheels,
+        "uv": {
+            "installed": [path.parent.name[len("uv-") :] for path in tools if os.access(path, os.X_OK)],
+            "on_path": shutil.which("uv"),
+        },
+        "supervisors": [path.parent.name for path in sorted((places.fleet / "supervisor").glob("*/.complete"))],
+    }
+
+
+def releases(directory: Path) -> list[Json]:
+    """Complete releases only: an interrupted installation is as good as none."""
+    found = []
+    for path in sorted(directory.glob("*")):
+        if path.name.startswith("."):
+            continue
+        link = path.is_symlink()
+        complete = (path / "bin" / "puffin").exists() if link else (path / ".complete").exists()
+        if complete:
+            target = os.readlink(path) if link else None  # noqa: PTH115 - as written, not resolved
+            found.append({"id": path.name, "path": target})
+    return found
+
+
+def _deployed(root: Path) -> Json:
+    """What is this host's own."""
+    return {
+        "current": link_name(root / "current"),
+        "previous": link_name(root / "previous"),
+        "files": {
+            str(path.relative_to(root)): {"sha256": digest(path), "mode": path.stat().st_mode & 0o7777}
+            for path in _files(root)
+        },
+        "stop": (root / "run" / "stop").exists(),
+        "stopped": suffixes(root / "run", "stop."),
+        "recycling": suffixes(root / "run", "recycle."),
+        "manifest": read_text(root / "manifest.json") or None,
+    }
+
+
+def link_name(path: Path) -> str | None:
+    """The release a link names, if it is there."""
+    return Path(os.readlink(path)).name if path.is_symlink() and path.exists() else None  # noqa: PTH115
+
+
+def suffixes(directory: Path, prefix: str) -> list[str]:
+    """The workers named by files such as `stop.node1-1`."""
+    return sorted(path.name[len(prefix) :] for path in directory.glob(prefix + "*"))
+
+
+def _files(root: Path) -> list[Path]:
+    found = [*(root / "bin").glob("*"), *(root / "etc").glob("**/*")]
+    return sorted(path for path in found if path.is_file() and not path.name.endswith(".new~"))

@@ -1,0 +1,62 @@
+"""Action `receive`: write the files whose bytes follow this program on its standard input.
+
+Request: files [{path (absolute), mode, size, sha256}], in the order of their bytes.
+Reply: received (paths). A file appears complete, checked, and with its mode, or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from fleet.hostside.common import Failure, Json, os_failure
+from fleet.hostside.files import UNFINISHED, directory
+
+STEP = "receiving files"
+BLOCK = 1 << 18
+
+
+def main(request: Json) -> Json:
+    """Receive all files."""
+    return {"received": [receive(sys.stdin.buffer, entry) for entry in request["files"]]}
+
+
+def receive(stream: BinaryIO, entry: Json) -> str:
+    """Read one file from the stream into its place."""
+    path = Path(entry["path"])
+    if not path.is_absolute():
+        raise Failure(f"{str(path)!r} is not absolute", STEP)
+    directory(path.parent, 0o755)
+    temporary = path.with_name(f".{path.name}{UNFINISHED}.{os.getpid()}")
+    try:
+        found = _write(stream, temporary, int(entry["size"]), int(entry["mode"]))
+        if found != entry["sha256"]:
+            raise Failure(f"{path} arrived damaged", STEP, "try again")
+        temporary.replace(path)
+    except OSError as error:
+        raise os_failure(error, STEP, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return str(path)
+
+
+def _write(stream: BinaryIO, path: Path, size: int, mode: int) -> str:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    found = hashlib.sha256()
+    with os.fdopen(os.open(path, flags, mode & 0o700), "wb") as target:
+        while size:
+            block = stream.read(min(BLOCK, size))
+            if not block:
+                raise Failure(f"the connection ended before {path} was complete", STEP, "try again")
+            found.update(block)
+            target.write(block)
+            size -= len(block)
+        target.flush()
+        os.fchmod(target.fileno(), mode)
+        os.fsync(target.fileno())
+    return found.hexdigest()

@@ -1,0 +1,136 @@
+"""Action `supervise`: have supervisord run, with the programs its configuration names.
+
+Request: host_root, supervisor (its environment's path), replace [programs that may be stopped to change them],
+timeout (s), ignore_orphans (bool).
+Reply: started (bool), pid, added, removed, replaced, pending [{name, why}], and all of `states`.
+
+Programs are added and removed one at a time and by name. A program that runs is never stopped here, unless
+`replace` names it: its calculation would be lost. SIGHUP and `update` restart everything and are never used.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import xmlrpc.client
+from pathlib import Path
+
+from fleet.hostside.common import Failure, Json, clean_environment, locked, tail_of, wait_until
+from fleet.hostside.places import host_root, socket_path
+from fleet.hostside.processes import orphans
+from fleet.hostside.rpc import (
+    ACTIVE,
+    ALREADY_ADDED,
+    BAD_NAME,
+    NOT_RUNNING,
+    STILL_RUNNING,
+    Supervisor,
+    daemon_pid,
+)
+from fleet.hostside.states import look
+
+STEP = "starting supervisord"
+
+
+def main(request: Json) -> Json:
+    """Start or reload."""
+    root = host_root(request)
+    seconds = float(request.get("timeout", 30))
+    if not (root / "etc/supervisord.conf").is_file():
+        raise Failure(f"{root / 'etc/supervisord.conf'} is missing", STEP, "deploy to this host first")
+    with locked(root / "run" / ".supervise.lock", 60, STEP):
+        started = _ensure_running(root, request, seconds)
+        changes = reload(Supervisor(socket_path(root)), frozenset(request.get("replace", ())), seconds)
+    return {"started": started, "pid": daemon_pid(root), **changes, **look(root)}
+
+
+def _ensure_running(root: Path, request: Json, seconds: float) -> bool:
+    supervisor = Supervisor(socket_path(root))
+    if supervisor.answers():
+        return False
+    pid = daemon_pid(root)
+    if pid is not None and _comes_up(root, supervisor, pid, seconds):
+        return False
+    if not request.get("ignore_orphans"):
+        _refuse_orphans(root)
+    socket_path(root).unlink(missing_ok=True)  # nobody answers there, and nobody owns it
+    _start(root, Path(request["supervisor"]), seconds)
+    if not wait_until(supervisor.answers, seconds):
+        raise Failure(f"supervisord does not answer at {socket_path(root)}{_log_tail(root)}", STEP)
+    return True
+
+
+def _comes_up(root: Path, supervisor: Supervisor, pid: int, seconds: float) -> bool:
+    """It may be on its way up, or down; a second one must not be started beside it."""
+    if not wait_until(lambda: supervisor.answers() or daemon_pid(root) is None, seconds):
+        hint = f"look at {root / 'log/supervisord.log'}; if it hangs, end process {pid} and deploy again"
+        what = f"supervisord runs (pid {pid}) but does not answer at {socket_path(root)}{_log_tail(root)}"
+        raise Failure(what, STEP, hint)
+    return daemon_pid(root) is not None
+
+
+def _refuse_orphans(root: Path) -> None:
+    """Workers that outlived their supervisord would be started a second time."""
+    lost = [orphan for orphan in orphans(root, Path(os.path.realpath(root / "run")), None) if orphan["worker"]]
+    if lost:
+        names = ", ".join(f"{orphan['worker']} (pid {orphan['pid']})" for orphan in lost)
+        hint = "let them finish, or end them with SIGTERM (they finish their job first) or SIGQUIT (at once)"
+        raise Failure(f"workers of an earlier supervisord still run: {names}", STEP, hint)
+
+
+def _start(root: Path, environment: Path, seconds: float) -> None:
+    program = environment / "bin" / "supervisord"
+    configuration = root / "etc" / "supervisord.conf"
+    if not program.exists():
+        raise Failure(f"{program} is missing", STEP, "deploy again: it will be installed")
+    try:
+        done = subprocess.run(
+            [str(program), "-c", str(configuration)],
+            env=clean_environment(os.environ),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Failure(f"supervisord did not go into the background in {seconds:g} s", STEP) from error
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
+        raise Failure(f"supervisord ended with status {done.returncode}: {said}{_log_tail(root)}", STEP)
+
+
+def _log_tail(root: Path) -> str:
+    lines = tail_of(root / "log" / "supervisord.log", 10)
+    return "\nlast lines of its log:\n" + "\n".join(lines) if lines else ""
+
+
+def reload(supervisor: Supervisor, replace: frozenset[str], seconds: float) -> Json:
+    """Bring supervisord's programs to what its configuration files say, without stopping one that runs."""
+    try:
+        added, changed, removed = supervisor.call("reloadConfig")[0]
+    except xmlrpc.client.Fault as fault:
+        hint = "the rendered configuration is wrong: please report it"
+        raise Failure(f"supervisord cannot read its configuration: {fault.faultString}", STEP, hint) from fault
+    pending: list[Json] = []
+    gone = [name for name in removed if _take_out(supervisor, name, name in replace, seconds, pending)]
+    taken = [name for name in changed if _take_out(supervisor, name, name in replace, seconds, pending)]
+    for name in [*taken, *added]:
+        supervisor.attempt("addProcessGroup", name, accept=(ALREADY_ADDED,))
+    return {"added": added, "removed": gone, "replaced": taken, "pending": pending}
+
+
+def _take_out(supervisor: Supervisor, name: str, may_stop: bool, seconds: float, pending: list[Json]) -> bool:
+    if may_stop:
+        supervisor.attempt("stopProcess", name, False, accept=(NOT_RUNNING, BAD_NAME))
+        wait_until(lambda: not _active(supervisor, name), seconds)
+    if _active(supervisor, name) or not supervisor.attempt(
+        "removeProcessGroup", name, accept=(STILL_RUNNING, BAD_NAME)
+    ):
+        pending.append({"name": name, "why": "it is still running"})
+        return False
+    return True
+
+
+def _active(supervisor: Supervisor, name: str) -> bool:
+    return any(program["name"] == name and program["state"] in ACTIVE for program in supervisor.programs())

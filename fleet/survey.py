@@ -1,0 +1,288 @@
+"""Looks at hosts and works out what a deploy would have to do on each."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet import bundle as bundles
+from fleet import facts as host_facts
+from fleet.access import Remotes
+from fleet.bundle import Bundle, Toolbox
+from fleet.errors import FleetError, RemoteError
+from fleet.execute import ask, fan_out
+from fleet.facts import Facts
+from fleet.inventory import Fleet, Host
+from fleet.layout import Hardware, Worker, lay_out
+from fleet.plan import (
+    DesiredHost,
+    FileState,
+    HostPlan,
+    ObservedHost,
+    ProgramState,
+    RunningWorker,
+    plan_host,
+)
+from fleet.remote import HostResult
+from fleet.render import HostPaths, RenderedFile, configuration_hash, host_paths, job_directories, render_host
+from fleet.wheels import Platform
+from puffin.store import WorkerRecord
+
+EXISTING = "existing"
+"""Stands for supervisor's version where an existing environment brings it."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class HostWork:
+    """Everything a deploy needs to know about one host.
+
+    Parameters
+    ----------
+    host
+        What hosts.yaml says.
+    facts
+        What was found.
+    workers
+        What it shall run.
+    paths
+        Its directories.
+    release
+        Id of the release it shall have.
+    bundle, toolbox
+        The wheels and tools for it; None where it uses an existing environment.
+    directories
+        Directories of the workers' jobs.
+    configurations
+        By worker, the hash of its settings.
+    plan
+        What has to be done.
+    """
+
+    host: Host
+    facts: Facts
+    workers: tuple[Worker, ...]
+    paths: HostPaths
+    release: str
+    bundle: Bundle | None
+    toolbox: Toolbox | None
+    directories: tuple[str, ...]
+    configurations: Mapping[str, str]
+    plan: HostPlan
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is the same for all hosts of a deploy.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    password
+        The database's password.
+    records
+        What the workers reported of themselves; None where the database could not be asked.
+    cache
+        Where wheels are kept on this machine.
+    refresh
+        Whether to look for newer versions of what is required.
+    """
+
+    fleet: Fleet
+    password: str | None
+    records: Sequence[WorkerRecord] | None
+    cache: Path
+    refresh: bool = False
+
+
+def probe_all(fleet: Fleet, hosts: Sequence[Host], remotes: Remotes, parallel: int) -> list[HostResult[Facts]]:
+    """Probe hosts, each in one round trip.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    hosts
+        The hosts.
+    remotes
+        Connections to them.
+    parallel
+        How many at a time.
+    """
+
+    def probe(host: Host) -> Facts:
+        request = host_facts.probe_request(fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python)
+        return host_facts.parse(host.name, ask(remotes[host.name], host_facts.ACTION, request))
+
+    return fan_out({host.name: host for host in hosts}, probe, parallel)
+
+
+def survey(goal: Goal, hosts: Sequence[Host], remotes: Remotes, parallel: int, say: Say) -> list[HostResult[HostWork]]:
+    """Find out what has to be done on hosts; changes nothing on them.
+
+    Parameters
+    ----------
+    goal
+        What is wanted.
+    hosts
+        The hosts.
+    remotes
+        Connections to them.
+    parallel
+        How many to probe at a time.
+    say
+        Told what takes long.
+
+    Returns
+    -------
+    list[HostResult[HostWork]]
+        One for every host, in their order.
+
+    Raises
+    ------
+    FleetError
+        The wheels for a platform cannot be had, which concerns all hosts.
+    """
+    probed = probe_all(goal.fleet, hosts, remotes, parallel)
+    kits = _kits(goal, [result.value for result in probed if result.value is not None], say)
+    by_name = {host.name: host for host in hosts}
+    return [_work_out(goal, by_name[result.host], result, kits) for result in probed]
+
+
+@dataclass(frozen=True)
+class _Kit:
+    """What is installed on hosts of one platform."""
+
+    release: str
+    supervisor: str
+    bundle: Bundle | None = None
+    toolbox: Toolbox | None = None
+
+
+def _platform(facts: Facts) -> Platform:
+    python = facts.python
+    if python.implementation != "cpython" or python.libc not in {"glibc", "musl"}:
+        what = f"{python.implementation} {python.version} with the C library '{python.libc or 'unknown'}'"
+        raise RemoteError(facts.host, "choosing wheels", f"no wheels for {what}", "set release.python to a CPython")
+    version = ".".join(python.version.split(".")[:2])
+    return Platform(python=version, machine=python.machine, libc_version=python.libc_version, libc=python.libc)
+
+
+def _kits(goal: Goal, found: Sequence[Facts], say: Say) -> dict[Platform, _Kit]:
+    release = goal.fleet.release
+    platforms = {}
+    for facts in found:
+        try:
+            platforms[_platform(facts)] = facts.host
+        except RemoteError:
+            continue  # It is reported for its host.
+    kits = {}
+    for platform in platforms:
+        if release.path is not None:
+            kits[platform] = _Kit(_path_release(release.path), EXISTING)
+            continue
+        bundle = bundles.build_bundle(release.package, release.extras, platform, goal.cache, say, refresh=goal.refresh)
+        toolbox = bundles.build_toolbox(platform, goal.cache, say, refresh=goal.refresh)
+        kits[platform] = _Kit(bundle.release_id, toolbox.supervisor_version, bundle, toolbox)
+    return kits
+
+
+def _path_release(path: str) -> str:
+    return f"path-{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+
+
+def _work_out(goal: Goal, host: Host, probed: HostResult[Facts], kits: Mapping[Platform, _Kit]) -> HostResult[HostWork]:
+    if probed.value is None:
+        return HostResult(host.name, error=probed.error, seconds=probed.seconds)
+    try:
+        work = _work(goal, host, probed.value, kits[_platform(probed.value)])
+    except FleetError as error:
+        return HostResult(host.name, error=error, seconds=probed.seconds)
+    return HostResult(host.name, work, seconds=probed.seconds)
+
+
+def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
+    fleet = goal.fleet
+    workers = lay_out(host, _hardware(facts))
+    paths = _paths(fleet, host, facts, kit)
+    files = render_host(fleet, host, workers, paths, goal.password)
+    desired = DesiredHost(
+        name=host.name,
+        release=kit.release,
+        files=files,
+        workers=tuple(worker.name for worker in workers),
+        wheels=frozenset(wheel.sha256 for wheel in kit.bundle.wheels) if kit.bundle else frozenset(),
+        supervisor=kit.supervisor,
+    )
+    return HostWork(
+        host=host,
+        facts=facts,
+        workers=workers,
+        paths=paths,
+        release=kit.release,
+        bundle=kit.bundle,
+        toolbox=kit.toolbox,
+        directories=job_directories(fleet, workers, paths),
+        configurations={worker.name: _configuration(worker, files) for worker in workers},
+        plan=plan_host(desired, _observed(facts, goal, kit)),
+    )
+
+
+def _paths(fleet: Fleet, host: Host, facts: Facts, kit: _Kit) -> HostPaths:
+    return host_paths(
+        base_dir_abs=facts.base_dir,
+        home=facts.home,
+        fleet_name=fleet.name,
+        host_name=host.name,
+        run_dir=facts.run_dir,
+        scratch_abs=facts.scratch or f"{facts.base_dir}/scratch",
+        supervisor_version=kit.supervisor,
+    )
+
+
+def supervisor_environment(work: HostWork, fleet: Fleet) -> str:
+    """The environment that holds supervisord.
+
+    Parameters
+    ----------
+    work
+        The host.
+    fleet
+        The fleet.
+    """
+    return work.paths.supervisor if fleet.release.path is None else f"{work.paths.releases}/{work.release}"
+
+
+def _hardware(facts: Facts) -> Hardware:
+    disk = facts.hardware.scratch or facts.hardware.disk
+    # Once workers run, their own files are part of what is taken: free space then says nothing about the layout.
+    free = disk.free if facts.current is None else math.inf
+    return Hardware(facts.hardware.cores, facts.hardware.memory, free)
+
+
+def _configuration(worker: Worker, files: Sequence[RenderedFile]) -> str:
+    wanted = f"etc/workers/{worker.name}.yaml"
+    return configuration_hash(next(file.content for file in files if file.path == wanted))
+
+
+def _observed(facts: Facts, goal: Goal, kit: _Kit) -> ObservedHost:
+    alive = {program.name for program in facts.supervisord.programs if program.state == "RUNNING"}
+    mine = [record for record in goal.records or () if record.host == facts.host and record.worker in alive]
+    supervisors = {*facts.supervisors, *([EXISTING] if kit.supervisor == EXISTING else [])}
+    return ObservedHost(
+        releases=frozenset(release.id for release in facts.releases),
+        current=facts.current,
+        files={file.path: FileState(file.sha256, file.mode) for file in facts.files},
+        supervisord_running=facts.supervisord.running,
+        programs={program.name: ProgramState(program.state) for program in facts.supervisord.programs},
+        stopped=facts.stopped,
+        stopped_all=facts.stop,
+        wheels=frozenset(wheel.sha256 for wheel in facts.wheels),
+        supervisors=frozenset(supervisors),
+        running={record.worker: RunningWorker(record.release, record.configuration) for record in mine},
+    )

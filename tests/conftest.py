@@ -1,0 +1,38 @@
+"""What all tests share: the laboratory's fixtures, markers by directory, one profile for hypothesis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["tests.lab.fixtures_ssh", "tests.lab.fixtures_database"]
+
+_BY_DIRECTORY = {
+    "integration": "uses real servers, programs or the package index",
+    "acceptance": "runs the installed commands as a user would",
+}
+
+# Derandomised: a failure in CI is the same failure here. No deadline: the machine may be busy.
+settings.register_profile(
+    "project",
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("project")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in _BY_DIRECTORY.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    for item in items:
+        directory = item.path.relative_to(tests).parts[0]
+        if directory in _BY_DIRECTORY:
+            item.add_marker(directory)

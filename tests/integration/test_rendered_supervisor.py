@@ -1,0 +1,131 @@
+"""What is rendered, read by the real supervisord, in a directory named as badly as a directory may be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.inventory import parse_inventory
+from fleet.layout import Worker
+from fleet.render import HostPaths, host_paths, render_host
+
+HOSTS = """\
+fleet: lab
+database: {uri: "mongodb://127.0.0.1:1", names: [a]}
+hosts: {node1: {workers: {cores: 1, count: 2}, environment: {NOTE: "it's 5% ; # here"}}}
+"""
+
+STUB = """\
+#!/bin/sh
+trap 'echo "asked to end"; kill "$sleeper"; exit 0' TERM
+printf '<%s>\\n' "$@" "$NOTE" "$PUFFIN_RELEASE"
+sleep 300 &
+sleeper=$!
+wait "$sleeper"
+"""
+
+PROGRAMS = Path(sys.executable).parent
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """A short one: the path of a socket has a limit that pytest's directories exceed."""
+    directory = Path(tempfile.mkdtemp(prefix="pf 5% ", dir="/tmp"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def paths(tmp_path: Path, run_dir: Path) -> HostPaths:
+    """Everything of one host written down, with a stub in the place of the worker."""
+    base = tmp_path / 'a dir 100% of "it\'s";no#h'
+    fleet = parse_inventory(HOSTS, "hosts.yaml")
+    paths = host_paths(
+        base_dir_abs=str(base),
+        home=str(tmp_path),
+        fleet_name="lab",
+        host_name="node1",
+        run_dir=str(run_dir),
+        scratch_abs=str(tmp_path),
+        supervisor_version="4.3.0",
+    )
+    workers = tuple(Worker(f"node1-{n}", "node1", 1, 1.0, 1.0) for n in (1, 2))
+    root = Path(paths.root)
+    for file in render_host(fleet, fleet.hosts[0], workers, paths, None):
+        (root / file.path).parent.mkdir(parents=True, exist_ok=True)
+        (root / file.path).write_bytes(file.content)
+        (root / file.path).chmod(file.mode)
+    (root / "log").mkdir()
+    stub = Path(paths.releases) / "0.1.0-abc" / "bin" / "puffin"
+    stub.parent.mkdir(parents=True)
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    (root / "current").symlink_to("../../releases/0.1.0-abc")
+    return paths
+
+
+@pytest.fixture
+def supervisord(paths: HostPaths) -> Iterator[int]:
+    configuration = Path(paths.root) / "etc/supervisord.conf"
+    # From another directory: nothing may depend on where it is started.
+    subprocess.run([PROGRAMS / "supervisord", "-c", configuration], cwd="/", check=True, timeout=60)
+    pid_file = Path(paths.run) / "supervisord.pid"
+    until(pid_file.exists)
+    pid = int(pid_file.read_text())
+    yield pid
+    if pid_file.exists():
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not pid_file.exists())
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.1)
+
+
+def control(paths: HostPaths, *words: str) -> list[str]:
+    command = [str(PROGRAMS / "supervisorctl"), "-c", f"{paths.root}/etc/supervisord.conf", *words]
+    return subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60, check=False).stdout.splitlines()
+
+
+def states(paths: HostPaths) -> dict[str, str]:
+    return {line.split()[0]: line.split()[1] for line in control(paths, "status")}
+
+
+def test_the_workers_run_drain_and_nothing_is_left(paths: HostPaths, supervisord: int) -> None:
+    root = Path(paths.root)
+    until(lambda: states(paths) == {"node1-1": "RUNNING", "node1-2": "RUNNING"})
+    assert (root / "log/node1-2.out").read_text().splitlines() == [
+        "<-c>",
+        f"<{root}/etc/workers/node1-2.yaml>",
+        "<container>",
+        "<it's 5% ; # here>",
+        "<0.1.0-abc>",
+    ]
+    assert (Path(paths.run) / "sv.sock").stat().st_mode & 0o777 == 0o700
+
+    assert control(paths, "reread") == ["No config updates to processes"]
+    (root / "etc/conf.d/node1-2.conf").unlink()
+    assert control(paths, "reread") == ["node1-2: disappeared"]
+
+    # A worker that was asked to end and ended with 0 is not started again.
+    worker = int(control(paths, "pid", "node1-1")[0])
+    os.kill(worker, signal.SIGTERM)
+    until(lambda: states(paths)["node1-1"] == "EXITED")
+
+    other = int(control(paths, "pid", "node1-2")[0])
+    os.kill(supervisord, signal.SIGTERM)
+    until(lambda: not (Path(paths.run) / "supervisord.pid").exists())
+    until(lambda: not Path(f"/proc/{other}").exists())
+    assert "asked to end" in (root / "log/node1-2.out").read_text()

@@ -1,0 +1,324 @@
+"""The directions in the design, enforced: who may import whom, and what a pure module may not touch."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("puffin", "fleet")
+
+PURE = (
+    "puffin.calculations",
+    "puffin.lease",
+    "puffin.settings",
+    "fleet.inventory",
+    "fleet.layout",
+    "fleet.render",
+    "fleet.plan",
+    "fleet.remote",
+    "fleet.rollout",
+    "fleet.templates",
+    "fleet.facts",
+)
+
+# Files, network, clocks, processes, threads, randomness, the environment.
+_IMPURE_BY_KIND = (
+    ("os", "io", "sys", "shutil", "tempfile", "glob", "fcntl", "mmap", "logging", "importlib", "platform"),
+    ("socket", "ssl", "select", "selectors", "http", "urllib", "ftplib", "smtplib", "xmlrpc", "requests"),
+    ("subprocess", "multiprocessing", "threading", "concurrent", "asyncio", "signal", "psutil", "ctypes"),
+    ("time", "sched", "random", "secrets", "getpass", "pwd", "grp", "resource", "sqlite3", "dbm", "shelve"),
+)
+IMPURE = frozenset(name for kind in _IMPURE_BY_KIND for name in kind)
+IMPURE_CALLS = frozenset({"open", "input", "print", "exec", "eval", "__import__"})
+PURE_ALL_THE_SAME = frozenset({"urllib.parse"})
+PURE_PATHS = frozenset({"PurePath", "PurePosixPath"})
+
+# Who alone may import a driver: "package.module", or "package.*" for everything below.
+DRIVERS: dict[str, tuple[str, ...]] = {
+    "pymongo": ("puffin.store",),
+    "bson": ("puffin.store",),
+    "gridfs": ("puffin.store",),
+    "fabric": ("fleet.ssh",),
+    "invoke": ("fleet.ssh",),
+    "paramiko": ("fleet.ssh",),
+    "click": ("puffin.cli", "fleet.cli.*"),
+    "rich": ("fleet.cli.*",),
+    "scine_*": ("puffin.jobs.scine", "puffin.programs.*"),
+    "secantus": (),  # another license: run as a process, never imported
+    "supervisor": (),  # spoken to over its socket
+}
+
+# fleet reads the database through the worker's one door to it, so that no second driver module appears.
+FLEET_MAY_IMPORT = frozenset(
+    {"puffin", "puffin.calculations", "puffin.lease", "puffin.settings", "puffin.errors", "puffin.store"}
+)
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module; ``names`` is what a ``from`` import takes from it."""
+
+    line: int
+    target: str
+    names: tuple[str, ...]
+    deferred: bool = False
+    """Inside a function, or for the type checker only: not run when the module is loaded."""
+    erased: bool = False
+    """For the type checker only: never run."""
+
+
+@dataclass(frozen=True)
+class Module:
+    name: str
+    imports: tuple[Import, ...]
+    calls: tuple[tuple[int, str], ...]
+
+
+# Parsing -----------------------------------------------------------------------------------------------
+
+
+def module_of(name: str, source: str, known: Iterable[str]) -> Module:
+    tree = ast.parse(source)
+    erased = {id(inner) for node in ast.walk(tree) if _is_erased(node) for inner in ast.walk(node)}
+    deferred = {id(inner) for node in ast.walk(tree) if _is_function(node) for inner in ast.walk(node)}
+    imports = tuple(
+        replace(found, deferred=id(node) in deferred | erased, erased=id(node) in erased)
+        for node in ast.walk(tree)
+        for found in _imports(node, name, frozenset(known))
+    )
+    calls = tuple(
+        (node.lineno, node.func.id)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    )
+    return Module(name, imports, calls)
+
+
+def _is_erased(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def _is_function(node: ast.AST) -> bool:
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+
+
+def _imports(node: ast.AST, name: str, known: frozenset[str]) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield Import(node.lineno, alias.name, ())
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            base = ".".join([*name.split(".")[: -node.level], *([base] if base else [])])
+        names = tuple(alias.name for alias in node.names)
+        modules = [alias for alias in names if f"{base}.{alias}" in known]
+        for module in modules:
+            yield Import(node.lineno, f"{base}.{module}", ())
+        if len(modules) < len(names):
+            yield Import(node.lineno, base, tuple(n for n in names if n not in modules))
+
+
+def load(root: Path) -> dict[str, Module]:
+    files = {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in PACKAGES
+        for path in sorted((root / package).rglob("*.py"))
+    }
+    return {name: module_of(name, path.read_text(encoding="utf-8"), files) for name, path in files.items()}
+
+
+# Rules: each takes all modules and yields one line per violation ---------------------------------------
+
+
+def wrong_directions(modules: Mapping[str, Module]) -> Iterator[str]:
+    for module, found in _all_imports(modules):
+        package, target = module.name.split(".")[0], found.target.split(".")[0]
+        if package == "puffin" and target == "fleet":
+            yield _violation(module, found, "puffin never imports fleet")
+        if package == "fleet" and target == "puffin" and found.target not in FLEET_MAY_IMPORT:
+            yield _violation(module, found, "fleet imports only pure modules of puffin, and puffin.store")
+
+
+def stray_drivers(modules: Mapping[str, Module]) -> Iterator[str]:
+    for module, found in _all_imports(modules):
+        for driver, allowed in DRIVERS.items():
+            if _matches(found.target.split(".")[0], driver) and not any(
+                _matches(module.name, pattern) for pattern in allowed
+            ):
+                yield _violation(module, found, f"only {', '.join(allowed) or 'nobody'} may")
+
+
+def impurities(modules: Mapping[str, Module]) -> Iterator[str]:
+    for name in sorted(_reached_from(PURE, modules)):
+        module = modules[name]
+        for found in (found for found in module.imports if not found.erased):
+            head = found.target.split(".")[0]
+            if found.target in PURE_ALL_THE_SAME:
+                continue
+            if head in IMPURE or (head == "pathlib" and not set(found.names or ("*",)) <= PURE_PATHS):
+                yield _violation(module, found, "pure modules, and what they import, touch nothing outside")
+        for line, function in module.calls:
+            if function in IMPURE_CALLS:
+                yield f"{name}:{line} calls {function}(): pure modules touch nothing outside"
+
+
+def foreign_host_code(modules: Mapping[str, Module]) -> Iterator[str]:
+    for module, found in _all_imports(modules):
+        if not _matches(module.name, "fleet.hostside.*"):
+            continue
+        own = _matches(found.target, "fleet.hostside.*")
+        if not own and found.target.split(".")[0] not in sys.stdlib_module_names:
+            yield _violation(module, found, "code that runs on hosts imports the standard library only")
+
+
+def cycles(modules: Mapping[str, Module]) -> Iterator[str]:
+    graph = {
+        name: {found.target for found in module.imports if not found.deferred and found.target in modules}
+        for name, module in modules.items()
+    }
+    for name in sorted(graph):
+        path = _way_back(name, graph)
+        if path and name == min(path):
+            yield f"import cycle: {' -> '.join([*path, name])}"
+
+
+def _all_imports(modules: Mapping[str, Module]) -> Iterator[tuple[Module, Import]]:
+    for module in modules.values():
+        for found in module.imports:
+            yield module, found
+
+
+def _matches(name: str, pattern: str) -> bool:
+    if pattern.endswith(".*"):
+        return name == pattern[:-2] or name.startswith(pattern[:-1])
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+
+
+def _violation(module: Module, found: Import, rule: str) -> str:
+    return f"{module.name}:{found.line} imports {found.target}: {rule}"
+
+
+def _reached_from(names: Iterable[str], modules: Mapping[str, Module]) -> set[str]:
+    reached: set[str] = set()
+    waiting = [name for name in names if name in modules]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            imports = [found for found in modules[name].imports if not found.erased]
+            waiting += [found.target for found in imports if found.target in modules]
+    return reached
+
+
+def _way_back(start: str, graph: Mapping[str, set[str]]) -> list[str]:
+    """Return the shortest path from a module to one that imports it, or nothing."""
+    paths = [[start]]
+    seen = {start}
+    for path in paths:
+        for target in sorted(graph[path[-1]]):
+            if target == start:
+                return path
+            if target not in seen:
+                seen.add(target)
+                paths.append([*path, target])
+    return []
+
+
+RULES = {rule.__name__: rule for rule in (wrong_directions, stray_drivers, impurities, foreign_host_code, cycles)}
+
+
+# The project keeps the rules ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, Module]:
+    found = load(ROOT)
+    assert {"puffin", "fleet"} <= set(found)
+    return found
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_source_keeps(rule: str, modules: dict[str, Module]) -> None:
+    assert list(RULES[rule](modules)) == []
+
+
+# The rules catch what they are for ---------------------------------------------------------------------
+
+VIOLATIONS = [
+    ("wrong_directions", {"puffin.daemon": "import fleet.plan"}),
+    ("wrong_directions", {"puffin.daemon": "def f():\n    from fleet import plan", "fleet.plan": ""}),
+    ("wrong_directions", {"fleet.status": "from puffin.jobloop import loop"}),
+    ("wrong_directions", {"fleet.status": "from puffin import runner", "puffin.runner": "", "puffin": ""}),
+    ("stray_drivers", {"puffin.daemon": "import pymongo"}),
+    ("stray_drivers", {"puffin.daemon": "from bson.objectid import ObjectId"}),
+    ("stray_drivers", {"fleet.remote": "from paramiko.client import SSHClient"}),
+    ("stray_drivers", {"fleet.status": "from rich.table import Table"}),
+    ("stray_drivers", {"fleet.status": "import click"}),
+    ("stray_drivers", {"puffin.runner": "import scine_utilities as su"}),
+    ("stray_drivers", {"fleet.embedded": "from secantus import cli"}),
+    ("impurities", {"fleet.plan": "import os"}),
+    ("impurities", {"fleet.plan": "import os.path"}),
+    ("impurities", {"fleet.plan": "from pathlib import Path"}),
+    ("impurities", {"fleet.plan": "import pathlib"}),
+    ("impurities", {"fleet.plan": "from urllib.request import urlopen"}),
+    ("impurities", {"puffin.lease": "def f():\n    from time import monotonic"}),
+    ("impurities", {"fleet.plan": "text = open('hosts.yaml')"}),
+    ("impurities", {"fleet.plan": "from fleet.helper import x", "fleet.helper": "import socket"}),
+    ("impurities", {"fleet.plan": "from .helper import x", "fleet.helper": "import socket"}),
+    ("foreign_host_code", {"fleet.hostside.apply": "import yaml"}),
+    ("foreign_host_code", {"fleet.hostside.apply": "from fleet.errors import FleetError"}),
+    ("cycles", {"fleet.a": "import fleet.b", "fleet.b": "from fleet import a"}),
+    ("cycles", {"fleet.a": "import fleet.b", "fleet.b": "import fleet.c", "fleet.c": "import fleet.a"}),
+    ("cycles", {"fleet.a": "import fleet.a"}),
+]
+
+ALLOWED = [
+    ("wrong_directions", {"fleet.status": "from puffin.store import Registry\nfrom puffin import __version__"}),
+    ("wrong_directions", {"fleet.status": "from puffin.errors import DatabaseError"}),
+    ("stray_drivers", {"puffin.store": "import pymongo\nfrom bson import ObjectId"}),
+    ("stray_drivers", {"fleet.cli": "import click", "fleet.cli.watch": "import rich.live\nimport click"}),
+    ("stray_drivers", {"puffin.programs.orca": "import scine_utilities", "fleet.plan": "import richness"}),
+    (
+        "impurities",
+        {"fleet.plan": "from pathlib import PurePosixPath\nimport re, yaml\nfrom urllib.parse import quote"},
+    ),
+    ("impurities", {"fleet.ssh": "import os, socket"}),
+    ("impurities", {"fleet.plan": "if TYPE_CHECKING:\n    from pathlib import Path"}),
+    ("foreign_host_code", {"fleet.hostside.apply": "import os\nfrom fleet.hostside.common import main"}),
+    ("foreign_host_code", {"fleet.plan": "import yaml"}),
+    ("cycles", {"fleet.a": "import fleet.b", "fleet.b": "def f():\n    import fleet.a"}),
+    (
+        "cycles",
+        {
+            "fleet.a": "import fleet.b",
+            "fleet.b": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import fleet.a",
+        },
+    ),
+]
+
+
+def _sample(sources: Mapping[str, str]) -> dict[str, Module]:
+    return {name: module_of(name, source, sources) for name, source in sources.items()}
+
+
+@pytest.mark.parametrize(("rule", "sources"), VIOLATIONS)
+def test_a_violation_is_caught(rule: str, sources: dict[str, str]) -> None:
+    assert len(list(RULES[rule](_sample(sources)))) == 1
+
+
+@pytest.mark.parametrize(("rule", "sources"), ALLOWED)
+def test_what_is_allowed_passes(rule: str, sources: dict[str, str]) -> None:
+    assert list(RULES[rule](_sample(sources))) == []
+
+
+def test_a_violation_names_file_line_and_rule() -> None:
+    modules = _sample({"fleet.plan": "import re\nimport socket\n"})
+    assert list(impurities(modules)) == [
+        "fleet.plan:2 imports socket: pure modules, and what they import, touch nothing outside"
+    ]

@@ -1,0 +1,177 @@
+"""The fan-out: every host's result, whatever happens to the others."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import FleetError, RemoteError
+from fleet.execute import Happening, HostEvent, Interrupted, ask, fan_out, upload
+from fleet.local import LocalRemote
+from fleet.remote import ActionFailed, CommandResult, Upload
+
+
+def named(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+def test_results_come_in_the_order_of_the_hosts() -> None:
+    gates = {name: threading.Event() for name in ("a", "b", "c")}
+    follower = {"b": "a", "c": "b"}
+
+    def work(name: str) -> str:
+        if name in follower.values():
+            gates[name].wait(10)
+        if name in follower:
+            gates[follower[name]].set()  # so they end in the order c, b, a
+        return name.upper()
+
+    results = fan_out(named("a", "b", "c"), work, parallel=3)
+    assert [(result.host, result.value, result.ok) for result in results] == [
+        ("a", "A", True),
+        ("b", "B", True),
+        ("c", "C", True),
+    ]
+
+
+def test_no_hosts_no_results() -> None:
+    assert fan_out({}, str, parallel=4) == []
+
+
+def fail(name: str) -> str:
+    if name == "refused":
+        raise RemoteError(name, "connect", "refused")
+    if name == "broken":
+        raise ZeroDivisionError("by zero")
+    if name == "exits":
+        sys.exit(3)
+    return name
+
+
+def test_a_failed_host_disturbs_no_other() -> None:
+    results = fan_out(named("one", "refused", "broken", "exits", "two"), fail, parallel=2)
+    assert [result.value for result in results if result.ok] == ["one", "two"]
+    assert [str(result.error) for result in results if result.error][0] == "refused: connect: refused"
+    assert "broken: internal error: ZeroDivisionError: by zero" in str(results[2].error)
+    assert "SystemExit: 3" in str(results[3].error)
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_no_more_hosts_at_a_time_than_allowed(parallel: int) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(parallel)
+
+    def work(name: str) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        together.wait(10)
+        with lock:
+            running -= 1
+
+    results = fan_out(named(*"abcdef"), work, parallel)
+    assert all(result.ok for result in results)
+    assert most == parallel
+
+
+def test_events_tell_what_happens() -> None:
+    seen: list[tuple[str, Happening]] = []
+    fan_out(named("one", "refused"), fail, 1, lambda event: seen.append((event.host, event.what)))
+    assert seen == [
+        ("one", Happening.STARTED),
+        ("one", Happening.FINISHED),
+        ("refused", Happening.STARTED),
+        ("refused", Happening.FINISHED),
+    ]
+
+
+def test_ctrl_c_starts_no_further_host_and_reports_all() -> None:
+    release = threading.Event()
+    calls: list[str] = []
+
+    def work(name: str) -> str:
+        calls.append(name)
+        if name == "slow":
+            release.wait(10)
+        return name
+
+    def on_event(event: HostEvent[str]) -> None:
+        if event.host == "slow":
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught:
+        fan_out(named("first", "slow", "third"), work, 1, on_event)
+    release.set()
+    first, slow, third = caught.value.results
+    assert first.value == "first"
+    assert "slow: interrupted: it was being worked on" in str(slow.error)
+    assert "third: interrupted: not started" in str(third.error)
+
+
+class Recorder:
+    """A remote that keeps what it is sent and answers nothing."""
+
+    name = "node1"
+    python = "python3"
+    round_trips = 0
+
+    def __init__(self) -> None:
+        self.timeouts: list[float] = []
+
+    def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
+        self.timeouts.append(timeout)
+        return CommandResult(0, b"", b"")
+
+    def stream(self, program: str) -> Iterator[bytes]:
+        return iter(())
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_host_without_a_reply_is_an_error() -> None:
+    remote = Recorder()
+    with pytest.raises(ActionFailed, match="node1: fetch texts: the program on the host ended without a reply"):
+        ask(remote, "fetch_texts", {"host_root": "/", "paths": []}, timeout=7)
+    assert remote.timeouts == [7]
+
+
+@pytest.fixture
+def local() -> LocalRemote:
+    return LocalRemote("here", sys.executable)
+
+
+def test_files_are_sent_in_one_round_trip(local: LocalRemote, tmp_path: Path) -> None:
+    sources = [tmp_path / name for name in ("empty", "one byte", "larger")]
+    for source, content in zip(sources, (b"", b"x", b"0123456789" * 100_000), strict=True):
+        source.write_bytes(content)
+    targets = [tmp_path / "new place" / "deep" / source.name for source in sources]
+    progress: list[tuple[int, int]] = []
+    files = [Upload(a, str(b), 0o640) for a, b in zip(sources, targets, strict=True)]
+    upload(local, files, lambda sent, total: progress.append((sent, total)))
+    assert [target.read_bytes() for target in targets] == [source.read_bytes() for source in sources]
+    assert {target.stat().st_mode & 0o777 for target in targets} == {0o640}
+    assert progress[-1] == (1_000_001, 1_000_001)
+    assert local.round_trips == 1
+
+
+def test_nothing_to_send_is_no_round_trip(local: LocalRemote) -> None:
+    upload(local, [])
+    assert local.round_trips == 0
+
+
+def test_a_missing_file_is_named(local: LocalRemote, tmp_path: Path) -> None:
+    with pytest.raises(FleetError, match="cannot read .*nothing: No such file"):
+        upload(local, [Upload(tmp_path / "nothing", str(tmp_path / "there"))])
+
+
+def test_where_a_file_cannot_go_is_named(local: LocalRemote, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 5_000_000)
+    with pytest.raises(ActionFailed, match="here: making directories: .*source"):
+        upload(local, [Upload(source, str(source / "below a file"))])

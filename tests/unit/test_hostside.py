@@ -1,0 +1,565 @@
+"""The programs for hosts, in this process: hardware, places, files, logs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.hostside import (
+    apply,
+    common,
+    control,
+    fetch_texts,
+    files,
+    hardware,
+    install_release,
+    places,
+    processes,
+    receive,
+    rpc,
+    tail,
+)
+from fleet.hostside.common import Failure
+
+# Hardware ----------------------------------------------------------------------------------------------
+
+
+def cpuinfo(*threads: tuple[int, int, int]) -> str:
+    return "\n".join(
+        f"processor\t: {number}\nmodel name\t: Some CPU\nphysical id\t: {socket}\ncore id\t\t: {core}\n"
+        for number, socket, core in threads
+    )
+
+
+HYPERTHREADED = cpuinfo((0, 0, 0), (1, 0, 1), (2, 0, 0), (3, 0, 1), (4, 1, 0), (5, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "affinity", "expected"),
+    [
+        (HYPERTHREADED, {0, 1, 2, 3, 4, 5}, [0, 1, 4]),
+        (HYPERTHREADED, {2, 3}, [2, 3]),
+        (HYPERTHREADED, {0, 2}, [0]),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\n", {0}, []),
+        ("", {0, 1}, []),
+    ],
+)
+def test_physical_cores_within_the_affinity(text: str, affinity: set[int], expected: list[int]) -> None:
+    assert hardware.physical_cores(text, frozenset(affinity)) == expected
+
+
+def system(tmp_path: Path, **texts: str) -> Path:
+    """A file system with these files, `__` standing for `/`."""
+    for name, text in texts.items():
+        path = tmp_path / name.replace("__", "/").replace("DOT", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_cores_without_a_quota(tmp_path: Path) -> None:
+    root = system(tmp_path, proc__cpuinfo=HYPERTHREADED)
+    assert hardware.cores(frozenset(range(6)), root) == {
+        "cores": 3,
+        "physical": 3,
+        "logical": 6,
+        "quota": None,
+        "cpus": [0, 1, 4],
+    }
+
+
+def test_cores_where_the_processor_tells_nothing(tmp_path: Path) -> None:
+    found = hardware.cores(frozenset({3, 1}), tmp_path)
+    assert (found["cores"], found["physical"], found["cpus"]) == (2, None, [1, 3])
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 3), ("200000 100000", 2), ("250000 100000", 2), ("50000 100000", 1)]
+)
+def test_a_quota_of_a_parent_control_group_counts(tmp_path: Path, quota: str, cores: int) -> None:
+    root = system(
+        tmp_path,
+        proc__cpuinfo=HYPERTHREADED,
+        proc__self__cgroup="0::/user.slice/session.scope\n",
+        **{"sys__fs__cgroup__userDOTslice__cpuDOTmax": quota + "\n"},
+    )
+    assert hardware.cores(frozenset(range(6)), root)["cores"] == cores
+
+
+def test_a_quota_of_a_version_1_control_group_counts(tmp_path: Path) -> None:
+    root = system(
+        tmp_path,
+        proc__self__cgroup="4:cpu,cpuacct:/job\n9:name=systemd:/\n",
+        **{
+            "sys__fs__cgroup__cpu,cpuacct__job__cpuDOTcfs_quota_us": "150000\n",
+            "sys__fs__cgroup__cpu,cpuacct__job__cpuDOTcfs_period_us": "100000\n",
+            "sys__fs__cgroup__cpu,cpuacct__cpuDOTcfs_quota_us": "-1\n",
+            "sys__fs__cgroup__cpu,cpuacct__cpuDOTcfs_period_us": "100000\n",
+        },
+    )
+    assert hardware.cpu_quota(root) == 1.5
+
+
+MEMINFO = "MemTotal:       16777216 kB\nMemFree:        1 kB\nMemAvailable:    8388608 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "total", "available"),
+    [("max", 16.0, 8.0), (str(4 << 30), 4.0, 4.0), (str(9223372036854771712), 16.0, 8.0)],
+)
+def test_memory_is_within_the_limit_of_the_control_group(
+    tmp_path: Path, limit: str, total: float, available: float
+) -> None:
+    root = system(
+        tmp_path,
+        proc__meminfo=MEMINFO,
+        proc__self__cgroup="0::/a/b\n",
+        **{"sys__fs__cgroup__a__memoryDOTmax": limit + "\n"},
+    )
+    assert hardware.memory(root) == {"total": total, "available": available}
+
+
+def test_disk_of_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
+    found = hardware.disk(tmp_path / "a" / "b")
+    assert found["exists"] is False
+    assert found["writable"] is True
+    assert found["free"] == pytest.approx(
+        os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize / 2**30, rel=0.1
+    )
+
+
+def test_disk_below_a_file_is_not_writable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert hardware.disk(tmp_path / "file" / "b")["writable"] is False
+
+
+# Places ------------------------------------------------------------------------------------------------
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+40 22 0:35 / /home rw,relatime shared:20 - nfs4 server:/home rw
+41 40 0:36 / /home/with\\040space rw - xfs /dev/sdb rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/opt", "ext4"), ("/home/chem", "nfs4"), ("/homely", "ext4"), ("/home/with space/x", "xfs"), ("/", "ext4")],
+)
+def test_the_file_system_of_a_path(path: str, kind: str) -> None:
+    assert places.file_system(Path(path), MOUNTS) == kind
+
+
+def run_directory(root: Path, machine: Path, **environment: str) -> Path:
+    return places.run_directory(root, environment, 1234, machine)
+
+
+def test_the_run_directory_is_the_hosts_own_where_that_works(tmp_path: Path) -> None:
+    assert run_directory(Path("/pool/f/hosts/n1"), tmp_path) == Path("/pool/f/hosts/n1/run")
+
+
+@pytest.mark.parametrize("length", [97, 98])
+def test_the_run_directory_moves_where_the_socket_path_would_be_too_long(tmp_path: Path, length: int) -> None:
+    root = Path("/" + "x" * (length - len("//run/sv.sock")))
+    assert len(str(root / "run/sv.sock")) == length
+    found = run_directory(root, tmp_path)
+    assert (found == root / "run") is (length == 97)
+    assert len(str(found / "sv.sock")) <= 97
+
+
+def test_the_run_directory_moves_from_a_network_file_system(tmp_path: Path) -> None:
+    machine = system(tmp_path, proc__self__mountinfo=MOUNTS)
+    found = run_directory(Path("/home/chem/pool/f/hosts/n1"), machine)
+    assert found.parent == Path("/var/tmp/puffin-fleet-1234")
+    assert found != run_directory(Path("/home/chem/pool/f/hosts/n2"), machine)
+
+
+@pytest.mark.parametrize("lingers", [True, False])
+def test_the_session_directory_is_used_only_where_it_outlives_the_session(tmp_path: Path, lingers: bool) -> None:
+    machine = system(tmp_path / "machine", proc__self__mountinfo=MOUNTS)
+    if lingers:
+        system(machine, var__lib__systemd__linger__chem="")
+    found = run_directory(Path("/home/chem/pool"), machine, XDG_RUNTIME_DIR=str(tmp_path), USER="chem")
+    assert (found.parent == tmp_path / "puffin-fleet") is lingers
+
+
+def test_a_run_directory_once_chosen_stays(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to("/var/tmp/chosen before")
+    assert run_directory(tmp_path, tmp_path) == Path("/var/tmp/chosen before")
+
+
+def test_paths_of_hosts_yaml_start_at_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/with space")
+    assert common.expand("~/a/../b") == Path("/home/with space/b")
+    assert common.expand("relative") == Path("/home/with space/relative")
+    assert common.expand("/absolute") == Path("/absolute")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "-a", "a\nb", ".hidden", "a b"])
+def test_names_that_could_lead_elsewhere_are_refused(name: str) -> None:
+    with pytest.raises(Failure, match="not a plain name"):
+        places.Places.of({"base_dir": "~", "fleet": name, "host": "node1"})
+
+
+# Files -------------------------------------------------------------------------------------------------
+
+
+def entry(path: str, content: bytes, mode: int = 0o644) -> dict[str, Any]:
+    return {"path": path, "mode": mode, "content_b64": base64.b64encode(content).decode()}
+
+
+def applied(root: Path, **request: Any) -> dict[str, Any]:
+    host = root / "f" / "hosts" / "n"
+    return apply.main({"fleet_root": str(root / "f"), "host_root": str(host), "run_dir": str(host / "run"), **request})
+
+
+def release(root: Path, name: str) -> None:
+    (root / "f" / "releases" / name).mkdir(parents=True)
+    (root / "f" / "releases" / name / ".complete").touch()
+
+
+def test_apply_writes_what_differs_and_nothing_else(tmp_path: Path) -> None:
+    wanted = [entry("etc/workers/n-1.yaml", b"secret", 0o600), entry("bin/worker", b"#!/bin/sh\n", 0o755)]
+    assert applied(tmp_path, files=wanted)["written"] == ["etc/workers/n-1.yaml", "bin/worker"]
+    host = tmp_path / "f/hosts/n"
+    before = (host / "bin/worker").stat()
+    again = applied(tmp_path, files=[wanted[1], entry("etc/workers/n-1.yaml", b"other", 0o600)])
+    assert (again["written"], again["unchanged"]) == (["etc/workers/n-1.yaml"], ["bin/worker"])
+    assert (host / "bin/worker").stat().st_ino == before.st_ino
+    assert (host / "etc/workers/n-1.yaml").read_bytes() == b"other"
+
+
+def test_apply_mends_modes(tmp_path: Path) -> None:
+    wanted = [entry("etc/workers/n-1.yaml", b"secret", 0o600)]
+    applied(tmp_path, files=wanted)
+    file = tmp_path / "f/hosts/n/etc/workers/n-1.yaml"
+    file.chmod(0o644)
+    assert applied(tmp_path, files=wanted)["written"] == ["etc/workers/n-1.yaml"]
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_directories_are_private_where_they_should_be(tmp_path: Path) -> None:
+    applied(tmp_path, directories=[str(tmp_path / "scratch" / "n-1")])
+    host = tmp_path / "f/hosts/n"
+    modes = {name: (host / name).stat().st_mode & 0o777 for name in ("etc", "etc/workers", "run", "log")}
+    assert modes == {"etc": 0o700, "etc/workers": 0o700, "run": 0o700, "log": 0o755}
+    assert (tmp_path / "scratch" / "n-1").stat().st_mode & 0o777 == 0o700
+    (host / "etc").chmod(0o755)
+    applied(tmp_path)
+    assert (host / "etc").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+def test_a_file_never_has_a_looser_mode_than_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int, mode: int
+) -> None:
+    """Watched where it matters: when the content is written to the disk, before the name is given."""
+    seen: list[int] = []
+    real = os.fsync
+
+    def watch(descriptor: int) -> None:
+        seen.append(os.fstat(descriptor).st_mode & 0o777)
+        real(descriptor)
+
+    opened: list[int] = []
+    real_open = os.open
+
+    def watch_open(path: Any, flags: int, mode: int = 0o777, **more: Any) -> int:
+        opened.append(mode)
+        return real_open(path, flags, mode, **more)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    monkeypatch.setattr(os, "open", watch_open)
+    old = os.umask(umask)
+    try:
+        files.write(tmp_path / "file", b"content", mode)
+    finally:
+        os.umask(old)
+    assert seen == [mode]
+    assert [found & ~mode for found in opened] == [0]
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("path", ["../escape", "/etc/escape", "etc/../../escape", "", ".", "out/escape"])
+@pytest.mark.parametrize("request_key", ["files", "remove"])
+def test_paths_that_lead_out_are_refused_before_anything_is_written(
+    tmp_path: Path, path: str, request_key: str
+) -> None:
+    host = tmp_path / "f/hosts/n"
+    host.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (host / "out").symlink_to(tmp_path / "elsewhere")
+    bad = [entry("bin/worker", b"x"), entry(path, b"x")] if request_key == "files" else ["bin/worker", path]
+    with pytest.raises(Failure, match="leads out of"):
+        applied(tmp_path, **{request_key: bad})
+    assert sorted(found.name for found in host.iterdir()) == ["out"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_release_is_switched_and_the_one_before_kept(tmp_path: Path) -> None:
+    for name in ("r1", "r2"):
+        release(tmp_path, name)
+    host = tmp_path / "f/hosts/n"
+    assert applied(tmp_path, current="r1")["switched"] is True
+    assert applied(tmp_path, current="r1")["switched"] is False
+    found = applied(tmp_path, current="r2")
+    assert (found["switched"], found["previous"]) == (True, "r1")
+    assert os.readlink(host / "current") == "../../releases/r2"
+    assert os.readlink(host / "previous") == "../../releases/r1"
+    assert (host / "current" / ".complete").exists()
+
+
+def test_an_incomplete_release_is_not_switched_to(tmp_path: Path) -> None:
+    release(tmp_path, "r1")
+    applied(tmp_path, current="r1")
+    (tmp_path / "f/releases/half").mkdir()
+    with pytest.raises(Failure, match="release half is not installed"):
+        applied(tmp_path, current="half")
+    assert os.readlink(tmp_path / "f/hosts/n/current") == "../../releases/r1"
+
+
+def test_what_a_killed_apply_left_is_swept(tmp_path: Path) -> None:
+    applied(tmp_path)
+    left = tmp_path / "f/hosts/n/etc/workers/.n-1.yaml.new~"
+    left.write_text("half")
+    applied(tmp_path, files=[entry("etc/workers/n-1.yaml", b"whole", 0o600)])
+    assert not left.exists()
+
+
+def test_files_are_removed_once(tmp_path: Path) -> None:
+    applied(tmp_path, files=[entry("etc/conf.d/n-2.conf", b"x")])
+    assert applied(tmp_path, remove=["etc/conf.d/n-2.conf"])["removed"] == ["etc/conf.d/n-2.conf"]
+    assert applied(tmp_path, remove=["etc/conf.d/n-2.conf"])["removed"] == []
+
+
+def test_where_one_file_cannot_be_written_none_is_changed(tmp_path: Path) -> None:
+    applied(tmp_path, files=[entry("etc/a", b"old")])
+    (tmp_path / "f/hosts/n/etc/b").mkdir()
+    with pytest.raises(Failure):
+        applied(tmp_path, files=[entry("etc/a", b"new"), entry("etc/b/c" + "x" * 300, b"new")])
+    assert (tmp_path / "f/hosts/n/etc/a").read_bytes() == b"old"
+    assert [path.name for path in (tmp_path / "f/hosts/n/etc").glob(".*")] == []
+
+
+def test_the_run_directory_becomes_a_link_where_it_is_elsewhere(tmp_path: Path) -> None:
+    place = tmp_path / "local" / "abc"
+    host = tmp_path / "f/hosts/n"
+    applied(tmp_path)
+    applied(tmp_path, run_dir=str(place))
+    applied(tmp_path, run_dir=str(place))
+    assert os.readlink(host / "run") == str(place)
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert place.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_run_directory_that_somebody_else_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "theirs").symlink_to(tmp_path / "mine")
+    with pytest.raises(Failure, match="belongs to somebody else"):
+        files.private_directory(tmp_path / "theirs")
+    with pytest.raises(Failure, match="belongs to somebody else"):
+        files.private_directory(tmp_path / "theirs" / "run")
+
+
+def test_texts_are_fetched(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "a").write_text("text ☃\n")
+    request = {"host_root": str(tmp_path), "paths": ["etc/a", "etc/none"]}
+    assert fetch_texts.main(request)["texts"] == {"etc/a": "text ☃\n", "etc/none": None}
+    with pytest.raises(Failure, match="leads out"):
+        fetch_texts.main({"host_root": str(tmp_path), "paths": ["../x"]})
+
+
+def test_a_damaged_upload_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    good = {"path": str(target), "mode": 0o600, "size": 3, "sha256": hashlib.sha256(b"new").hexdigest()}
+    with pytest.raises(Failure, match="arrived damaged"):
+        receive.receive(io.BytesIO(b"nex"), good)
+    with pytest.raises(Failure, match="the connection ended before"):
+        receive.receive(io.BytesIO(b"ne"), good)
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    receive.receive(io.BytesIO(b"new and more"), good)
+    assert target.read_bytes() == b"new"
+
+
+# Installing --------------------------------------------------------------------------------------------
+
+
+def test_all_damaged_and_missing_wheels_are_named(tmp_path: Path) -> None:
+    damaged = tmp_path / "wheels" / "aa" / "one.whl"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"x")
+    request = {
+        "fleet_root": str(tmp_path),
+        "target": "releases/r1",
+        "wheels": [{"sha256": "aa", "name": "one.whl"}, {"sha256": "bb", "name": "two.whl"}],
+    }
+    with pytest.raises(Failure, match=r"one.whl was damaged, and is removed; .*two.whl is missing"):
+        install_release.main(request)
+    assert not damaged.exists()
+    assert not (tmp_path / "releases" / "r1").exists()
+
+
+def test_an_existing_environment_is_linked_to(tmp_path: Path) -> None:
+    request = {
+        "fleet_root": str(tmp_path / "f"),
+        "target": "releases/linked",
+        "path": str(tmp_path / "venv"),
+        "provides": ["bin/puffin"],
+    }
+    with pytest.raises(Failure, match="has no bin/puffin"):
+        install_release.main(request)
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    (tmp_path / "venv/bin/puffin").touch()
+    assert install_release.main(request)["installed"] is True
+    assert install_release.main(request)["installed"] is False
+    assert (tmp_path / "f/releases/linked/bin/puffin").exists()
+
+
+def test_a_target_outside_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="leads out"):
+        install_release.main({"fleet_root": str(tmp_path / "f"), "target": "../r", "wheels": []})
+
+
+def test_a_lock_that_is_held_is_named(tmp_path: Path) -> None:
+    with common.locked(tmp_path / ".lock", 1, "installing"):  # noqa: SIM117 - the second is the one that fails
+        with pytest.raises(Failure, match=r"\.lock is held by another process for over 0.2 s"):
+            with common.locked(tmp_path / ".lock", 0.2, "installing"):
+                pass
+    with common.locked(tmp_path / ".lock", 0, "installing"):
+        pass
+
+
+# Control -----------------------------------------------------------------------------------------------
+
+
+def controlled(root: Path, *operations: dict[str, Any]) -> dict[str, Any]:
+    return control.main({"host_root": str(root), "operations": list(operations)})
+
+
+def test_stop_files_come_and_go(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    found = controlled(
+        tmp_path,
+        {"operation": "stop_file"},
+        {"operation": "stop_file", "workers": ["n-1", "n-2"]},
+        {"operation": "clear_stop_file", "workers": ["n-2"]},
+        {"operation": "clear_stop_file", "workers": ["n-3"]},
+    )
+    assert (found["stop"], found["stopped"]) == (True, ["n-1"])
+    assert found["done"][-1] == {"operation": "clear_stop_file", "worker": "n-3", "changed": False}
+    found = controlled(tmp_path, {"operation": "clear_stop_file"})
+    assert (found["stop"], found["stopped"]) == (False, [])
+
+
+def test_a_worker_that_does_not_run_is_not_recycled(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    assert controlled(tmp_path, {"operation": "recycle", "workers": ["n-1"]})["done"] == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "message"),
+    [
+        ({"operation": "explode"}, "no operation 'explode'"),
+        ({"operation": "stop_file", "workers": ["../x"]}, "not a plain name"),
+        ({"operation": "start"}, "supervisord does not run on this host"),
+    ],
+)
+def test_orders_that_cannot_be_followed(tmp_path: Path, operation: dict[str, Any], message: str) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(Failure, match=message):
+        controlled(tmp_path, operation)
+
+
+def test_a_host_without_a_deployment_cannot_be_controlled(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="nothing is deployed"):
+        controlled(tmp_path, {"operation": "stop_file"})
+
+
+def test_a_stale_socket_and_pid_file_are_not_a_running_supervisord(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/sv.sock").touch()
+    (tmp_path / "run/supervisord.pid").write_text(str(os.getpid()))  # runs, but is another program
+    found = rpc.observe(tmp_path)
+    assert (found["running"], found["reachable"], found["pid"], found["problem"]) == (False, False, None, None)
+
+
+def test_processes() -> None:
+    assert processes.alive(os.getpid())
+    assert not processes.alive(99999999)
+    assert os.getpid() in {process.pid for process in processes.own_processes()}
+
+
+# Logs --------------------------------------------------------------------------------------------------
+
+
+def test_last_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert common.tail_of(log) == []
+    log.write_text("".join(f"line {n}\n" for n in range(100)))
+    assert common.tail_of(log, 2) == ["line 98", "line 99"]
+    assert common.tail_of(log, 0) == []
+    assert common.tail_of(log, 10, block=20) == ["line 98", "line 99"]
+
+
+def test_a_log_is_followed_through_rotation_and_truncation(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("1\n2\n3\nhalf")
+    follower = tail.Follower("w", log)
+    assert follower.begin(2) == ["2", "3"]
+    assert list(follower.lines()) == []
+    with log.open("a") as stream:
+        stream.write(" done\n4\n")
+    assert list(follower.lines()) == ["half done", "4"]
+    with log.open("a") as stream:
+        stream.write("5\n")
+    log.rename(tmp_path / "log.1")
+    assert list(follower.lines()) == ["5"]
+    log.write_text("6\n")
+    assert list(follower.lines()) == ["6"]
+    log.write_text("")
+    assert list(follower.lines()) == []
+    with log.open("a") as stream:
+        stream.write("7\n")
+    assert list(follower.lines()) == ["7"]
+    assert follower.offset == 2
+
+
+def test_a_log_that_comes_later_is_followed_from_its_beginning(tmp_path: Path) -> None:
+    follower = tail.Follower("w", tmp_path / "log")
+    assert follower.begin(5) == []
+    assert list(follower.lines()) == []
+    (tmp_path / "log").write_text("1\n")
+    assert list(follower.lines()) == ["1"]
+
+
+def test_lines_of_several_logs(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    for worker in ("n-1", "n-2"):
+        (tmp_path / "log" / f"{worker}.log").write_text(f"a {worker}\nb {worker}\n")
+    request = {
+        "host_root": str(tmp_path),
+        "files": [{"worker": worker, "path": f"log/{worker}.log"} for worker in ("n-1", "n-2", "n-3")],
+        "lines": 1,
+    }
+    assert tail.main(request)["entries"] == [
+        {"worker": "n-1", "line": "b n-1"},
+        {"worker": "n-2", "line": "b n-2"},
+    ]
+
+
+def test_waiting_ends_as_soon_as_there_is_no_reason() -> None:
+    event = threading.Event()
+    threading.Timer(0.05, event.set).start()
+    assert common.wait_until(event.is_set, 30)
+    assert not common.wait_until(lambda: False, 0)

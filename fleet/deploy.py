@@ -25,6 +25,7 @@ from puffin.store import WorkerRecord
 INSTALL_TIMEOUT_S = 900.0
 POLL_S = 1.0
 _LOG_LINES = 15
+_MOST_STARTS = 3
 
 Say = Callable[[str], None]
 """Told in a few words what is being done on the host."""
@@ -218,8 +219,9 @@ class Deployment:
     def _wait_until_healthy(self) -> tuple[WorkerHealth, ...]:
         begun = time.monotonic()
         since_drained = begun
+        processes: dict[str, set[int]] = {}
         while True:
-            workers = self._look()
+            workers = self._look(processes)
             failed = [worker for worker in workers if worker.health is Health.FAILED]
             if failed:
                 raise self._unhealthy(failed)
@@ -236,11 +238,16 @@ class Deployment:
             self._say("; ".join(f"{worker.worker} {worker.health.value} {worker.detail}" for worker in waiting[:3]))
             time.sleep(POLL_S)
 
-    def _look(self) -> tuple[WorkerHealth, ...]:
+    def _look(self, processes: dict[str, set[int]]) -> tuple[WorkerHealth, ...]:
         work = self._work
         states = parse_states(work.host.name, self._ask("states"))
         mine = [record for record in self._read_records() if record.host == work.host.name]
-        return health.judge(work.configurations, work.release, states, mine)
+        for program in states.supervisord.programs:
+            if program.pid:
+                processes.setdefault(program.name, set()).add(program.pid)
+        # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
+        looping = frozenset(name for name, seen in processes.items() if len(seen) > _MOST_STARTS)
+        return health.judge(work.configurations, work.release, states, mine, looping)
 
     def _unhealthy(self, workers: Sequence[WorkerHealth]) -> RemoteError:
         what = "; ".join(f"{worker.worker}: {worker.detail or worker.health.value}" for worker in workers)

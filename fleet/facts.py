@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from fleet.errors import RemoteError
+from fleet.reply import Reader
 
 ACTION = "probe"
-
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -238,7 +235,7 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
     RemoteError
         It is not what a probe replies; the message names the entry.
     """
-    reader = _Reader(host, "", reply)
+    reader = Reader(host, "", reply)
     return Facts(
         host=host,
         user=reader.text("user"),
@@ -281,7 +278,7 @@ def parse_states(host: str, reply: Mapping[str, Any]) -> States:
     RemoteError
         It is not what these reply; the message names the entry.
     """
-    reader = _Reader(host, "", reply)
+    reader = Reader(host, "", reply)
     pids = reader.inner("pids")
     return States(
         supervisord=_supervisord(reader.inner("supervisord")),
@@ -294,69 +291,7 @@ def parse_states(host: str, reply: Mapping[str, Any]) -> States:
     )
 
 
-class _Reader:
-    """Reads typed values out of a reply, and names the entry that is not what it should be."""
-
-    def __init__(self, host: str, path: str, value: object) -> None:
-        self._host = host
-        self._path = path
-        if not isinstance(value, Mapping):
-            raise self._wrong(path, "a JSON object", value)
-        self._value = value
-
-    def _wrong(self, path: str, expected: str, value: object) -> RemoteError:
-        what = f"malformed reply: {path or 'the whole'} should be {expected}, not {json.dumps(value)[:80]}"
-        return RemoteError(self._host, "probe", what, "this is a defect of puffin-fleet: please report it")
-
-    def _at(self, key: str) -> str:
-        return f"{self._path}.{key}" if self._path else key
-
-    def _get(self, key: str, kind: type[Found] | tuple[type[Found], ...], expected: str) -> Found:
-        value = self._value.get(key)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self._wrong(self._at(key), expected, value)
-        return value
-
-    def text(self, key: str) -> str:
-        return self._get(key, str, "a text")
-
-    def whole(self, key: str) -> int:
-        return self._get(key, int, "a whole number")
-
-    def number(self, key: str) -> float:
-        return float(self._get(key, (int, float), "a number"))
-
-    def flag(self, key: str) -> bool:
-        return self._get(key, bool, "true or false")
-
-    def optional(self, key: str, read: Callable[[str], Found]) -> Found | None:
-        return None if self._value.get(key) is None else read(key)
-
-    def inner(self, key: str) -> _Reader:
-        return _Reader(self._host, self._at(key), self._value.get(key))
-
-    def names(self) -> Sequence[str]:
-        return list(self._value)
-
-    def items(self, key: str) -> list[_Reader]:
-        values: list[object] = self._get(key, list, "a list")
-        return [_Reader(self._host, f"{self._at(key)}[{i}]", value) for i, value in enumerate(values)]
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        return self._all(key, str, "texts")
-
-    def wholes(self, key: str) -> tuple[int, ...]:
-        return self._all(key, int, "whole numbers")
-
-    def _all(self, key: str, kind: type[Found], expected: str) -> tuple[Found, ...]:
-        values: list[object] = self._get(key, list, f"a list of {expected}")
-        found = tuple(value for value in values if isinstance(value, kind))
-        if len(found) != len(values):
-            raise self._wrong(self._at(key), f"a list of {expected}", values)
-        return found
-
-
-def _hardware(reader: _Reader) -> Hardware:
+def _hardware(reader: Reader) -> Hardware:
     cores, memory = reader.inner("cores"), reader.inner("memory")
     return Hardware(
         cores=cores.whole("cores"),
@@ -371,7 +306,7 @@ def _hardware(reader: _Reader) -> Hardware:
     )
 
 
-def _disk(reader: _Reader) -> Disk:
+def _disk(reader: Reader) -> Disk:
     return Disk(
         path=reader.text("path"),
         exists=reader.flag("exists"),
@@ -381,7 +316,7 @@ def _disk(reader: _Reader) -> Disk:
     )
 
 
-def _python(reader: _Reader) -> Python:
+def _python(reader: Reader) -> Python:
     return Python(
         executable=reader.text("executable"),
         version=reader.text("version"),
@@ -394,7 +329,7 @@ def _python(reader: _Reader) -> Python:
     )
 
 
-def _files(reader: _Reader) -> tuple[FileFact, ...]:
+def _files(reader: Reader) -> tuple[FileFact, ...]:
     found = []
     for path in reader.names():
         entry = reader.inner(path)
@@ -402,7 +337,7 @@ def _files(reader: _Reader) -> tuple[FileFact, ...]:
     return tuple(found)
 
 
-def _supervisord(reader: _Reader) -> Supervisord:
+def _supervisord(reader: Reader) -> Supervisord:
     return Supervisord(
         running=reader.flag("running"),
         reachable=reader.flag("reachable"),
@@ -414,7 +349,7 @@ def _supervisord(reader: _Reader) -> Supervisord:
     )
 
 
-def _program(reader: _Reader) -> ProgramState:
+def _program(reader: Reader) -> ProgramState:
     return ProgramState(
         name=reader.text("name"),
         state=reader.text("state"),
@@ -428,7 +363,7 @@ def _program(reader: _Reader) -> ProgramState:
     )
 
 
-def _orphan(reader: _Reader) -> Orphan:
+def _orphan(reader: Reader) -> Orphan:
     return Orphan(
         pid=reader.whole("pid"),
         parent=reader.whole("parent"),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from fleet.facts import States
-from puffin.store import WorkerRecord
+
+if TYPE_CHECKING:
+    from puffin.store import WorkerRecord
 
 
 class Health(Enum):
@@ -35,7 +38,11 @@ class WorkerHealth:
 
 
 def judge(
-    wanted: Mapping[str, str], release: str, states: States, records: Sequence[WorkerRecord]
+    wanted: Mapping[str, str],
+    release: str,
+    states: States,
+    records: Sequence[WorkerRecord],
+    looping: frozenset[str] = frozenset(),
 ) -> tuple[WorkerHealth, ...]:
     """Compare workers as they are with what they should be.
 
@@ -52,6 +59,8 @@ def judge(
         What the host says.
     records
         What the workers of this host reported to the database.
+    looping
+        Workers that were seen to be started again and again.
     """
     programs = {program.name: program for program in states.supervisord.programs}
     reported = {record.worker: record for record in records}
@@ -63,6 +72,8 @@ def judge(
             found.append(WorkerHealth(worker, Health.STOPPED, "stopped on purpose"))
         elif program is None:
             found.append(WorkerHealth(worker, Health.FAILED, "supervisord does not know it"))
+        elif worker in looping:
+            found.append(WorkerHealth(worker, Health.FAILED, "it is started and ends again and again"))
         elif program.state == "FATAL":
             found.append(WorkerHealth(worker, Health.FAILED, program.spawnerr or "it ended again and again"))
         elif program.state == "EXITED":

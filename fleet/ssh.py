@@ -330,7 +330,7 @@ def _open(name: str, connection: Connection, options: SshOptions) -> None:
         else:
             connection.transport.set_keepalive(15)
             return
-        time.sleep(random.uniform(0.5, 1.0) * 2**attempt)  # noqa: S311 - spreads the load, guards nothing
+        time.sleep(random.uniform(0.1, 0.25) * 2**attempt)  # noqa: S311 - spreads the load, guards nothing
 
 
 def _may_pass(error: Exception) -> bool:

@@ -15,8 +15,10 @@ PACKAGES = ("puffin", "fleet")
 
 PURE = (
     "puffin.calculations",
+    "puffin.documents",
     "puffin.lease",
     "puffin.settings",
+    "fleet.health",
     "fleet.inventory",
     "fleet.layout",
     "fleet.render",
@@ -25,6 +27,11 @@ PURE = (
     "fleet.rollout",
     "fleet.templates",
     "fleet.facts",
+    "fleet.logs",
+    "fleet.plantext",
+    "fleet.reply",
+    "fleet.status",
+    "fleet.yamlmap",
 )
 
 # Files, network, clocks, processes, threads, randomness, the environment.
@@ -49,14 +56,22 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "paramiko": ("fleet.ssh",),
     "click": ("puffin.cli", "fleet.cli.*"),
     "rich": ("fleet.cli.*",),
-    "scine_*": ("puffin.jobs.scine", "puffin.programs.*"),
+    "scine_*": ("puffin.jobs.scine", "puffin.programs.*", "fleet.chemistry"),
     "secantus": (),  # another license: run as a process, never imported
     "supervisor": (),  # spoken to over its socket
 }
 
 # fleet reads the database through the worker's one door to it, so that no second driver module appears.
 FLEET_MAY_IMPORT = frozenset(
-    {"puffin", "puffin.calculations", "puffin.lease", "puffin.settings", "puffin.errors", "puffin.store"}
+    {
+        "puffin",
+        "puffin.calculations",
+        "puffin.documents",
+        "puffin.errors",
+        "puffin.lease",
+        "puffin.settings",
+        "puffin.store",
+    }
 )
 
 

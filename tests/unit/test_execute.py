@@ -55,7 +55,7 @@ def fail(name: str) -> str:
 def test_a_failed_host_disturbs_no_other() -> None:
     results = fan_out(named("one", "refused", "broken", "exits", "two"), fail, parallel=2)
     assert [result.value for result in results if result.ok] == ["one", "two"]
-    assert [str(result.error) for result in results if result.error][0] == "refused: connect: refused"
+    assert str(results[1].error) == "refused: connect: refused"
     assert "broken: internal error: ZeroDivisionError: by zero" in str(results[2].error)
     assert "SystemExit: 3" in str(results[3].error)
 
@@ -166,12 +166,12 @@ def test_nothing_to_send_is_no_round_trip(local: LocalRemote) -> None:
 
 
 def test_a_missing_file_is_named(local: LocalRemote, tmp_path: Path) -> None:
-    with pytest.raises(FleetError, match="cannot read .*nothing: No such file"):
+    with pytest.raises(FleetError, match=r"cannot read .*nothing: No such file"):
         upload(local, [Upload(tmp_path / "nothing", str(tmp_path / "there"))])
 
 
 def test_where_a_file_cannot_go_is_named(local: LocalRemote, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"x" * 5_000_000)
-    with pytest.raises(ActionFailed, match="here: making directories: .*source"):
+    with pytest.raises(ActionFailed, match=r"here: making directories: .*source"):
         upload(local, [Upload(source, str(source / "below a file"))])

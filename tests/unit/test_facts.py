@@ -66,7 +66,11 @@ def test_what_was_deployed_is_seen(tmp_path: Path) -> None:
     assert found.files == (facts.FileFact("etc/workers/node1-1.yaml", digest, 0o600),)
     assert found.file("etc/workers/node1-1.yaml") == found.files[0]
     assert found.file("bin/worker") is None
-    assert (found.stop, found.stopped, found.recycling) == (False, {"node1-2"}, {"node1-1"})
+    assert (found.stop, found.stopped, found.recycling) == (
+        False,
+        frozenset({"node1-2"}),
+        frozenset({"node1-1"}),
+    )
     assert found.manifest == "{}"
 
 

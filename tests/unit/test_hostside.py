@@ -312,8 +312,8 @@ def test_the_release_is_switched_and_the_one_before_kept(tmp_path: Path) -> None
     assert applied(tmp_path, current="r1")["switched"] is False
     found = applied(tmp_path, current="r2")
     assert (found["switched"], found["previous"]) == (True, "r1")
-    assert os.readlink(host / "current") == "../../releases/r2"
-    assert os.readlink(host / "previous") == "../../releases/r1"
+    assert (host / "current").readlink() == Path("../../releases/r2")
+    assert (host / "previous").readlink() == Path("../../releases/r1")
     assert (host / "current" / ".complete").exists()
 
 
@@ -323,7 +323,7 @@ def test_an_incomplete_release_is_not_switched_to(tmp_path: Path) -> None:
     (tmp_path / "f/releases/half").mkdir()
     with pytest.raises(Failure, match="release half is not installed"):
         applied(tmp_path, current="half")
-    assert os.readlink(tmp_path / "f/hosts/n/current") == "../../releases/r1"
+    assert (tmp_path / "f/hosts/n/current").readlink() == Path("../../releases/r1")
 
 
 def test_what_a_killed_apply_left_is_swept(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_the_run_directory_becomes_a_link_where_it_is_elsewhere(tmp_path: Path) 
     applied(tmp_path)
     applied(tmp_path, run_dir=str(place))
     applied(tmp_path, run_dir=str(place))
-    assert os.readlink(host / "run") == str(place)
+    assert (host / "run").readlink() == place
     assert place.stat().st_mode & 0o777 == 0o700
     assert place.parent.stat().st_mode & 0o777 == 0o700
 

@@ -16,7 +16,14 @@ from fleet.remote import CommandResult
 MARKER = "puffin-0123"
 SOURCES = {
     "common": source("common"),
-    "other": "from fleet.hostside.common import Failure\n\ndef _name():\n    return 'other'\n\nprefix = _name() + ' '\n",
+    "other": """\
+from fleet.hostside.common import Failure
+
+def _name():
+    return "other"
+
+prefix = _name() + " "
+""",
     "echo": """\
 from __future__ import annotations
 from fleet.hostside import other

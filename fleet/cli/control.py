@@ -1,0 +1,119 @@
+"""stop, start."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Callable, Sequence
+
+import click
+from rich.text import Text
+
+from fleet.access import open_remotes, open_store
+from fleet.cli import options
+from fleet.cli.options import Chosen
+from fleet.cli.output import Board, note, print_json, print_table, report_failures, table
+from fleet.errors import ExitCode
+from fleet.execute import fan_out
+from fleet.remote import HostResult
+from fleet.stopping import HostControl, Stop, Stopped
+from puffin.errors import DatabaseError
+from puffin.store import Control
+
+
+@click.command()
+@options.hosts_file
+@options.parallel
+@options.as_json
+@click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
+@click.option("--no-wait", is_flag=True, help="Return once the workers have been told.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Wait no longer than this.")
+@click.option("--supervisord", is_flag=True, help="End supervisord as well.")
+def stop(
+    hosts_file: str | None,
+    patterns: tuple[str, ...],
+    parallel: int,
+    json_lines: bool,
+    now: bool,
+    no_wait: bool,
+    timeout: float | None,
+    supervisord: bool,
+) -> int:
+    """Let the workers finish their jobs and stop; they stay stopped until 'start'.
+
+    Without --host the stop is also written to the database, for hosts that cannot be reached.
+
+    \b
+    puffin-fleet stop
+    puffin-fleet stop --now --timeout 60
+    """
+    chosen = options.choose(hosts_file, patterns)
+    how = Stop(now=now, wait=not no_wait, timeout_s=timeout, supervisord=supervisord)
+    if chosen.whole:
+        _order(
+            chosen, lambda control: control.order_stop(chosen.fleet.name, f"{getpass.getuser()}@{socket.gethostname()}")
+        )
+    results = _on_each(chosen, parallel, "Stopping", lambda control: control.stop(how))
+    _report(results, json_lines, "stopped", "still running: ")
+    left = [worker for result in results if result.value for worker in result.value.running]
+    failed = report_failures(results)
+    return ExitCode.FAILED if failed or (left and not no_wait) else ExitCode.DONE
+
+
+@click.command()
+@options.hosts_file
+@options.parallel
+@options.as_json
+def start(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool) -> int:
+    """Start what was stopped.
+
+    \b
+    puffin-fleet start
+    puffin-fleet start --host node7
+    """
+    chosen = options.choose(hosts_file, patterns)
+    # A stop that still stands in the database would stop again whatever is started now.
+    _order(chosen, lambda control: control.lift_stop(chosen.fleet.name))
+    results = _on_each(chosen, parallel, "Starting", HostControl.start)
+    _report(results, json_lines, "no workers", "")
+    return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
+
+
+def _order(chosen: Chosen, give: Callable[[Control], None]) -> None:
+    store = open_store(chosen.fleet)
+    try:
+        give(store.control)
+    except DatabaseError as error:
+        note(f"{error}\n  Only the hosts are told, not the database.", "yellow")
+    finally:
+        store.close()
+
+
+def _on_each(
+    chosen: Chosen, parallel: int, title: str, act: Callable[[HostControl], Stopped]
+) -> list[HostResult[Stopped]]:
+    hosts = {host.name: host for host in chosen.hosts}
+    with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board(title, len(hosts)) as board:
+        return fan_out(
+            hosts,
+            lambda host: act(
+                HostControl(chosen.fleet, host, remotes[host.name], lambda what: board.step(host.name, what))
+            ),
+            parallel,
+            lambda event: board.finished(event.host, event.result.ok) if event.result else None,
+        )
+
+
+def _report(results: Sequence[HostResult[Stopped]], json_lines: bool, nothing: str, some: str) -> None:
+    if json_lines:
+        for result in results:
+            running = list(result.value.running) if result.value else None
+            print_json({"host": result.host, "ok": result.ok, "running": running, "error": str(result.error or "")})
+        return
+    rows: list[list[Text | str]] = []
+    for result in results:
+        if result.value is None:
+            rows.append([result.host, Text("failed", style="red")])
+        else:
+            rows.append([result.host, some + ", ".join(result.value.running) if result.value.running else nothing])
+    print_table(table(["HOST", "WORKERS"], rows))

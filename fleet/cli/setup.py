@@ -1,0 +1,123 @@
+"""init, schema, trust."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+from rich.markup import escape
+
+from fleet.access import open_remotes
+from fleet.cli import options
+from fleet.cli.output import note, note_console, print_error
+from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.inventory import Host, json_schema
+from fleet.remote import ChangedHostKey, Remote, UnknownHostKey
+from fleet.templates import hosts_template
+
+
+@click.command()
+@click.argument("path", required=False, default=options.DEFAULT_FILE, metavar="[HOSTS_FILE]")
+@click.option("--fleet", "name", help="Name of the fleet.")
+@click.option("--database", "uri", metavar="URI", help="mongodb://host:port, without a password.")
+@click.option("--name", "names", multiple=True, help="Database to work on; again for more.")
+@click.option("--host", "hosts", multiple=True, help="Host, address or range such as node[01-40]; again for more.")
+@click.option("--user", help="Login on the hosts.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+def init(
+    path: str,
+    name: str | None,
+    uri: str | None,
+    names: tuple[str, ...],
+    hosts: tuple[str, ...],
+    user: str | None,
+    force: bool,
+) -> int:
+    """Write a commented hosts.yaml; asks for what is not given.
+
+    \b
+    puffin-fleet init
+    puffin-fleet init --fleet reactions --database mongodb://db:27017 --name explore --host 'node[01-40]'
+    """
+    if Path(path).exists() and not force:
+        raise UsageError(f"{path} exists: use --force to replace it")
+    text = hosts_template(
+        name or _asked("Name of the fleet", "reactions", "--fleet"),
+        database_uri=uri or _asked("Database server", "mongodb://localhost:27017", "--database"),
+        database_names=list(names) or [_asked("Database", "default", "--name")],
+        hosts=list(hosts) or _asked("Hosts, separated by spaces", "localhost", "--host").split(),
+        user=user,
+    )
+    Path(path).write_text(text, encoding="utf-8")
+    note(f"wrote {path}; look at it, then: puffin-fleet plan {path}")
+    return ExitCode.DONE
+
+
+def _asked(question: str, default: str, option: str) -> str:
+    if not sys.stdin.isatty():
+        raise UsageError(f"nobody can be asked here: give {option}")
+    return str(click.prompt(question, default=default, err=True))
+
+
+@click.command()
+def schema() -> int:
+    """Print the JSON schema of hosts.yaml, for editors.
+
+    \b
+    puffin-fleet schema > hosts.schema.json
+    """
+    click.echo(json.dumps(json_schema(), indent=2))
+    return ExitCode.DONE
+
+
+@click.command()
+@options.hosts_file
+@click.option("--yes", "-y", is_flag=True, help="Record them without asking.")
+def trust(hosts_file: str | None, patterns: tuple[str, ...], yes: bool) -> int:
+    """Show the keys of hosts that are not known yet, and record them in known_hosts.
+
+    Compare the fingerprints with what 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' prints on the host.
+
+    \b
+    puffin-fleet trust
+    puffin-fleet trust --host node7
+    """
+    chosen = options.choose(hosts_file, patterns)
+    failed = 0
+    with open_remotes(chosen.fleet, chosen.hosts) as remotes:
+        for host in chosen.hosts:
+            if host.connection == "ssh":
+                failed += not _trust(host, remotes[host.name], Path(chosen.fleet.source).parent, yes)
+    return ExitCode.FAILED if failed else ExitCode.DONE
+
+
+def _trust(host: Host, remote: Remote, base: Path, yes: bool) -> bool:
+    try:
+        # Only the connection matters: whatever the host says to an empty program, its key was known by then.
+        remote.call("", timeout=20)
+    except UnknownHostKey as unknown:
+        note_console().print(f"[bold]{escape(host.name)}[/] shows [bold]{escape(unknown.fingerprint)}[/]")
+        if not yes and not click.confirm("Is this the host's own key?", err=True):
+            return False
+        _record(host, base, unknown.known_hosts_line)
+        return True
+    except ChangedHostKey as changed:
+        print_error(host.name, changed)
+        return False
+    except FleetError as error:
+        print_error(host.name, error)
+        return False
+    note(f"{host.name}: its key is known")
+    return True
+
+
+def _record(host: Host, base: Path, line: str) -> None:
+    file = base / Path(host.ssh.known_hosts or "~/.ssh/known_hosts").expanduser()
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+        stream.write(line + "\n")
+    note(f"{host.name}: recorded in {file}")

@@ -1,0 +1,425 @@
+"""The programs for hosts on hosts: a real uv, a real supervisord, a disk that is full."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import uv
+
+from fleet import facts
+from fleet.execute import ask, upload
+from fleet.facts import Facts, States
+from fleet.remote import ActionFailed, Upload
+from fleet.ssh import SshRemote
+from tests.lab.requirements import missing
+from tests.lab.sshd import Lab, SshHost
+
+FLEET = "reactions"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A host with uv and supervisor on it, and what a deploy would know of it."""
+
+    host: SshHost
+    remote: SshRemote
+    wheel: dict[str, str]
+
+    def probe(self) -> Facts:
+        return facts.parse("node1", ask(self.remote, "probe", self.probe_request))
+
+    @property
+    def probe_request(self) -> dict[str, Any]:
+        return facts.probe_request(FLEET, "node1", self.host.base_dir)
+
+    @property
+    def fleet(self) -> Path:
+        return Path(self.host.base_dir) / FLEET
+
+    @property
+    def root(self) -> Path:
+        return self.fleet / "hosts" / "node1"
+
+    def install(self, target: str = "supervisor/4.3.0", **request: Any) -> dict[str, Any]:
+        content = {
+            "fleet_root": str(self.fleet),
+            "target": target,
+            "provides": ["bin/supervisord"],
+            "uv": str(self.fleet / "tools/uv-1/uv"),
+            "wheels": [self.wheel],
+        }
+        return ask(self.remote, "install_release", {**content, **request})
+
+    def apply(self, **request: Any) -> dict[str, Any]:
+        content = {"fleet_root": str(self.fleet), "host_root": str(self.root), "run_dir": self.probe().run_dir}
+        return ask(self.remote, "apply", {**content, **request})
+
+    def supervise(self, **request: Any) -> dict[str, Any]:
+        content = {"host_root": str(self.root), "supervisor": str(self.fleet / "supervisor/4.3.0")}
+        return ask(self.remote, "supervise", {**content, **request})
+
+    def control(self, *operations: dict[str, Any]) -> States:
+        request = {"host_root": str(self.root), "operations": list(operations)}
+        return facts.parse_states("node1", ask(self.remote, "control", request))
+
+    def states(self) -> States:
+        return facts.parse_states("node1", ask(self.remote, "states", {"host_root": str(self.root)}))
+
+    def wait_for(self, **expected: str) -> States:
+        """Wait until these workers are in these states; `n_1` stands for `n-1`."""
+        deadline = time.monotonic() + 30
+        while True:
+            states = self.states()
+            found = {program.name.replace("-", "_"): program.state for program in states.supervisord.programs}
+            if found == expected:
+                return states
+            assert time.monotonic() < deadline, f"{found} did not become {expected}"
+            time.sleep(0.1)
+
+
+def pid_of(states: States, worker: str) -> int:
+    return next(program.pid for program in states.supervisord.programs if program.name == worker)
+
+
+@pytest.fixture(scope="module")
+def site(ssh_lab: Lab, supervisor_wheel: tuple[Path, str]) -> Iterator[Site]:
+    """A host with supervisor installed from an uploaded wheel by an uploaded uv, as a deploy does it."""
+    host = ssh_lab.host("real")
+    wheel, digest = supervisor_wheel
+    remote = SshRemote("node1", host.options)
+    made = Site(host, remote, {"sha256": digest, "name": wheel.name})
+    upload(
+        remote,
+        [
+            Upload(Path(uv.find_uv_bin()), str(made.fleet / "tools/uv-1/uv"), 0o755),
+            Upload(wheel, str(made.fleet / "wheels" / digest / wheel.name)),
+        ],
+    )
+    made.install()
+    yield made
+    remote.close()
+    ssh_lab.remove(host)
+
+
+@pytest.fixture
+def clean(site: Site) -> Iterator[Site]:
+    """The same host without anything deployed to it, before and after."""
+    yield site
+    end_supervisord(site)
+    with contextlib.suppress(FileNotFoundError):
+        subprocess.run(["rm", "-rf", str(site.root)], check=True)
+
+
+def end_supervisord(site: Site) -> None:
+    states = site.states()
+    if states.supervisord.reachable:
+        site.control({"operation": "signal", "signal": "KILL"}, {"operation": "stop"})
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if any(str(site.root) in word for word in process.cmdline()):
+                process.kill()
+
+
+# Installing --------------------------------------------------------------------------------------------
+
+
+def test_what_was_installed_runs_and_is_not_installed_again(site: Site) -> None:
+    supervisord = site.fleet / "supervisor/4.3.0/bin/supervisord"
+    assert subprocess.run([supervisord, "--version"], capture_output=True, text=True).stdout.startswith("4.3")
+    assert site.install()["installed"] is False
+    found = site.probe()
+    assert found.supervisors == ("4.3.0",)
+    assert [wheel.sha256 for wheel in found.wheels] == [site.wheel["sha256"]]
+    assert found.uv_versions == ("1",)
+
+
+def test_a_half_installed_release_is_no_release_and_is_built_again(site: Site) -> None:
+    target = site.fleet / "releases" / "half"
+    site.install("releases/half")
+    (target / ".complete").unlink()
+    (target / "bin" / "supervisord").unlink()
+    assert "half" not in {release.id for release in site.probe().releases}
+    assert site.install("releases/half")["installed"] is True
+    assert (target / "bin" / "supervisord").exists()
+    assert "half" in {release.id for release in site.probe().releases}
+
+
+def test_what_uv_says_is_reported(site: Site, tmp_path: Path) -> None:
+    broken = tmp_path / "broken-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(broken, "w") as archive:
+        archive.writestr("broken/__init__.py", "")
+    digest = hashlib.sha256(broken.read_bytes()).hexdigest()
+    upload(site.remote, [Upload(broken, str(site.fleet / "wheels" / digest / broken.name))])
+    with pytest.raises(ActionFailed, match=r"node1: installing: uv pip install ended with status \d:\n.*broken"):
+        site.install("releases/broken", wheels=[{"sha256": digest, "name": broken.name}])
+    assert "broken" not in {release.id for release in site.probe().releases}
+
+
+def test_a_release_without_what_it_should_provide_is_not_complete(site: Site) -> None:
+    with pytest.raises(ActionFailed, match=r"releases/empty has no bin/puffin\n  check release.package"):
+        site.install("releases/empty", provides=["bin/puffin"])
+    assert not (site.fleet / "releases/empty/.complete").exists()
+
+
+def test_two_installations_at_once_do_not_disturb_each_other(site: Site) -> None:
+    other = SshRemote("node1", site.host.options)
+    both = [site, Site(site.host, other, site.wheel)]
+    with contextlib.ExitStack() as stack:
+        stack.callback(other.close)
+        results = _at_once([lambda s=s: s.install("releases/twice")["installed"] for s in both])  # type: ignore[misc]
+    assert sorted(results) == [False, True]
+    assert (site.fleet / "releases/twice/bin/supervisord").exists()
+
+
+def _at_once(functions: list[Callable[[], bool]]) -> list[bool]:
+    with ThreadPoolExecutor(len(functions)) as pool:
+        return [future.result() for future in [pool.submit(function) for function in functions]]
+
+
+# Supervisord -------------------------------------------------------------------------------------------
+
+WORKER = """\
+#!/bin/sh
+exec /usr/bin/python3 -c 'import time; time.sleep(1000)' "{root}/etc/workers/$1.yaml"
+"""
+SUPERVISORD = """\
+[unix_http_server]
+file=%(here)s/../run/sv.sock
+chmod=0700
+[supervisord]
+logfile=%(here)s/../log/supervisord.log
+pidfile=%(here)s/../run/supervisord.pid
+childlogdir=%(here)s/../log
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+[include]
+files = conf.d/*.conf
+"""
+PROGRAM = """\
+[program:{name}]
+command=/bin/sh "{root}/bin/worker" {name}
+autorestart=unexpected
+exitcodes=0
+startsecs=0
+stopwaitsecs={patience}
+stopasgroup=false
+killasgroup=true
+stdout_logfile=NONE
+stderr_logfile=NONE
+"""
+
+
+def entry(path: str, text: str, mode: int = 0o644) -> dict[str, Any]:
+    return {"path": path, "mode": mode, "content_b64": base64.b64encode(text.encode()).decode()}
+
+
+def program(site: Site, name: str, patience: int = 5) -> dict[str, Any]:
+    return entry(f"etc/conf.d/{name}.conf", PROGRAM.format(name=name, root=site.root, patience=patience))
+
+
+def deployed(site: Site, *workers: str) -> list[dict[str, Any]]:
+    return [
+        entry("bin/worker", WORKER.format(root=site.root), 0o755),
+        entry("etc/supervisord.conf", SUPERVISORD),
+        *(program(site, name) for name in workers),
+    ]
+
+
+def test_supervisord_is_started_once(clean: Site) -> None:
+    clean.apply(files=deployed(clean, "n-1", "n-2"))
+    assert clean.supervise()["started"] is True
+    first = clean.wait_for(n_1="RUNNING", n_2="RUNNING")
+    again = clean.supervise()
+    assert (again["started"], again["added"], again["removed"], again["replaced"]) == (False, [], [], [])
+    assert pid_of(clean.states(), "n-1") == pid_of(first, "n-1")
+    found = clean.probe()
+    assert found.supervisord.reachable
+    assert found.supervisord.pid == first.supervisord.pid
+    assert found.supervisord.version is not None
+    assert found.supervisord.version.startswith("4.3")
+    assert found.orphans == ()
+    assert psutil.Process(found.supervisord.pid).cwd() == "/"
+    socket = clean.root / "run/sv.sock"
+    assert socket.stat().st_mode & 0o777 == 0o700
+
+
+def test_it_goes_on_when_the_connection_is_gone(clean: Site) -> None:
+    clean.apply(files=deployed(clean, "n-1"))
+    clean.supervise()
+    before = clean.wait_for(n_1="RUNNING")
+    clean.remote.close()
+    after = clean.wait_for(n_1="RUNNING")
+    assert (after.supervisord.pid, pid_of(after, "n-1")) == (before.supervisord.pid, pid_of(before, "n-1"))
+
+
+def test_programs_come_and_go_one_by_one(clean: Site) -> None:
+    clean.apply(files=deployed(clean, "n-1", "n-2"))
+    clean.supervise()
+    before = clean.wait_for(n_1="RUNNING", n_2="RUNNING")
+    clean.apply(files=[program(clean, "n-3")], remove=["etc/conf.d/n-2.conf"])
+    found = clean.supervise()
+    assert found["added"] == ["n-3"]
+    assert (found["removed"], found["pending"]) == ([], [{"name": "n-2", "why": "it is still running"}])
+    clean.control({"operation": "stop", "workers": ["n-2"]})
+    clean.wait_for(n_1="RUNNING", n_2="STOPPED", n_3="RUNNING")
+    assert clean.supervise()["removed"] == ["n-2"]
+    after = clean.wait_for(n_1="RUNNING", n_3="RUNNING")
+    assert pid_of(after, "n-1") == pid_of(before, "n-1")
+
+
+def test_a_changed_program_that_runs_is_replaced_only_where_that_is_allowed(clean: Site) -> None:
+    clean.apply(files=deployed(clean, "n-1", "n-2"))
+    clean.supervise()
+    before = clean.wait_for(n_1="RUNNING", n_2="RUNNING")
+    clean.apply(files=[program(clean, "n-1", patience=7), program(clean, "n-2", patience=7)])
+    found = clean.supervise(replace=["n-2"])
+    assert found["replaced"] == ["n-2"]
+    assert found["pending"] == [{"name": "n-1", "why": "it is still running"}]
+    after = clean.wait_for(n_1="RUNNING", n_2="RUNNING")
+    assert pid_of(after, "n-1") == pid_of(before, "n-1")
+    assert pid_of(after, "n-2") != pid_of(before, "n-2")
+
+
+def test_workers_are_stopped_and_started_and_supervisord_goes_last(clean: Site) -> None:
+    clean.apply(files=deployed(clean, "n-1", "n-2"))
+    clean.supervise()
+    clean.wait_for(n_1="RUNNING", n_2="RUNNING")
+    with pytest.raises(ActionFailed, match="workers still run: n-1, n-2"):
+        clean.control({"operation": "shutdown"})
+    clean.control({"operation": "stop", "workers": ["n-1"]}, {"operation": "recycle"})
+    states = clean.wait_for(n_1="STOPPED", n_2="RUNNING")
+    assert "n-2" in states.recycling
+    clean.control({"operation": "clear_recycle"}, {"operation": "start"})
+    assert clean.wait_for(n_1="RUNNING", n_2="RUNNING").recycling == frozenset()
+    with pytest.raises(ActionFailed, match="supervisord knows no n-9"):
+        clean.control({"operation": "start", "workers": ["n-9"]})
+    clean.control({"operation": "stop"})
+    clean.wait_for(n_1="STOPPED", n_2="STOPPED")
+    found = clean.control({"operation": "shutdown"})
+    assert (found.supervisord.running, found.supervisord.problem) == (False, None)
+    assert clean.control({"operation": "shutdown"}).supervisord.running is False
+    assert not (clean.root / "run/sv.sock").exists()
+
+
+def test_a_signal_reaches_a_worker(clean: Site) -> None:
+    clean.apply(files=deployed(clean, "n-1"))
+    clean.supervise()
+    before = clean.wait_for(n_1="RUNNING")
+    clean.control({"operation": "signal", "workers": ["n-1"], "signal": "KILL"})
+    deadline = time.monotonic() + 20
+    while pid_of(clean.states(), "n-1") in (0, pid_of(before, "n-1")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_workers_that_outlive_supervisord_are_found_and_not_started_twice(clean: Site) -> None:
+    clean.apply(files=deployed(clean, "n-1", "n-2"))
+    clean.supervise()
+    before = clean.wait_for(n_1="RUNNING", n_2="RUNNING")
+    assert before.supervisord.pid is not None
+    psutil.Process(before.supervisord.pid).kill()
+    workers = [psutil.Process(pid_of(before, worker)) for worker in ("n-1", "n-2")]
+    deadline = time.monotonic() + 10
+    while clean.states().supervisord.running:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    orphans = clean.probe().orphans
+    assert {(orphan.worker, orphan.pid) for orphan in orphans} == {
+        ("n-1", workers[0].pid),
+        ("n-2", workers[1].pid),
+    }
+    with pytest.raises(ActionFailed, match=rf"still run: .*n-1 \(pid {workers[0].pid}\)"):
+        clean.supervise()
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    psutil.wait_procs(workers, timeout=10)
+    assert clean.supervise()["started"] is True
+    clean.wait_for(n_1="RUNNING", n_2="RUNNING")
+
+
+def test_what_keeps_supervisord_from_starting_is_reported(clean: Site) -> None:
+    clean.apply(files=[entry("etc/supervisord.conf", "[supervisord]\nloglevel=nonsense\n")])
+    with pytest.raises(ActionFailed, match=r"supervisord ended with status 2: .*nonsense"):
+        clean.supervise(timeout=5)
+    clean.apply(remove=["etc/supervisord.conf"])
+    with pytest.raises(ActionFailed, match=r"supervisord.conf is missing"):
+        clean.supervise(timeout=5)
+
+
+def test_a_configuration_that_supervisord_cannot_read_disturbs_nothing(clean: Site) -> None:
+    clean.apply(files=deployed(clean, "n-1"))
+    clean.supervise()
+    before = clean.wait_for(n_1="RUNNING")
+    clean.apply(files=[entry("etc/conf.d/n-2.conf", "[program:n-2]\nnonsense\n")])
+    with pytest.raises(ActionFailed, match="supervisord cannot read its configuration"):
+        clean.supervise()
+    assert pid_of(clean.wait_for(n_1="RUNNING"), "n-1") == pid_of(before, "n-1")
+
+
+def test_a_run_directory_elsewhere(clean: Site, ssh_lab: Lab) -> None:
+    """Where the home directory is too deep for a socket."""
+    place = clean.host.home / "r" / "x"
+    clean.apply(files=deployed(clean, "n-1"), run_dir=str(place))
+    clean.supervise()
+    clean.wait_for(n_1="RUNNING")
+    assert clean.probe().run_dir == str(place)
+    assert (place / "sv.sock").is_socket()
+
+
+# A full disk -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny_disk(clean: Site) -> Iterator[Path]:
+    """A file system of 1 MB where the host's own directory will be."""
+    if os.getuid() != 0:
+        missing("a file system of its own needs root")
+    clean.apply()
+    place = clean.root
+    uid = place.stat().st_uid
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=1m,uid={uid}", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_leaves_what_was_there(clean: Site, tiny_disk: Path, tmp_path: Path) -> None:
+    clean.apply(files=[entry("etc/workers/n-1.yaml", "old", 0o600)])
+    new = [entry("etc/workers/n-1.yaml", "new", 0o600), entry("etc/large", "x" * (2 << 20))]
+    with pytest.raises(ActionFailed, match=r"No space left on device: .*etc/large\n  free some space there"):
+        clean.apply(files=new)
+    source = tmp_path / "large"
+    source.write_bytes(b"x" * (2 << 20))
+    with pytest.raises(ActionFailed, match=r"No space left on device: .*wheels/large"):
+        upload(clean.remote, [Upload(source, str(tiny_disk / "wheels/large"))])
+    left = {str(path.relative_to(tiny_disk)): path.read_text() for path in tiny_disk.rglob("*") if path.is_file()}
+    assert left == {".lock": "", "etc/workers/n-1.yaml": "old"}
+
+
+# Logs --------------------------------------------------------------------------------------------------
+
+
+def test_texts_and_log_lines_of_a_host(clean: Site) -> None:
+    clean.apply(files=deployed(clean, "n-1"))
+    clean.supervise()
+    clean.wait_for(n_1="RUNNING")
+    request = {"host_root": str(clean.root), "paths": ["etc/supervisord.conf", "etc/none"]}
+    texts = ask(clean.remote, "fetch_texts", request)["texts"]
+    assert texts == {"etc/supervisord.conf": SUPERVISORD, "etc/none": None}
+    files = [{"worker": "supervisord", "path": "log/supervisord.log"}]
+    log_request: dict[str, Any] = {"host_root": str(clean.root), "files": files, "lines": 100}
+    lines = [found["line"] for found in ask(clean.remote, "tail", log_request)["entries"]]
+    assert any("spawned: 'n-1'" in line for line in lines)

@@ -1,0 +1,461 @@
+"""SSH against a real sshd whose user has start-up files that print noise; the local connection likewise."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fleet import facts
+from fleet.errors import RemoteError
+from fleet.execute import ask, follow, upload
+from fleet.local import LocalRemote
+from fleet.remote import (
+    AuthenticationRefused,
+    ChangedHostKey,
+    ConnectionLost,
+    NoPythonError,
+    Remote,
+    UnknownHostKey,
+    UnreachableError,
+    Upload,
+)
+from fleet.ssh import SshOptions, SshRemote
+from tests.lab.sshd import SshHost, free_port, keygen
+
+Hosts = Callable[..., SshHost]
+
+
+@pytest.fixture(params=["ssh", "local"])
+def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
+    """What any remote must do is tested with every kind."""
+    if request.param == "local":
+        made: Remote = LocalRemote("here", sys.executable)
+    else:
+        host: SshHost = request.getfixturevalue("ssh_hosts")("node1")
+        made = SshRemote("node1", host.options)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[SshOptions], SshRemote]]:
+    made: list[SshRemote] = []
+
+    def make(options: SshOptions) -> SshRemote:
+        made.append(SshRemote("node1", options))
+        return made[-1]
+
+    yield make
+    for remote in made:
+        remote.close()
+
+
+Connect = Callable[[SshOptions], SshRemote]
+
+# Every kind of remote ----------------------------------------------------------------------------------
+
+
+def test_a_program_runs_with_its_data_and_everything_comes_back(remote: Remote) -> None:
+    program = "import sys; d = sys.stdin.buffer.read(); sys.stderr.write('to stderr'); print(len(d)); sys.exit(7)"
+    found = remote.call(program, 30, [b"x" * 100_000] * 30)
+    assert found.status == 7
+    assert found.stdout.endswith(b"3000000\n")
+    assert found.stderr.endswith(b"to stderr")
+    assert remote.round_trips == 1
+
+
+def test_much_output_on_both_channels_does_not_block(remote: Remote) -> None:
+    program = "import sys\nfor n in range(300): sys.stdout.write('o' * 20000); sys.stderr.write('e' * 20000)"
+    found = remote.call(program, 60, [b"never read" * 500_000])
+    assert (found.stdout.count(b"o" * 20000), found.stderr.count(b"e" * 20000)) == (300, 300)
+
+
+def test_a_program_that_takes_too_long_is_given_up(remote: Remote) -> None:
+    with pytest.raises(ConnectionLost, match=r"no answer within 0.5 s"):
+        remote.call("import time; time.sleep(100)", 0.5)
+    assert remote.call("print('again')", 30).stdout.endswith(b"again\n")
+
+
+def test_a_program_that_is_killed_is_an_error(remote: Remote) -> None:
+    program = "import os; os.kill(os.getpid(), 9)"
+    if isinstance(remote, LocalRemote):
+        assert remote.call(program, 30).status == -9
+    else:
+        with pytest.raises(ConnectionLost, match="the program on the host was killed"):
+            remote.call(program, 30)
+
+
+def test_a_host_without_the_python_asked_for(remote: Remote, ssh_hosts: Hosts) -> None:
+    if isinstance(remote, LocalRemote):
+        remote = LocalRemote("node1", "python9")
+    else:
+        remote = SshRemote("node1", ssh_hosts("other").changed(python="python9"))
+    with pytest.raises(
+        NoPythonError, match=r"no Python >= 3.10 called 'python9' on node1\n  install it or set release"
+    ):
+        ask(remote, "probe", facts.probe_request("f", "node1", "~/x"))
+    with pytest.raises(NoPythonError):
+        list(follow(remote, "tail", {"host_root": "/", "files": [], "follow": True}))
+    remote.close()
+
+
+def test_following_gives_what_is_added_and_ends_the_program_when_closed(remote: Remote, ssh_hosts: Hosts) -> None:
+    host = ssh_hosts("logs", base="pool")
+    log = host.home / "log.txt"
+    log.write_text("1\n2\n")
+    log.chmod(0o644)
+    request = {
+        "host_root": str(host.home),
+        "files": [{"worker": "w", "path": "log.txt"}],
+        "lines": 1,
+        "follow": True,
+        "heartbeat": 0.1,
+    }
+    entries = follow(remote, "tail", request)
+    assert next(entries) == {"worker": "w", "line": "2", "offset": 4}
+    assert next(entries) == {"heartbeat": True}
+    with log.open("a") as stream:
+        stream.write("3\n")
+    assert next(entry for entry in entries if "line" in entry) == {"worker": "w", "line": "3", "offset": 6}
+    following = _programs_of_remotes(host.home.parents[1])
+    assert following
+    close = getattr(entries, "close")  # noqa: B009 - an Iterator promises none, the generator has it
+    close()
+    remote.close()
+    _, still = psutil.wait_procs(following, timeout=10)
+    assert still == []
+
+
+def _programs_of_remotes(lab: Path) -> list[psutil.Process]:
+    """Processes that run a program sent by a remote: from this process, or on a host of this laboratory."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            here = process.ppid() == os.getpid() or process.environ().get("HOME", "").startswith(str(lab))
+            if here and process.cmdline()[1:3] == ["-I", "-S"]:
+                found.append(process)
+    return found
+
+
+# SSH ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", ["my pool", 'it\'s "100%" $HOME `x`; *'])
+def test_a_probe_of_a_noisy_host_with_an_odd_base_dir(ssh_hosts: Hosts, connect: Connect, base: str) -> None:
+    host = ssh_hosts("node1", base=base)
+    remote = connect(host.options)
+    assert b"Welcome to this cluster" in remote.call("pass", 30).stdout
+    found = facts.parse("node1", ask(remote, "probe", facts.probe_request("f", "node1", "~/" + base)))
+    assert found.base_dir == host.base_dir
+    assert found.user == host.user
+    assert remote.round_trips == 2
+    assert len(host.sessions()) == 1
+
+
+def test_an_unknown_host_key_is_refused(ssh_hosts: Hosts, connect: Connect, tmp_path: Path) -> None:
+    host = ssh_hosts("node1")
+    with pytest.raises(UnknownHostKey, match=r"puffin-fleet trust hosts.yaml --host node1") as caught:
+        connect(host.changed(known_hosts=tmp_path / "none")).call("pass", 30)
+    public = host.known_hosts.parent / "host_key.pub"
+    shown = subprocess.run(["ssh-keygen", "-lf", public], capture_output=True, text=True, check=True).stdout
+    assert caught.value.fingerprint == shown.split()[1]
+    assert caught.value.fingerprint in str(caught.value)
+    (tmp_path / "trusted").write_text(caught.value.known_hosts_line + "\n")
+    assert connect(host.changed(known_hosts=tmp_path / "trusted")).call("pass", 30).status == 0
+
+
+def test_a_changed_host_key_is_refused_loudly(ssh_hosts: Hosts, connect: Connect, tmp_path: Path) -> None:
+    host = ssh_hosts("node1")
+    other = keygen(tmp_path / "other")
+    (tmp_path / "known").write_text(f"[127.0.0.1]:{host.port} {other}\n")
+    with pytest.raises(ChangedHostKey, match=r"HAS CHANGED: .*\n  nothing was sent.*ssh-keygen -R"):
+        connect(host.changed(known_hosts=tmp_path / "known")).call("pass", 30)
+
+
+def test_hashed_known_hosts_are_read(ssh_hosts: Hosts, connect: Connect) -> None:
+    host = ssh_hosts("node1")
+    subprocess.run(["ssh-keygen", "-H", "-f", host.known_hosts], check=True, capture_output=True)
+    assert "127.0.0.1" not in host.known_hosts.read_text()
+    assert connect(host.options).call("pass", 30).status == 0
+
+
+def test_a_key_that_the_host_does_not_know(ssh_hosts: Hosts, connect: Connect, tmp_path: Path) -> None:
+    host = ssh_hosts("node1")
+    keygen(tmp_path / "other")
+    with pytest.raises(AuthenticationRefused, match=f"refuses user {host.user}.*{tmp_path}/other") as caught:
+        connect(host.changed(key=tmp_path / "other")).call("pass", 30)
+    secret = (tmp_path / "other").read_text().splitlines()[2]
+    assert secret not in str(caught.value)
+    assert "authorized_keys" in str(caught.value)
+
+
+def test_an_rsa_key_that_the_host_does_not_know(ssh_hosts: Hosts, connect: Connect, tmp_path: Path) -> None:
+    words = ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", str(tmp_path / "rsa")]
+    subprocess.run(words, check=True)
+    with pytest.raises(AuthenticationRefused, match="neither the key"):
+        connect(ssh_hosts("node1").changed(key=tmp_path / "rsa")).call("pass", 30)
+
+
+def test_no_key_at_all(ssh_hosts: Hosts, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(AuthenticationRefused, match=r"no key of the agent or of ~/.ssh"):
+        connect(ssh_hosts("node1").changed(key=None)).call("pass", 30)
+
+
+def test_a_key_with_a_passphrase_is_left_to_the_agent(
+    ssh_hosts: Hosts, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = ssh_hosts("node1")
+    key = tmp_path / "protected"
+    key.write_bytes(host.key.read_bytes())
+    key.chmod(0o600)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret words", "-f", str(key)], check=True)
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(AuthenticationRefused, match=f"has a passphrase.*\n  run: ssh-add {key}"):
+        connect(host.changed(key=key)).call("pass", 30)
+    with _agent(host.key, tmp_path / "agent.sock"):
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent.sock"))
+        assert connect(host.changed(key=key)).call("pass", 30).status == 0
+
+
+@contextlib.contextmanager
+def _agent(key: Path, path: Path) -> Iterator[None]:
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
+    try:
+        while not path.exists():
+            time.sleep(0.02)
+        environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
+        subprocess.run(["ssh-add", "-q", str(key)], check=True, env=environment, capture_output=True)
+        yield
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+def unusable(tmp_path: Path, kind: str) -> Path:
+    key = tmp_path / "key"
+    if kind == "open":
+        keygen(key)
+        key.chmod(0o644)
+    elif kind == "garbage":
+        key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nnone\n-----END OPENSSH PRIVATE KEY-----\n")
+        key.chmod(0o600)
+    elif kind == "directory":
+        key.mkdir()
+    return key
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "cannot be used: No such file or directory\n  correct ssh.key"),
+        ("open", "can be read by others\n  run: chmod 600"),
+        ("garbage", "holds no private key that can be read"),
+        ("directory", "cannot be read"),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_found_before_connecting(
+    connect: Connect, tmp_path: Path, kind: str, message: str
+) -> None:
+    options = SshOptions("127.0.0.1", port=free_port(), key=unusable(tmp_path, kind))
+    with pytest.raises(AuthenticationRefused, match=message):
+        connect(options).call("pass", 30)
+
+
+def test_a_port_where_nobody_listens(connect: Connect) -> None:
+    port = free_port()
+    with pytest.raises(UnreachableError, match=f"127.0.0.1 port {port}: .*refused\n  check the address and port"):
+        connect(SshOptions("127.0.0.1", port=port)).call("pass", 30)
+
+
+def test_a_name_that_does_not_exist(connect: Connect) -> None:
+    with pytest.raises(UnreachableError, match=r"the name nothing.invalid cannot be resolved"):
+        connect(SshOptions("nothing.invalid")).call("pass", 30)
+
+
+@contextlib.contextmanager
+def _server(serve: Callable[[socket.socket], object]) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    serve(server.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_says_nothing(connect: Connect, ssh_lab: Any) -> None:
+    kept: list[socket.socket] = []
+    with _server(kept.append) as port:
+        options = SshOptions("127.0.0.1", port=port, key=ssh_lab.key, connect_timeout=0.5)
+        with pytest.raises(UnreachableError, match=f"127.0.0.1 port {port}: .*banner"):
+            connect(options).call("pass", 30)
+    for connection in kept:
+        connection.close()
+
+
+def test_a_server_that_is_busy_is_tried_again(ssh_hosts: Hosts, connect: Connect) -> None:
+    """As sshd does above MaxStartups: it accepts, and hangs up without a word."""
+    host = ssh_hosts("node1")
+    visits: list[int] = []
+
+    def serve(connection: socket.socket) -> None:
+        visits.append(1)
+        if len(visits) < 3:
+            connection.close()
+        else:
+            _relay(connection, host.port)
+
+    with _server(serve) as port:
+        known = host.known_hosts.read_text().replace(f":{host.port} ", f":{port} ")
+        host.known_hosts.write_text(known)
+        assert connect(host.changed(port=port)).call("pass", 30).status == 0
+    assert len(visits) == 3
+
+
+def _relay(client: socket.socket, port: int) -> None:
+    server = socket.create_connection(("127.0.0.1", port))
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while block := source.recv(65536):
+                target.sendall(block)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    threading.Thread(target=pump, args=(client, server), daemon=True).start()
+    threading.Thread(target=pump, args=(server, client), daemon=True).start()
+
+
+def test_a_connection_that_is_cut_in_the_middle(ssh_hosts: Hosts, connect: Connect) -> None:
+    host = ssh_hosts("node1")
+    remote = connect(host.options)
+    assert remote.call("pass", 30).status == 0
+
+    def cut() -> None:
+        for session in host.sessions():
+            for process in [*session.children(recursive=True), session]:
+                if process.name() == "sshd":
+                    process.kill()
+
+    timer = threading.Timer(0.5, cut)
+    timer.start()
+    with pytest.raises(ConnectionLost, match="the connection was lost"):
+        remote.call("import time; time.sleep(100)", 30)
+    assert remote.call("print('again')", 30).stdout.endswith(b"again\n")
+
+
+def test_closing_ends_a_call_in_another_thread(ssh_hosts: Hosts, connect: Connect) -> None:
+    remote = connect(ssh_hosts("node1").options)
+    assert remote.call("pass", 30).status == 0
+    threading.Timer(0.3, remote.close).start()
+    with pytest.raises(ConnectionLost):
+        remote.call("import time; time.sleep(100)", 60)
+
+
+def test_nothing_that_is_sent_is_seen_in_a_command_line(ssh_hosts: Hosts, connect: Connect) -> None:
+    remote = connect(ssh_hosts("node1").options)
+    seen: list[str] = []
+
+    def watch() -> None:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                seen.append(" ".join(process.cmdline()))
+
+    timer = threading.Timer(0.3, watch)
+    timer.start()
+    remote.call("password = 'kept secret'; import time; time.sleep(1)", 30)
+    timer.join()
+    assert any("sys.stdin" in line for line in seen)
+    assert not any("kept secret" in line for line in seen)
+
+
+def test_20_megabytes_arrive(ssh_hosts: Hosts, connect: Connect, tmp_path: Path) -> None:
+    host = ssh_hosts("node1")
+    source = tmp_path / "large"
+    source.write_bytes(os.urandom(20 << 20))
+    target = Path(host.base_dir) / "f" / "wheels" / "large file"
+    progress: list[int] = []
+    remote = connect(host.options)
+    upload(remote, [Upload(source, str(target), 0o600)], lambda sent, total: progress.append(sent))
+    assert hashlib.sha256(target.read_bytes()).digest() == hashlib.sha256(source.read_bytes()).digest()
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert progress == sorted(progress)
+    assert progress[-1] == 20 << 20
+    assert remote.round_trips == 1
+
+
+# Jump hosts and ~/.ssh/config --------------------------------------------------------------------------
+
+
+def both_known(tmp_path: Path, *hosts: SshHost) -> Path:
+    known = tmp_path / "known_hosts"
+    known.write_text("".join(host.known_hosts.read_text() for host in hosts))
+    return known
+
+
+def test_a_host_behind_a_jump_host(ssh_hosts: Hosts, connect: Connect, tmp_path: Path) -> None:
+    gateway, host = ssh_hosts("gateway"), ssh_hosts("node1")
+    jump = f"{gateway.user}@127.0.0.1:{gateway.port}"
+    remote = connect(host.changed(jump=jump, known_hosts=both_known(tmp_path, gateway, host)))
+    assert remote.call("print('through')", 30).stdout.endswith(b"through\n")
+    assert len(gateway.sessions()) == 1
+
+
+def test_the_key_of_a_jump_host_is_checked_too(ssh_hosts: Hosts, connect: Connect) -> None:
+    gateway, host = ssh_hosts("gateway"), ssh_hosts("node1")
+    with pytest.raises(UnknownHostKey, match=rf"\[127.0.0.1\]:{gateway.port} is not known"):
+        connect(host.changed(jump=f"{gateway.user}@127.0.0.1:{gateway.port}")).call("pass", 30)
+
+
+def test_a_jump_host_that_cannot_reach_the_host(ssh_hosts: Hosts, connect: Connect, tmp_path: Path) -> None:
+    gateway = ssh_hosts("gateway")
+    port = free_port()
+    jump = f"{gateway.user}@127.0.0.1:{gateway.port}"
+    with pytest.raises(UnreachableError, match=f"127.0.0.1 cannot reach 127.0.0.1 port {port}: Connect failed"):
+        connect(gateway.changed(jump=jump, port=port)).call("pass", 30)
+
+
+def ssh_config(tmp_path: Path, gateway: SshHost, host: SshHost) -> Path:
+    path = tmp_path / "config"
+    path.write_text(
+        f"Host gate\n HostName 127.0.0.1\n Port {gateway.port}\n User {gateway.user}\n IdentityFile {gateway.key}\n"
+        f"Host behind\n HostName 127.0.0.1\n Port {host.port}\n User {host.user}\n ProxyJump gate\n"
+        f" IdentityFile {tmp_path}/none\n IdentityFile {host.key}\n"
+    )
+    return path
+
+
+def test_the_users_ssh_config_is_honoured(ssh_hosts: Hosts, connect: Connect, tmp_path: Path) -> None:
+    gateway, host = ssh_hosts("gateway"), ssh_hosts("node1")
+    options = SshOptions(
+        "behind", ssh_config=ssh_config(tmp_path, gateway, host), known_hosts=both_known(tmp_path, gateway, host)
+    )
+    assert connect(options).call("pass", 30).status == 0
+    assert len(gateway.sessions()) == 1
+    with pytest.raises(UnknownHostKey, match=rf"\]:{gateway.port} is not known"):
+        connect(replace(options, known_hosts=host.known_hosts)).call("pass", 30)
+
+
+def test_an_ssh_config_that_cannot_be_read(connect: Connect, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("Host\x00 = = =\nnonsense\n")
+    with pytest.raises(RemoteError, match=r"the SSH configuration cannot be read: .*\n  correct .*config"):
+        connect(SshOptions("127.0.0.1", ssh_config=tmp_path / "config")).call("pass", 30)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.lab.fixtures_ssh", "tests.lab.fixtures_database"]
+pytest_plugins = ["tests.lab.fixtures_ssh", "tests.lab.fixtures_database", "tests.lab.fixtures_worker"]
 
 _BY_DIRECTORY = {
     "integration": "uses real servers, programs or the package index",

@@ -1,0 +1,155 @@
+"""The job classes of SCINE Puffin, unmodified, on a real worker; submitted and read with the SCINE library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.worker import Queue, Worker, Workers
+
+pytest.importorskip("scine_database", reason="needs the extra 'scine'")
+pytest.importorskip("scine_puffin", reason="needs the extra 'scine'")
+
+MOLECULES = Path(__file__).resolve().parents[2] / "examples" / "molecules"
+
+
+@dataclass(frozen=True)
+class Chemistry:
+    """Submits and reads calculations as Chemoton would."""
+
+    manager: Any
+
+    def submit(self, molecule: str, order: str, method: str = "PM6", settings: dict[str, Any] | None = None) -> str:
+        import scine_database as db
+        import scine_utilities as utils
+
+        atoms, _ = utils.io.read(str(MOLECULES / f"{molecule}.xyz"))
+        structure = db.Structure(db.ID(), self.manager.get_collection("structures"))
+        structure.create(atoms, 0, 1)
+        structure.set_label(db.Label.USER_GUESS)
+        model = db.Model(method, method, "")
+        model.program = "sparrow"
+        model.spin_mode = "restricted"
+        structure.set_model(model)
+        calculation = db.Calculation(db.ID(), self.manager.get_collection("calculations"))
+        calculation.create(model, db.Job(order), [structure.id()])
+        if settings:
+            calculation.set_settings(utils.ValueCollection(settings))
+        calculation.set_status(db.Status.NEW)
+        return str(calculation.id())
+
+    def calculation(self, id_: str) -> Any:
+        import scine_database as db
+
+        return db.Calculation(db.ID(id_), self.manager.get_collection("calculations"))
+
+    def energy(self, id_: str) -> float:
+        import scine_database as db
+
+        calculation = self.calculation(id_)
+        results = calculation.get_results()
+        structures = results.structure_ids or calculation.get_structures()
+        structure = db.Structure(structures[0], self.manager.get_collection("structures"))
+        [found] = [
+            number
+            for item in structure.get_properties("electronic_energy")
+            if (number := db.NumberProperty(item, self.manager.get_collection("properties"))).get_calculation()
+            == calculation.id()
+        ]
+        return float(found.get_data())
+
+
+@pytest.fixture
+def chemistry(scine_manager: Any) -> Chemistry:
+    return Chemistry(scine_manager)
+
+
+@pytest.fixture
+def worker(workers: Workers) -> Iterator[Worker]:
+    yield workers.start()
+
+
+def energy_computed_here(molecule: str, method: str) -> float:
+    import scine_sparrow  # noqa: F401  registers the calculators
+    import scine_utilities as utils
+
+    atoms, _ = utils.io.read(str(MOLECULES / f"{molecule}.xyz"))
+    calculator = utils.core.get_calculator(method, "Sparrow")
+    calculator.log = utils.core.Log.silent()
+    # What the SCINE job sets: a result to 1e-8 needs the same convergence on both sides.
+    calculator.settings["spin_mode"] = "restricted"
+    calculator.settings["self_consistence_criterion"] = 1e-9
+    calculator.structure = atoms
+    calculator.set_required_properties([utils.Property.Energy])
+    return float(calculator.calculate().energy)
+
+
+def test_energies_are_those_of_the_library(worker: Worker, queue: Queue, chemistry: Chemistry) -> None:
+    cases = [(molecule, method) for molecule in ("water", "methane", "benzene") for method in ("PM6", "DFTB3", "AM1")]
+    tight = {"self_consistence_criterion": 1e-9}
+    ids = {case: chemistry.submit(case[0], "scine_single_point", case[1], tight) for case in cases}
+    for (molecule, method), id_ in ids.items():
+        document = queue.settled(id_)
+        assert document["status"] == "complete", document["comment"]
+        assert chemistry.energy(id_) == pytest.approx(energy_computed_here(molecule, method), abs=1e-8)
+        assert document["executor"] == worker.uuid
+        assert document["puffin"]["attempt"] == 1
+        calculation = chemistry.calculation(id_)
+        assert calculation.get_runtime() == document["runtime"] > 0
+        assert calculation.get_job().cores == 1
+
+
+@pytest.mark.parametrize("order", ["scine_geometry_optimization", "scine_bond_orders", "scine_hessian"])
+def test_other_kinds_of_jobs(worker: Worker, queue: Queue, chemistry: Chemistry, order: str) -> None:
+    import scine_database as db
+
+    id_ = chemistry.submit("water", order)
+    document = queue.settled(id_)
+    assert document["status"] == "complete", document["comment"]
+    assert document["puffin"]["usage"]["wall_s"] == document["runtime"]
+    results = chemistry.calculation(id_).get_results()
+    assert results.property_ids
+    for property_id in results.property_ids:
+        assert db.Property(property_id, chemistry.manager.get_collection("properties")).exists()
+
+
+def test_a_job_that_fails_leaves_the_reason(worker: Worker, queue: Queue, chemistry: Chemistry) -> None:
+    unknown = chemistry.submit("water", "scine_single_point", "NOSUCHMETHOD")
+    document = queue.settled(unknown)
+    assert document["status"] == "failed"
+    assert document["comment"].strip()
+    assert isinstance(document["runtime"], float)
+    assert queue.wait(chemistry.submit("water", "scine_single_point"))["puffin"]["attempt"] == 1
+
+
+def test_the_worker_itself_stays_free_of_the_scine_libraries(worker: Worker, queue: Queue, chemistry: Chemistry) -> None:
+    queue.wait(chemistry.submit("water", "scine_single_point"))
+    maps = Path(f"/proc/{worker.pid}/maps").read_text()
+    assert "scine" not in maps
+
+
+def test_a_real_scine_puffin_works_beside_it(workers: Workers, queue: Queue, chemistry: Chemistry) -> None:
+    """What either of them leaves, the other can take; neither touches what the other runs."""
+    from tests.lab.scine_puffin import ScinePuffin
+
+    id_ = chemistry.submit("water", "scine_single_point")
+    with ScinePuffin(workers.directory, queue) as other:
+        other.wait_for_jobs_of_its_own(1)
+        assert queue.wait(id_)["executor"] == other.uuid
+    # One that is killed leaves its calculation pending; job_reset_time_in_s later it is taken over.
+    id_ = queue.sleep(600.0)
+    with ScinePuffin(workers.directory, queue) as other:
+        queue.wait(id_, "pending")
+        other.kill()
+    queue.documents.update_one({"status": "pending"}, {"$set": {"settings.time": 0}})
+    workers.start(
+        "heir", daemon={"lease_in_s": 1.0, "job_reset_time_in_s": 1.5, "touch_time_in_s": 1.0, "max_attempts": 3}
+    )
+    document = queue.wait(id_)
+    assert document["executor"].startswith("heir")
+
+

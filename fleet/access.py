@@ -14,6 +14,7 @@ from fleet.remote import Remote
 from fleet.render import database_settings
 from puffin import settings as puffin_settings
 from puffin.errors import ConfigurationError
+from puffin.settings import DatabaseSettings
 from puffin.store import Store
 
 
@@ -127,9 +128,28 @@ def open_store(fleet: Fleet, timeout_s: float = 5.0) -> Store:
     FleetError
         The settings are no connection.
     """
+    try:
+        return Store(connection(fleet), timeout_s)
+    except ConfigurationError as error:
+        raise FleetError(str(error)) from error
+
+
+def connection(fleet: Fleet) -> DatabaseSettings:
+    """How the fleet's database is reached from this machine.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+
+    Raises
+    ------
+    FleetError
+        The settings are no connection.
+    """
     path = _path(fleet, fleet.database.password_file)
     mapping = {"database": database_settings(fleet.database, str(path) if path else "")}
     try:
-        return Store(puffin_settings.parse([(fleet.source, mapping)]).database, timeout_s)
+        return puffin_settings.parse([(fleet.source, mapping)]).database
     except ConfigurationError as error:
         raise FleetError(str(error)) from error

@@ -6,8 +6,10 @@ import contextlib
 import importlib.resources
 import os
 import shutil
+import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,14 +116,21 @@ def sweep(directory: Path) -> list[str]:
     while quiet < _QUIET_CHECKS and time.monotonic() < deadline:
         found = _processes_of(directory)
         quiet = 0 if found else quiet + 1
-        for process in found:
-            with contextlib.suppress(psutil.Error):
-                ended.append(process.name())
-                process.kill()
-        psutil.wait_procs(found, timeout=2.0)
+        ended += [str(process.info["name"]) for process in found]
+        # A worker that is told to go removes its own temporary files; what stays must be made to.
+        _signal(found, signal.SIGQUIT)
+        _, alive = psutil.wait_procs(found, timeout=3.0)
+        _signal(alive, signal.SIGKILL)
+        psutil.wait_procs(alive, timeout=2.0)
         if not found:
             time.sleep(0.2)
     return ended
+
+
+def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
 
 
 def remove(directory: Path) -> None:
@@ -139,6 +148,6 @@ def _processes_of(directory: Path) -> list[psutil.Process]:
     mark = str(directory)
     return [
         process
-        for process in psutil.process_iter(["cmdline"])
+        for process in psutil.process_iter(["cmdline", "name"])
         if process.pid != os.getpid() and any(mark in word for word in process.info["cmdline"] or ())
     ]

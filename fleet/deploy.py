@@ -119,11 +119,10 @@ class Deployment:
         if installs and work.toolbox.uv_version not in facts.uv_versions:
             files.append(Upload(work.toolbox.uv, self._uv(), 0o755))
         if files:
-            self._say(f"uploading {len(files)} files")
             upload(self._remote, files, self._on_upload)
 
     def _on_upload(self, sent: int, total: int) -> None:
-        self._say(f"uploading {sent / 1e6:.0f} of {total / 1e6:.0f} MB")
+        self._say(f"uploading {sent / 1e6:.1f} of {total / 1e6:.1f} MB")
 
     def _uv(self) -> str:
         assert self._work.toolbox is not None  # noqa: S101 - only called where there is one
@@ -235,7 +234,8 @@ class Deployment:
                 raise self._unhealthy(waiting)
             if now - begun > self._fleet.update.drain_timeout:
                 raise self._unhealthy(waiting)
-            self._say("; ".join(f"{worker.worker} {worker.health.value} {worker.detail}" for worker in waiting[:3]))
+            first = waiting[0]
+            self._say(f"{len(workers) - len(waiting)} of {len(workers)} workers ready; {first.worker}: {first.detail}")
             time.sleep(POLL_S)
 
     def _look(self, processes: dict[str, set[int]]) -> tuple[WorkerHealth, ...]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from fleet.access import open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
-from fleet.cli.output import Board, note, print_json, print_table, report_failures, table
+from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.errors import ExitCode
 from fleet.execute import fan_out
 from fleet.remote import HostResult
@@ -116,4 +116,4 @@ def _report(results: Sequence[HostResult[Stopped]], json_lines: bool, nothing: s
             rows.append([result.host, Text("failed", style="red")])
         else:
             rows.append([result.host, some + ", ".join(result.value.running) if result.value.running else nothing])
-    print_table(table(["HOST", "WORKERS"], rows))
+    print_table((Column("HOST"), Column("WORKERS")), rows)

@@ -21,7 +21,7 @@ from fleet.access import open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.deploy import carry_out
 from fleet.cli.options import Chosen
-from fleet.cli.output import note, note_console, print_json, print_table, report_failures, table
+from fleet.cli.output import Column, note, note_console, print_json, print_table, report_failures
 from fleet.demo import DATABASE, Task
 from fleet.embedded import EmbeddedDatabase
 from fleet.errors import ExitCode, FleetError
@@ -29,6 +29,13 @@ from fleet.stopping import HostControl, Stop
 from puffin.calculations import FINISHED, Status
 from puffin.store import CalculationResult, Store, wait_until_reachable
 
+_COLUMNS = (
+    Column("MOLECULE"),
+    Column("STATUS"),
+    Column("ENERGY/HARTREE", right=True),
+    Column("SECONDS", right=True),
+    Column("WORKER"),
+)
 _POLL_S = 0.3
 _LONGEST_S = 600.0
 
@@ -105,6 +112,7 @@ class _Demo:
         if report_failures(results):
             raise FleetError("the demo's workers did not start")
         tasks = a_demo.tasks()
+        _require_takers(store, {task.request.order for task in tasks})
         ids = store.submit(DATABASE, [(task.molecule, task.request) for task in tasks])
         found = _watch(store, ids)
         self._done = True
@@ -137,6 +145,15 @@ class _Demo:
         note(f"  rm -r {self._directory}")
 
 
+def _require_takers(store: Store, orders: set[str]) -> None:
+    """Rather than wait for ever, say which jobs no worker takes."""
+    accepted = {order for record in store.registry.workers() for order in record.jobs}
+    if orders - accepted:
+        raise FleetError(
+            f"the demo's workers do not take {', '.join(sorted(orders - accepted))}: run 'puffin jobs' to see why"
+        )
+
+
 def _watch(store: Store, ids: Sequence[str]) -> dict[str, CalculationResult]:
     """Show how the calculations get on until all have ended."""
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
@@ -166,9 +183,7 @@ def _print_results(
             print_json({"molecule": task.name, "id": calculation, **vars(result), "status": result.status.value})
         return
     rows = [_row(task, found[calculation]) for task, calculation in pairs]
-    print_table(
-        table(["MOLECULE", "STATUS", "ENERGY/HARTREE", "SECONDS", "WORKER"], rows, right=["ENERGY/HARTREE", "SECONDS"])
-    )
+    print_table(_COLUMNS, rows)
     note("\nWhat next:", "bold")
     note("  puffin-fleet demo --keep      the same, left running to look around in")
     note("  puffin-fleet init             describe your own hosts, then: plan, deploy, status")

@@ -12,7 +12,7 @@ from fleet.access import Remotes, open_remotes, open_store, read_password
 from fleet.bundle import default_cache
 from fleet.cli import options
 from fleet.cli.options import Chosen
-from fleet.cli.output import Board, data_console, note, print_json, print_table, report_failures, table
+from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
 from fleet.deploy import Deployed, Deployment
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.execute import fan_out
@@ -23,6 +23,13 @@ from fleet.survey import Goal, HostWork, survey
 from puffin.errors import DatabaseError
 from puffin.store import Store, WorkerRecord
 
+_COLUMNS = (
+    Column("HOST"),
+    Column("RESULT"),
+    Column("WORKERS"),
+    Column("RELEASE", spare=1),
+    Column("SECONDS", right=True, spare=2),
+)
 _STYLES = {"add": "green", "start": "green", "remove": "red", "recycle": "yellow", "restart": "yellow"}
 
 
@@ -71,10 +78,14 @@ def deploy(
         to_change = [work.value for work in works if work.value is not None and not work.value.plan.empty]
         if not json_lines:
             _show_plans(works, json_lines=False)
+        report_failures(works)
         if to_change:
             _confirm(len(to_change), yes)
         results = _carry_out(chosen, remotes, store, works, parallel)
-    return _report(results, works, json_lines)
+    _report(results, works, json_lines)
+    # What failed before anything was done has been said above.
+    report_failures([result for result in results if result.host in {work.host.name for work in to_change}])
+    return ExitCode.FAILED if any(not result.ok for result in results) else ExitCode.DONE
 
 
 def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> list[HostResult[Deployed]]:
@@ -146,8 +157,9 @@ def _carry_out(
         results = fan_out(
             ready, one, parallel, lambda event: board.finished(event.host, event.result.ok) if event.result else None
         )
-    failed_before = [HostResult[Deployed](work.host, error=work.error) for work in works if work.value is None]
-    return [*results, *failed_before]
+    failed_before = {work.host: HostResult[Deployed](work.host, error=work.error) for work in works if not work.ok}
+    done = {result.host: result for result in results}
+    return [done.get(work.host) or failed_before[work.host] for work in works]
 
 
 def _show_plans(works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:
@@ -166,7 +178,8 @@ def _show_plans(works: Sequence[HostResult[HostWork]], json_lines: bool) -> None
     found = [work.value for work in works if work.value is not None]
     same = sum(work.plan.empty for work in found)
     if not json_lines and found:
-        note(f"{len(found) - same} of {len(works)} hosts to change, {same} as they should be.")
+        lost = f", {len(works) - len(found)} cannot be deployed" if len(found) < len(works) else ""
+        note(f"{len(found) - same} of {len(works)} hosts to change, {same} as they should be{lost}.")
 
 
 def _plan_line(line: PlanLine) -> Text:
@@ -178,17 +191,16 @@ def _plan_line(line: PlanLine) -> Text:
     return text
 
 
-def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], json_lines: bool) -> int:
+def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:
     releases = {work.host: work.value.release for work in works if work.value is not None}
     if json_lines:
         for result in results:
             print_json(_as_record(result, releases))
     elif any(result.value is not None and result.value.changed for result in results):
         rows = [_row(result, releases) for result in results]
-        print_table(table(["HOST", "RESULT", "WORKERS", "RELEASE", "SECONDS"], rows, right=["SECONDS"]))
+        print_table(_COLUMNS, rows)
     elif all(result.ok for result in results):
         note("Nothing to do: every host is as hosts.yaml describes it. Nothing was restarted.", "green")
-    return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
 
 
 def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | str]:

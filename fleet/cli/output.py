@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -29,7 +30,9 @@ def data_console() -> Console:
 
 def note_console() -> Console:
     """Where everything else goes."""
-    return Console(stderr=True, highlight=False)
+    # Lines in a file are not broken to the width of a terminal that is not there.
+    console = Console(stderr=True, highlight=False)
+    return console if console.is_terminal else Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(record: Mapping[str, Any]) -> None:
@@ -56,41 +59,67 @@ def note(message: str, style: str = "") -> None:
     note_console().print(Text(message, style=style))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Text | str]], right: Sequence[str] = ()) -> Table:
-    """A table without lines, which stays readable when it is piped.
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Parameters
+    ----------
+    title
+        Its heading.
+    right
+        Whether it is aligned to the right.
+    spare
+        How soon it is left out where a terminal is too narrow; 0 never, the largest first.
+    """
+
+    title: str
+    right: bool = False
+    spare: int = 0
+
+
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> None:
+    """Print a table as data: fitted to a terminal, whole everywhere else.
 
     Parameters
     ----------
     columns
-        Headings.
+        Its columns.
     rows
-        Cells.
-    right
-        Headings of columns that are aligned to the right.
+        Its cells, a row each.
     """
-    made = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*row)
-    return made
+    cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    widths = [max([len(column.title), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
+    console = Console(highlight=False)
+    shown = list(range(len(columns)))
+    if console.is_terminal:
+        shown = _fitting(columns, widths, console.width)
+    for line in [[Text(column.title, style="bold") for column in columns], *cells]:
+        parts = [_aligned(line[at], widths[at], columns[at].right) for at in shown]
+        joined = Text("  ").join(parts)
+        joined.rstrip()
+        console.print(joined, soft_wrap=True)
+    hidden = [column.title for at, column in enumerate(columns) if at not in shown]
+    if hidden:
+        note(f"not shown for want of width: {', '.join(hidden)} (--json has all)", "dim")
 
 
-def print_table(made: Table) -> None:
-    """Print a table as data; not cut to a width where nobody looks at it.
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    shown = list(range(len(columns)))
+    for at in sorted(shown, key=lambda at: -columns[at].spare):
+        if sum(widths[at] + 2 for at in shown) - 2 <= width or not columns[at].spare:
+            break
+        shown.remove(at)
+    return shown
 
-    Parameters
-    ----------
-    made
-        The table.
-    """
-    console = data_console()
-    if not console.is_terminal:
-        console = Console(highlight=False, width=10_000)
-        for line in console.render_lines(made, pad=False):
-            click.echo("".join(segment.text for segment in line).rstrip())
-        return
-    Console(highlight=False).print(made)
+
+def _aligned(cell: Text, width: int, right: bool) -> Text:
+    aligned = cell.copy()
+    if right:
+        aligned.pad_left(width - cell.cell_len)
+    else:
+        aligned.pad_right(width - cell.cell_len)
+    return aligned
 
 
 def report_failures(results: Sequence[HostResult[Any]]) -> int:

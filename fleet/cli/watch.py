@@ -16,7 +16,7 @@ from fleet import facts as host_facts
 from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
-from fleet.cli.output import data_console, note, print_error, print_json, print_table, report_failures, table
+from fleet.cli.output import Column, data_console, note, print_error, print_json, print_table, report_failures
 from fleet.errors import ExitCode, FleetError
 from fleet.execute import ask, fan_out, follow
 from fleet.inventory import Host
@@ -24,6 +24,18 @@ from fleet.logs import HoldBack, LogLine, merge, parse_all
 from fleet.status import WorkerStatus, status_of, totals
 from puffin.store import Store
 
+_COLUMNS = (
+    Column("WORKER"),
+    Column("STATE"),
+    Column("CALCULATION"),
+    Column("DONE", right=True),
+    Column("FAILED", right=True),
+    Column("RESTARTS", right=True, spare=2),
+    Column("CORES", right=True, spare=3),
+    Column("GB", right=True, spare=3),
+    Column("SEEN", right=True, spare=1),
+    Column("RELEASE", spare=4),
+)
 _STATE_STYLES = {
     "lost": "bold red",
     "quarantined": "bold red",
@@ -60,8 +72,7 @@ def status(hosts_file: str | None, patterns: tuple[str, ...], json_lines: bool) 
         return ExitCode.DONE
     if statuses:
         rows = [_status_row(worker) for worker in statuses]
-        columns = ["WORKER", "STATE", "CALCULATION", "DONE", "FAILED", "RESTARTS", "CORES", "GB", "SEEN", "RELEASE"]
-        print_table(table(columns, rows, right=["DONE", "FAILED", "RESTARTS", "CORES", "GB", "SEEN"]))
+        print_table(_COLUMNS, rows)
     _print_totals(chosen, store, statuses)
     return ExitCode.DONE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -69,6 +70,7 @@ FLEET_MAY_IMPORT = frozenset(
         "puffin.documents",
         "puffin.errors",
         "puffin.lease",
+        "puffin.queueing",
         "puffin.settings",
         "puffin.store",
     }
@@ -337,3 +339,17 @@ def test_a_violation_names_file_line_and_rule() -> None:
     assert list(impurities(modules)) == [
         "fleet.plan:2 imports socket: pure modules, and what they import, touch nothing outside"
     ]
+
+
+def test_every_module_stands_in_the_map_of_the_source() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tables = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    words = set(re.findall(r"`([\w/]+)`", tables))
+    named = {word.rpartition("/")[2] for word in words} | {word for word in words if word.endswith("/")}
+    missing = [
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).glob("*.py")
+        if path.stem != "__init__" and path.stem not in named
+    ]
+    assert missing == []

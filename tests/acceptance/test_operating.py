@@ -1,0 +1,205 @@
+"""A fleet on this machine through an operator's day: changes, stops, crashes; no calculation is lost or run twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from puffin.documents import Model, Request
+from puffin.settings import DatabaseSettings
+from puffin.store import Store
+from tests.acceptance.commands import BIN, Ran, puffin_fleet
+from tests.lab.fixtures_database import Database
+from tests.lab.sshd import end_processes
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.1)
+
+
+@dataclass
+class Here:
+    """A fleet of one host, this machine, with the environment that runs the tests."""
+
+    place: Path
+    content: dict[str, Any]
+    database: Database
+
+    @property
+    def file(self) -> Path:
+        return self.place / "hosts.yaml"
+
+    @property
+    def root(self) -> Path:
+        return self.place / "base" / "day" / "hosts" / "here"
+
+    def run(self, verb: str, *words: object) -> Ran:
+        self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
+        return puffin_fleet(verb, self.file, *words)
+
+    def submit(self, seconds: float, count: int = 1) -> list[str]:
+        store = Store(DatabaseSettings(uri=self.database.uri, name=self.database.name))
+        request = Request("sleep", Model(), settings={"time": seconds}, memory=0.1, disk=0.1)
+        try:
+            return store.submit(self.database.name, [(None, request)] * count)
+        finally:
+            store.close()
+
+    def calculations(self) -> list[dict[str, Any]]:
+        with self.database.server.client() as client:
+            return list(client[self.database.name]["calculations"].find())
+
+    def all_are(self, status: str) -> bool:
+        return {item["status"] for item in self.calculations()} == {status}
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        return {record["worker"]: record for record in self.run("status", "--json").ok().json()}
+
+    def running(self) -> list[str]:
+        return [name for name, record in self.workers().items() if psutil.pid_exists(record["pid"])]
+
+
+@pytest.fixture
+def here(database: Database, tmp_path: Path) -> Iterator[Here]:
+    content = {
+        "fleet": "day",
+        "database": {"uri": database.uri, "names": [database.name]},
+        "release": {"install": "path", "path": sys.prefix, "python": sys.executable},
+        "defaults": {
+            "base_dir": str(tmp_path / "base"),
+            "scratch": str(tmp_path / "scratch"),
+            "reserve": {"cores": 0, "memory": 0},
+            "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 2},
+            "puffin": {"daemon": {"cycle_time_in_s": 0.3}},
+        },
+        "hosts": {"here": {"connection": "local"}},
+    }
+    yield Here(tmp_path, content, database)
+    end_processes(tmp_path)
+
+
+def test_a_change_of_settings_waits_for_the_running_calculation(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    before = here.workers()
+    here.submit(seconds=5, count=2)
+    until(lambda: here.all_are("pending"), "both calculations to be taken")
+
+    here.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4
+    ran = here.run("deploy", "--yes").ok()
+
+    assert "recycle  here-1  settings; after its calculation" in ran.out
+    assert here.all_are("complete")
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
+    after = here.workers()
+    assert all(after[name]["pid"] != before[name]["pid"] for name in before)
+    assert all(after[name]["configuration"] != before[name]["configuration"] for name in before)
+
+
+def test_a_worker_that_is_removed_finishes_first(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=4, count=2)
+    until(lambda: here.all_are("pending"), "both calculations to be taken")
+
+    here.content["defaults"]["workers"]["count"] = 1
+    here.run("deploy", "--yes").ok()
+
+    assert here.all_are("complete")
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
+    assert here.running() == ["here-1"]
+    assert not (here.root / "etc" / "conf.d" / "here-2.conf").exists()
+    here.content["defaults"]["workers"]["count"] = 2
+    here.run("deploy", "--yes").ok()
+    assert sorted(here.running()) == ["here-1", "here-2"]
+
+
+def test_a_stop_at_once_gives_calculations_back_and_a_start_takes_them_again(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=3, count=2)
+    until(lambda: here.all_are("pending"), "both calculations to be taken")
+
+    here.run("stop", "--now").ok()
+    assert here.all_are("new")
+    assert {item["executor"] for item in here.calculations()} == {""}
+    assert here.running() == []
+    # A deploy respects that they were stopped on purpose.
+    assert "stays stopped" in here.run("deploy", "--yes").ok().out or here.running() == []
+    assert here.running() == []
+
+    here.run("start").ok()
+    until(lambda: here.all_are("complete"), "the calculations to be done")
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {2}
+
+
+def test_a_worker_that_cannot_start_fails_the_deploy_with_its_own_words(here: Here) -> None:
+    here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
+    ran = here.run("deploy", "--yes")
+    assert ran.code == 1
+    assert "here failed at waiting for workers: here-1:" in ran.err
+    assert "last lines of its log:" in ran.err
+    assert "No module named 'encodings'" in ran.err
+
+    del here.content["defaults"]["environment"]
+    here.run("deploy", "--yes").ok()
+    assert sorted(here.running()) == ["here-1", "here-2"]
+
+
+def test_workers_that_lost_their_supervisord_are_not_started_twice(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=4, count=2)
+    until(lambda: here.all_are("pending"), "both calculations to be taken")
+    supervisord = int((here.root / "run" / "supervisord.pid").read_text())
+    os.kill(supervisord, signal.SIGKILL)
+    until(lambda: not psutil.pid_exists(supervisord) or _is_zombie(supervisord), "supervisord to be gone")
+
+    ran = here.run("deploy", "--yes")
+    assert ran.code == 1
+    assert "workers of an earlier supervisord still run" in ran.err
+
+    for record in here.workers().values():
+        os.kill(record["pid"], signal.SIGTERM)
+    until(lambda: here.running() == [], "the workers to finish")
+    assert here.all_are("complete")
+    here.run("deploy", "--yes").ok()
+    assert sorted(here.running()) == ["here-1", "here-2"]
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_logs_are_followed(here: Here, tmp_path: Path) -> None:
+    here.run("deploy", "--yes").ok()
+    printed = tmp_path / "followed"
+    with printed.open("wb") as stream:
+        process = subprocess.Popen([str(BIN / "puffin-fleet"), "logs", str(here.file), "-f", "-n", "1"], stdout=stream)
+    try:
+        until(lambda: b"started" in printed.read_bytes(), "the last lines of the log")
+        (calculation,) = here.submit(seconds=0)
+        until(lambda: f"{calculation} complete".encode() in printed.read_bytes(), "the new lines")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+    finally:
+        process.kill()
+        process.wait()
+    lines = [line for line in printed.read_text().splitlines() if calculation in line]
+    assert len(lines) == len(set(lines)) == 2
+    times = [line.split()[0] for line in printed.read_text().splitlines()]
+    assert times == sorted(times)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +19,17 @@ from fleet.execute import ask, upload
 from fleet.facts import States, parse_states
 from fleet.health import Health, WorkerHealth
 from fleet.inventory import Fleet
-from fleet.remote import Remote, Upload
-from fleet.survey import HostWork, supervisor_environment
+from fleet.plan import FileWrite
+from fleet.remote import ConnectionLost, Remote, UnreachableError, Upload
+from fleet.survey import HostWork, tool_directory
+from puffin.errors import DatabaseUnavailable
 from puffin.store import WorkerRecord
 
 INSTALL_TIMEOUT_S = 900.0
 POLL_S = 1.0
 _LOG_LINES = 15
 _MOST_STARTS = 3
+_LONGEST_TROUBLE_S = 120.0
 
 Say = Callable[[str], None]
 """Told in a few words what is being done on the host."""
@@ -69,12 +73,22 @@ class Deployment:
         Told what is being done.
     """
 
-    def __init__(self, *, fleet: Fleet, work: HostWork, remote: Remote, read_records: ReadRecords, say: Say) -> None:
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        work: HostWork,
+        remote: Remote,
+        read_records: ReadRecords,
+        say: Say,
+        slot: AbstractContextManager[Any],
+    ) -> None:
         self._fleet = fleet
         self._work = work
         self._remote = remote
         self._read_records = read_records
         self._say = say
+        self._slot = slot
 
     def carry_out(self) -> Deployed:
         """Do all steps, then wait for the workers.
@@ -88,13 +102,22 @@ class Deployment:
         plan = self._work.plan
         if plan.empty:
             return Deployed(False, (), time.monotonic() - started)
-        self._upload()
-        self._install()
-        self._write_files()
-        self._say("starting workers")
-        self._drain_what_must_end(self._supervise())
-        self._operate(self._operations())
-        workers = self._wait_until_healthy()
+        with self._slot:
+            self._upload()
+            self._install()
+            held_back = self._sections_to_hold_back()
+            self._write_files([write for write in plan.files_to_write if write.file.path not in held_back])
+            self._say("starting workers")
+            states = self._supervise()
+            self._operate(self._operations())
+        self._drain_what_must_end(states)
+        if held_back:
+            self._wait_until_healthy(
+                [worker for worker in self._work.configurations if worker not in plan.workers_added]
+            )
+            self._write_files([write for write in plan.files_to_write if write.file.path in held_back])
+            self._supervise()
+        workers = self._wait_until_healthy(list(self._work.configurations))
         return Deployed(True, workers, time.monotonic() - started)
 
     def _ask(self, action: str, timeout: float = 120.0, **request: Any) -> dict[str, Any]:
@@ -116,7 +139,7 @@ class Deployment:
             for wheel in {wheel.sha256: wheel for wheel in wheels}.values()
         ]
         installs = work.plan.install_release or work.plan.supervisor_to_install
-        if installs and work.toolbox.uv_version not in facts.uv_versions:
+        if installs and self._uv_directory() not in facts.uv_versions:
             files.append(Upload(work.toolbox.uv, self._uv(), 0o755))
         if files:
             upload(self._remote, files, self._on_upload)
@@ -126,7 +149,11 @@ class Deployment:
 
     def _uv(self) -> str:
         assert self._work.toolbox is not None  # noqa: S101 - only called where there is one
-        return f"{self._work.facts.fleet_root}/tools/uv-{self._work.toolbox.uv_version}/uv"
+        return f"{self._work.facts.fleet_root}/tools/uv-{self._uv_directory()}/uv"
+
+    def _uv_directory(self) -> str:
+        assert self._work.toolbox is not None  # noqa: S101 - likewise
+        return tool_directory(self._work.toolbox.uv_version, self._work.toolbox.platform)
 
     def _install(self) -> None:
         work = self._work
@@ -156,7 +183,14 @@ class Deployment:
             provides=provides,
         )
 
-    def _write_files(self) -> None:
+    def _sections_to_hold_back(self) -> frozenset[str]:
+        """The programs of new workers, while others still have to give up the cores and memory meant for them."""
+        plan = self._work.plan
+        if not (plan.workers_removed or plan.workers_changed):
+            return frozenset()
+        return frozenset(f"etc/conf.d/{worker}.conf" for worker in plan.workers_added)
+
+    def _write_files(self, writes: Sequence[FileWrite]) -> None:
         work = self._work
         self._say("writing files")
         files = [
@@ -165,7 +199,7 @@ class Deployment:
                 "mode": write.file.mode,
                 "content_b64": base64.b64encode(write.file.content).decode(),
             }
-            for write in work.plan.files_to_write
+            for write in writes
         ]
         self._ask(
             "apply",
@@ -175,11 +209,17 @@ class Deployment:
             current=work.release,
             directories=list(work.directories),
         )
-        if work.plan.stale_stops:
-            self._operate([{"operation": "clear_stop_file", "workers": list(work.plan.stale_stops)}])
+        facts = work.facts
+        told = [name for name in work.plan.kept_stopped if not facts.stop and name not in facts.stopped]
+        if told:
+            # The fleet was told through the database; without its file the worker would start first to find out.
+            self._operate([{"operation": "stop_file", "workers": told}])
+        stale = [name for name in work.plan.stale_stops if name not in work.plan.kept_stopped]
+        if stale:
+            self._operate([{"operation": "clear_stop_file", "workers": stale}])
 
     def _supervise(self) -> States:
-        reply = self._ask("supervise", supervisor=supervisor_environment(self._work, self._fleet))
+        reply = self._ask("supervise", supervisor=self._work.paths.supervisor)
         return parse_states(self._work.host.name, reply)
 
     def _operate(self, operations: list[dict[str, Any]]) -> None:
@@ -204,7 +244,8 @@ class Deployment:
         if not ending:
             return
         # By signal, not by stop file: one left behind by a deploy that was cut off would keep them down for good.
-        self._operate([{"operation": "stop", "workers": ending}])
+        # And not by supervisord's own stop, which kills when a time is over.
+        self._operate([{"operation": "signal", "workers": ending, "signal": "TERM"}])
         deadline = time.monotonic() + self._fleet.update.drain_timeout
         while running := _running(states, ending):
             if time.monotonic() > deadline:
@@ -212,15 +253,42 @@ class Deployment:
                 raise RemoteError(self._work.host.name, "draining", what, "deploy again to go on waiting")
             self._say(f"waiting for {', '.join(running)} to finish")
             time.sleep(POLL_S)
-            states = parse_states(self._work.host.name, self._ask("states"))
+            states = self._states()
+            states = self._states()
         self._supervise()
+        again = [change.name for change in plan.workers_changed if change.restart]
+        if again:
+            self._operate([{"operation": "start", "workers": again}])
 
-    def _wait_until_healthy(self) -> tuple[WorkerHealth, ...]:
+    def _states(self) -> States:
+        """The present states; a connection or a database that fails for a while is no reason to give up a wait."""
+        give_up = time.monotonic() + _LONGEST_TROUBLE_S
+        while True:
+            try:
+                return parse_states(self._work.host.name, self._ask("states"))
+            except (ConnectionLost, UnreachableError) as error:
+                if time.monotonic() > give_up:
+                    raise
+                self._say(f"connecting again: {error.what}")
+                time.sleep(POLL_S)
+
+    def _records(self) -> Sequence[WorkerRecord]:
+        give_up = time.monotonic() + _LONGEST_TROUBLE_S
+        while True:
+            try:
+                return self._read_records()
+            except DatabaseUnavailable:
+                if time.monotonic() > give_up:
+                    raise
+                self._say("waiting for the database")
+                time.sleep(POLL_S)
+
+    def _wait_until_healthy(self, wanted: Sequence[str]) -> tuple[WorkerHealth, ...]:
         begun = time.monotonic()
         since_drained = begun
         processes: dict[str, set[int]] = {}
         while True:
-            workers = self._look(processes)
+            workers = self._look(wanted, processes)
             failed = [worker for worker in workers if worker.health is Health.FAILED]
             if failed:
                 raise self._unhealthy(failed)
@@ -238,28 +306,36 @@ class Deployment:
             self._say(f"{len(workers) - len(waiting)} of {len(workers)} workers ready; {first.worker}: {first.detail}")
             time.sleep(POLL_S)
 
-    def _look(self, processes: dict[str, set[int]]) -> tuple[WorkerHealth, ...]:
+    def _look(self, wanted: Sequence[str], processes: dict[str, set[int]]) -> tuple[WorkerHealth, ...]:
         work = self._work
-        states = parse_states(work.host.name, self._ask("states"))
-        mine = [record for record in self._read_records() if record.host == work.host.name]
+        states = self._states()
+        mine = [record for record in self._records() if record.host == work.host.name]
         for program in states.supervisord.programs:
             if program.pid:
                 processes.setdefault(program.name, set()).add(program.pid)
         # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
         looping = frozenset(name for name, seen in processes.items() if len(seen) > _MOST_STARTS)
-        return health.judge(work.configurations, work.release, states, mine, looping)
+        configurations = {worker: work.configurations[worker] for worker in wanted}
+        found = health.judge(configurations, work.release, states, mine, looping)
+        kept = frozenset(work.plan.kept_stopped)
+        return tuple(_as_stopped(one) if one.worker in kept else one for one in found)
 
     def _unhealthy(self, workers: Sequence[WorkerHealth]) -> RemoteError:
         what = "; ".join(f"{worker.worker}: {worker.detail or worker.health.value}" for worker in workers)
         return RemoteError(self._work.host.name, "waiting for workers", what, self._last_lines(workers[0].worker))
 
     def _last_lines(self, worker: str) -> str:
-        files = [{"worker": worker, "path": f"log/{worker}.{suffix}"} for suffix in ("out", "log")]
-        reply = self._ask("tail", files=files, lines=_LOG_LINES, follow=False)
+        # What it said before it had a log comes last: it is the reason if there is one.
+        files = [{"worker": worker, "path": f"log/{worker}.{suffix}"} for suffix in ("log", "out")]
+        reply = self._ask("tail", files=files, lines=_LOG_LINES // 2, follow=False)
         lines = [str(entry["line"]) for entry in reply.get("entries", ())]
         if not lines:
             return f"its log is empty; see 'puffin-fleet logs --host {self._work.host.name}'"
         return "last lines of its log:\n    " + "\n    ".join(lines[-_LOG_LINES:])
+
+
+def _as_stopped(worker: WorkerHealth) -> WorkerHealth:
+    return WorkerHealth(worker.worker, Health.STOPPED, "stopped on purpose")
 
 
 def _named(wheels: Sequence[Any]) -> list[dict[str, str]]:

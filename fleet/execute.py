@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from fleet.errors import FleetError, RemoteError
 from fleet.hostside import source
 from fleet.remote import HostResult, Progress, Remote, Upload, build_program, parse_reply, parse_stream
+from puffin.errors import PuffinError
 
 log = logging.getLogger(__name__)
 
@@ -216,9 +217,12 @@ def _one(host: str, item: Item, function: Callable[[Item], Value]) -> HostResult
     except FleetError as error:
         log.debug("%s failed", host, exc_info=True)
         return HostResult(host, error=error, seconds=time.monotonic() - started)
+    except PuffinError as error:
+        log.debug("%s failed", host, exc_info=True)
+        return HostResult(host, error=FleetError(str(error)), seconds=time.monotonic() - started)
     except (Exception, SystemExit) as error:  # a host ends here, and the others go on
         log.debug("%s failed unexpectedly", host, exc_info=True)
-        hint = "this is a defect of puffin-fleet: please report it with the output of --verbose"
+        hint = "this is a defect of puffin-fleet: please report it"
         unexpected = RemoteError(host, "internal error", f"{type(error).__name__}: {error}", hint)
         unexpected.__cause__ = error
         return HostResult(host, error=unexpected, seconds=time.monotonic() - started)

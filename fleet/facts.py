@@ -184,6 +184,8 @@ class Facts:
         Stop file of the whole host; workers with stop and recycle files.
     manifest
         Text of manifest.json, or None.
+    drifted
+        Programs whose section on disk is not the one that supervisord runs with.
     """
 
     host: str
@@ -213,6 +215,7 @@ class Facts:
     recycling: frozenset[str]
     manifest: str | None
     supervisord: Supervisord
+    drifted: frozenset[str]
     orphans: tuple[Orphan, ...]
 
     def file(self, path: str) -> FileFact | None:
@@ -266,6 +269,7 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         recycling=frozenset(reader.texts("recycling")),
         manifest=reader.optional("manifest", reader.text),
         supervisord=_supervisord(reader.inner("supervisord")),
+        drifted=frozenset(reader.texts("drifted")),
         orphans=tuple(_orphan(item) for item in reader.items("orphans")),
     )
 

@@ -78,12 +78,16 @@ def judge(
             found.append(WorkerHealth(worker, Health.FAILED, program.spawnerr or "it ended again and again"))
         elif program.state == "EXITED":
             found.append(WorkerHealth(worker, Health.FAILED, f"it ended with exit code {program.exitstatus}"))
+        elif program.state in {"STOPPED", "UNKNOWN"}:
+            found.append(WorkerHealth(worker, Health.FAILED, "supervisord does not run it"))
         elif worker in states.recycling:
             found.append(WorkerHealth(worker, Health.DRAINING, _busy_with(record)))
         elif program.state != "RUNNING":
             found.append(WorkerHealth(worker, Health.STARTING, program.state.lower()))
         else:
-            found.append(_by_report(worker, record, release, configuration))
+            # A predecessor that was killed never took its report back.
+            own = record if record is not None and record.pid == program.pid else None
+            found.append(_by_report(worker, own, release, configuration))
     return tuple(found)
 
 

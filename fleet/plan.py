@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from fleet.render import PASSWORD_FILE, RenderedFile, configuration_hash
+from fleet.render import RenderedFile, configuration_hash
 
 _WORKER_FILE = re.compile(r"etc/(?:conf\.d/([^/]+)\.conf|workers/([^/]+)\.(?:yaml|env))\Z")
 
@@ -44,7 +44,6 @@ class ChangeReason(str, Enum):
 
     RELEASE = "release"
     SETTINGS = "settings"
-    PASSWORD = "password"  # noqa: S105 - a word
     PROGRAM = "program"
 
 
@@ -110,6 +109,8 @@ class ObservedHost:
         Versions of supervisor installed.
     running
         By worker; only those of which it is known. Where it is not, the files say what a worker runs with.
+    drifted
+        Programs whose section on disk is not the one that supervisord runs with: an earlier deploy was cut off.
     """
 
     releases: frozenset[str] = frozenset()
@@ -122,6 +123,7 @@ class ObservedHost:
     wheels: frozenset[str] = frozenset()
     supervisors: frozenset[str] = frozenset()
     running: Mapping[str, RunningWorker] = field(default_factory=dict)
+    drifted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -370,9 +372,7 @@ def _reasons(
     settings = {f"etc/workers/{name}.yaml", f"etc/workers/{name}.env"}
     if settings & written or (running and running.configuration != configuration):
         yield ChangeReason.SETTINGS
-    if PASSWORD_FILE in written:
-        yield ChangeReason.PASSWORD
-    if f"etc/conf.d/{name}.conf" in written:
+    if f"etc/conf.d/{name}.conf" in written or name in observed.drifted:
         yield ChangeReason.PROGRAM
 
 

@@ -14,7 +14,6 @@ space, a percent sign and quotes, and starts the real one):
 from __future__ import annotations
 
 import hashlib
-import math
 import posixpath
 import shlex
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from fleet.inventory import Database, Fleet, Host, deep_merge
 from fleet.layout import Worker
 
 PASSWORD_FILE = "etc/database.password"  # noqa: S105 - a path
+_FOR_EVER_S = 10 * 365 * 86400
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _MADE_HERE = "Written by puffin-fleet; the next deploy undoes changes made here. Change hosts.yaml instead."
 
@@ -158,18 +158,24 @@ def render_host(
     files = [RenderedFile("bin/worker", 0o755, wrapper(paths).encode())]
     if fleet.database.username is not None and password is not None:
         files.append(RenderedFile(PASSWORD_FILE, 0o600, password.encode(), secret=True))
+    mark = _password_mark(fleet, password)
     for worker in workers:
         environment = worker_environment(host, worker)
         settings = worker_settings(fleet, host, worker, paths)
         files += [
             RenderedFile(f"etc/workers/{worker.name}.env", 0o600, environment.encode()),
-            RenderedFile(f"etc/workers/{worker.name}.yaml", 0o600, _settings_file(settings, environment).encode()),
+            RenderedFile(
+                f"etc/workers/{worker.name}.yaml", 0o600, _settings_file(settings, environment, mark).encode()
+            ),
         ]
     files += [
         RenderedFile(f"etc/conf.d/{worker.name}.conf", 0o644, program_section(fleet, worker, paths).encode())
         for worker in workers
     ]
-    files.append(RenderedFile("etc/supervisord.conf", 0o644, supervisord_configuration(paths).encode()))
+    files += [
+        RenderedFile("etc/supervisord.conf", 0o644, supervisord_configuration(paths).encode()),
+        RenderedFile("etc/supervisor", 0o644, f"{paths.supervisor}\n".encode()),
+    ]
     return tuple(files)
 
 
@@ -183,12 +189,12 @@ def configuration_hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def worker_uuid(fleet: Fleet, worker: Worker) -> str:
+def worker_uuid(fleet: Fleet, worker: str) -> str:
     """The name by which the database knows a worker; the same in each of its incarnations.
 
     The sign between fleet and worker is one that neither name can hold, so that no two fleets share a name.
     """
-    return f"puffin-{fleet.name}@{worker.name}"
+    return f"puffin-{fleet.name}@{worker}"
 
 
 def wrapper(paths: HostPaths) -> str:
@@ -196,7 +202,8 @@ def wrapper(paths: HostPaths) -> str:
 
     The link to the release is read once, so that the release reported is the release run even where the
     link is switched at that moment. A worker that is to stay down waits for longer than ``startsecs`` before
-    it ends, or supervisord would take its end for a failure and try again.
+    it ends, or supervisord would take its end for a failure and try again. Variables that would change its
+    settings are dropped: whoever started supervisord may have had some, meant for something else.
     """
     return f"""\
 #!/bin/sh
@@ -213,6 +220,9 @@ if told_to_stop; then
         exit 0
     fi
 fi
+for name in $(env | sed -n 's/^\\(PUFFIN_[A-Za-z0-9_]*\\)=.*/\\1/p'); do
+    unset "$name"
+done
 if [ -r "$home/etc/workers/$worker.env" ]; then
     . "$home/etc/workers/$worker.env"
 fi
@@ -239,7 +249,7 @@ def worker_settings(fleet: Fleet, host: Host, worker: Worker, paths: HostPaths) 
     run, log = posixpath.join(paths.root, "run"), posixpath.join(paths.root, "log")
     daemon: dict[str, Any] = {
         "mode": "release",
-        "uuid": worker_uuid(fleet, worker),
+        "uuid": worker_uuid(fleet, worker.name),
         "job_dir": _job_directory(fleet, worker, paths),
         "software_dir": posixpath.join(paths.root, "software"),
         "error_dir": posixpath.join(paths.root, "error"),
@@ -289,7 +299,8 @@ startretries=3
 stopsignal=TERM
 stopasgroup=false
 killasgroup=true
-stopwaitsecs={math.ceil(fleet.update.drain_timeout)}
+; A worker is only ever killed by those who say so.
+stopwaitsecs={_FOR_EVER_S}
 redirect_stderr=true
 ; The worker keeps its own log; here is only what it says before it can.
 stdout_logfile={_value(_value(log))}
@@ -335,10 +346,18 @@ def _value(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _settings_file(settings: Mapping[str, Any], environment: str) -> str:
-    # The environment is part of how a worker is set up, so it must be part of what its hash is taken from.
+def _settings_file(settings: Mapping[str, Any], environment: str, mark: str) -> str:
+    # Environment and password are part of how a worker is set up, so they must be part of what its hash is taken from.
     digest = hashlib.sha256(environment.encode()).hexdigest()[:12]
-    return f"# {_MADE_HERE}\n# environment: {digest}\n{yamlmap.write(settings)}"
+    return f"# {_MADE_HERE}\n# environment: {digest}\n{mark}{yamlmap.write(settings)}"
+
+
+def _password_mark(fleet: Fleet, password: str | None) -> str:
+    """A comment that changes with the password: three bytes of a salted digest, far too little to find it by."""
+    if password is None:
+        return ""
+    digest = hashlib.pbkdf2_hmac("sha256", password.encode(), fleet.name.encode(), 1000)
+    return f"# password: {digest.hex()[:6]}\n"
 
 
 def _job_directory(fleet: Fleet, worker: Worker, paths: HostPaths) -> str:

@@ -14,6 +14,7 @@ SILENT_AFTER_S = 90.0
 """Seconds without a report after which a worker that should report counts as lost; it reports every 20 s."""
 
 _ENDED = frozenset({"stopped", "quarantined"})
+_AWAY = frozenset({"lost", *_ENDED})
 _ORDER = ("lost", "quarantined", "frozen", "starting", "draining", "running", "idle", "stopped")
 
 
@@ -24,6 +25,11 @@ class WorkerStatus:
     record: WorkerRecord
     state: str
     silent_s: float
+
+    @property
+    def works(self) -> bool:
+        """Whether it lives, as far as is known."""
+        return self.state not in _AWAY
 
     @property
     def wrong(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +89,10 @@ class Goal:
         The database's password.
     records
         What the workers reported of themselves; None where the database could not be asked.
+    alive
+        Workers that have reported within the last minute and did not say goodbye.
+    stopped
+        Whether the whole fleet was told to stop through the database.
     cache
         Where wheels are kept on this machine.
     refresh
@@ -97,6 +103,8 @@ class Goal:
     password: str | None
     records: Sequence[WorkerRecord] | None
     cache: Path
+    alive: frozenset[str] = frozenset()
+    stopped: bool = False
     refresh: bool = False
 
 
@@ -143,10 +151,6 @@ def survey(goal: Goal, hosts: Sequence[Host], remotes: Remotes, parallel: int, s
     list[HostResult[HostWork]]
         One for every host, in their order.
 
-    Raises
-    ------
-    FleetError
-        The wheels for a platform cannot be had, which concerns all hosts.
     """
     probed = probe_all(goal.fleet, hosts, remotes, parallel)
     kits = _kits(goal, [result.value for result in probed if result.value is not None], say)
@@ -173,34 +177,57 @@ def _platform(facts: Facts) -> Platform:
     return Platform(python=version, machine=python.machine, libc_version=python.libc_version, libc=python.libc)
 
 
-def _kits(goal: Goal, found: Sequence[Facts], say: Say) -> dict[Platform, _Kit]:
-    release = goal.fleet.release
+def _kits(goal: Goal, found: Sequence[Facts], say: Say) -> dict[Platform, _Kit | FleetError]:
+    """What to install on each platform, or why there is nothing; that concerns only the hosts of that platform."""
     platforms = {}
     for facts in found:
-        try:
+        with contextlib.suppress(RemoteError):  # It is reported for its host.
             platforms[_platform(facts)] = facts.host
-        except RemoteError:
-            continue  # It is reported for its host.
-    kits = {}
+    kits: dict[Platform, _Kit | FleetError] = {}
     for platform in platforms:
-        if release.path is not None:
-            kits[platform] = _Kit(_path_release(release.path), EXISTING)
-            continue
-        bundle = bundles.build_bundle(release.package, release.extras, platform, goal.cache, say, refresh=goal.refresh)
-        toolbox = bundles.build_toolbox(platform, goal.cache, say, refresh=goal.refresh)
-        kits[platform] = _Kit(bundle.release_id, toolbox.supervisor_version, bundle, toolbox)
+        try:
+            kits[platform] = _kit(goal, platform, say)
+        except FleetError as error:
+            kits[platform] = error
     return kits
+
+
+def _kit(goal: Goal, platform: Platform, say: Say) -> _Kit:
+    release = goal.fleet.release
+    if release.path is not None:
+        return _Kit(_path_release(release.path), EXISTING)
+    bundle = bundles.build_bundle(release.package, release.extras, platform, goal.cache, say, refresh=goal.refresh)
+    toolbox = bundles.build_toolbox(platform, goal.cache, say, refresh=goal.refresh)
+    return _Kit(bundle.release_id, tool_directory(toolbox.supervisor_version, platform), bundle, toolbox)
+
+
+def tool_directory(version: str, platform: Platform) -> str:
+    """Name of the directory of a tool: hosts of several platforms may share a home directory.
+
+    Parameters
+    ----------
+    version
+        The tool's version.
+    platform
+        What it was chosen for.
+    """
+    return f"{version}-{hashlib.sha256(platform.label.encode()).hexdigest()[:8]}"
 
 
 def _path_release(path: str) -> str:
     return f"path-{hashlib.sha256(path.encode()).hexdigest()[:12]}"
 
 
-def _work_out(goal: Goal, host: Host, probed: HostResult[Facts], kits: Mapping[Platform, _Kit]) -> HostResult[HostWork]:
+def _work_out(
+    goal: Goal, host: Host, probed: HostResult[Facts], kits: Mapping[Platform, _Kit | FleetError]
+) -> HostResult[HostWork]:
     if probed.value is None:
         return HostResult(host.name, error=probed.error, seconds=probed.seconds)
     try:
-        work = _work(goal, host, probed.value, kits[_platform(probed.value)])
+        kit = kits[_platform(probed.value)]
+        if isinstance(kit, FleetError):
+            raise kit
+        work = _work(goal, host, probed.value, kit)
     except FleetError as error:
         return HostResult(host.name, error=error, seconds=probed.seconds)
     return HostResult(host.name, work, seconds=probed.seconds)
@@ -208,6 +235,7 @@ def _work_out(goal: Goal, host: Host, probed: HostResult[Facts], kits: Mapping[P
 
 def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
     fleet = goal.fleet
+    _refuse_doubles(host, facts, goal)
     workers = lay_out(host, _hardware(facts))
     paths = _paths(fleet, host, facts, kit)
     files = render_host(fleet, host, workers, paths, goal.password)
@@ -234,7 +262,7 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
 
 
 def _paths(fleet: Fleet, host: Host, facts: Facts, kit: _Kit) -> HostPaths:
-    return host_paths(
+    paths = host_paths(
         base_dir_abs=facts.base_dir,
         home=facts.home,
         fleet_name=fleet.name,
@@ -243,19 +271,28 @@ def _paths(fleet: Fleet, host: Host, facts: Facts, kit: _Kit) -> HostPaths:
         scratch_abs=facts.scratch or f"{facts.base_dir}/scratch",
         supervisor_version=kit.supervisor,
     )
+    if kit.bundle is not None:
+        return paths
+    # An existing environment brings supervisor with it.
+    return dataclasses.replace(paths, supervisor=f"{paths.releases}/{kit.release}")
 
 
-def supervisor_environment(work: HostWork, fleet: Fleet) -> str:
-    """The environment that holds supervisord.
+def _refuse_doubles(host: Host, facts: Facts, goal: Goal) -> None:
+    """Refuse a host whose workers live in another place, which would be started here a second time.
 
-    Parameters
-    ----------
-    work
-        The host.
-    fleet
-        The fleet.
+    Their locks are in that other place, so nothing else would keep the two from running the same calculation.
     """
-    return work.paths.supervisor if fleet.release.path is None else f"{work.paths.releases}/{work.release}"
+    here = {program.name for program in facts.supervisord.programs} | {orphan.worker for orphan in facts.orphans}
+    here |= {file.path.removeprefix("etc/workers/").removesuffix(".yaml") for file in facts.files}
+    mine = {record.worker for record in goal.records or () if record.host == host.name}
+    lost = sorted((mine & goal.alive) - here)
+    if lost:
+        what = f"{', '.join(lost)} report{'s' if len(lost) == 1 else ''} to the database, but not from this place"
+        hint = (
+            "if base_dir, user or address was changed: put it back, 'puffin-fleet stop', then change it and deploy; "
+            "if the host has just died: wait a minute"
+        )
+        raise RemoteError(host.name, "looking", what, hint)
 
 
 def _hardware(facts: Facts) -> Hardware:
@@ -281,8 +318,9 @@ def _observed(facts: Facts, goal: Goal, kit: _Kit) -> ObservedHost:
         supervisord_running=facts.supervisord.running,
         programs={program.name: ProgramState(program.state) for program in facts.supervisord.programs},
         stopped=facts.stopped,
-        stopped_all=facts.stop,
+        stopped_all=facts.stop or goal.stopped,
         wheels=frozenset(wheel.sha256 for wheel in facts.wheels),
         supervisors=frozenset(supervisors),
         running={record.worker: RunningWorker(record.release, record.configuration) for record in mine},
+        drifted=facts.drifted,
     )

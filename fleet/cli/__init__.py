@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import NoReturn
 
 import click
 
+from fleet.cli.lazy import LazyGroup
 from fleet.errors import ExitCode, FleetError
 from puffin import __version__
 from puffin.errors import PuffinError
@@ -22,38 +22,12 @@ _VERBS = {
     "start": ("fleet.cli.control", "start what was stopped"),
     "status": ("fleet.cli.watch", "what every worker is doing"),
     "logs": ("fleet.cli.watch", "what the workers wrote, merged by time"),
+    "queue": ("fleet.cli.queue", "put calculations in, look at them, read their results"),
     "demo": ("fleet.cli.demo", "see it all work, on this machine, in a minute"),
 }
 
 
-class _LazyGroup(click.Group):
-    """Imports a verb's module only when that verb is used: ``--help`` must be quick."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _VERBS:
-            return None
-        command = getattr(import_module(_VERBS[cmd_name][0]), cmd_name)
-        assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl([(verb, text) for verb, (_, text) in _VERBS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _VERBS:
-            from puffin.settings import nearest
-
-            ctx.fail(f"no verb '{args[0]}'{nearest(args[0], _VERBS)}")
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, verbs=_VERBS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="puffin-fleet")
 def cli() -> None:
     """Run workers for a SCINE database on many hosts.
@@ -69,7 +43,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done, 1 failed on at least one host, 2 usage or hosts.yaml,
-    4 locked by somebody else, 130 interrupted.
+    130 interrupted.
     """
 
 
@@ -91,7 +65,7 @@ def _run(arguments: list[str] | None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was begun is completed by running the same command again", err=True)
+        click.echo("interrupted", err=True)
         return int(ExitCode.INTERRUPTED)
     except (FleetError, PuffinError) as error:
         click.echo(str(error), err=True)

@@ -50,14 +50,33 @@ def stop(
     chosen = options.choose(hosts_file, patterns)
     how = Stop(now=now, wait=not no_wait, timeout_s=timeout, supervisord=supervisord)
     if chosen.whole:
-        _order(
-            chosen, lambda control: control.order_stop(chosen.fleet.name, f"{getpass.getuser()}@{socket.gethostname()}")
-        )
-    results = _on_each(chosen, parallel, "Stopping", lambda control: control.stop(how))
-    _report(results, json_lines, "stopped", "still running: ")
+        by = f"{getpass.getuser()}@{socket.gethostname()}"
+        _order(chosen, lambda control: control.order_stop(chosen.fleet.name, by), "Only the hosts are told.")
+    results = _stop_all(chosen, parallel, how)
+    _report(results, json_lines, "stopped", "will stop when done: ")
     left = [worker for result in results if result.value for worker in result.value.running]
     failed = report_failures(results)
     return ExitCode.FAILED if failed or (left and not no_wait) else ExitCode.DONE
+
+
+def _stop_all(chosen: Chosen, parallel: int, how: Stop) -> list[HostResult[Stopped]]:
+    """Tell all hosts before waiting for any: the last must not go on taking work while the first one drains."""
+    hosts = {host.name: host for host in chosen.hosts}
+    with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board("Stopping", len(hosts)) as board:
+
+        def control(name: str) -> HostControl:
+            return HostControl(chosen.fleet, hosts[name], remotes[name], lambda what: board.step(name, what))
+
+        told = fan_out({name: name for name in hosts}, lambda name: control(name).tell(how), parallel)
+        waiting = {result.host: result.value for result in told if result.value is not None}
+        ended = fan_out(
+            {name: (name, value) for name, value in waiting.items()},
+            lambda pair: control(pair[0]).see_off(pair[1], how),
+            max(1, len(waiting)),
+            lambda event: board.finished(event.host, event.result.ok) if event.result else None,
+        )
+    done = {result.host: result for result in ended}
+    return [done.get(result.host) or HostResult(result.host, error=result.error) for result in told]
 
 
 @click.command()
@@ -65,7 +84,7 @@ def stop(
 @options.parallel
 @options.as_json
 def start(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool) -> int:
-    """Start what was stopped.
+    """Start what was stopped; a stop of the whole fleet is lifted.
 
     \b
     puffin-fleet start
@@ -73,20 +92,27 @@ def start(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json
     """
     chosen = options.choose(hosts_file, patterns)
     # A stop that still stands in the database would stop again whatever is started now.
-    _order(chosen, lambda control: control.lift_stop(chosen.fleet.name))
+    lifted = _order(
+        chosen,
+        lambda control: control.lift_stop(chosen.fleet.name),
+        "If the fleet was stopped, its workers stop again when the database answers: run this again then.",
+    )
     results = _on_each(chosen, parallel, "Starting", HostControl.start)
-    _report(results, json_lines, "no workers", "")
-    return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
+    _report(results, json_lines, "no workers", "running: ")
+    return ExitCode.FAILED if report_failures(results) or not lifted else ExitCode.DONE
 
 
-def _order(chosen: Chosen, give: Callable[[Control], None]) -> None:
+def _order(chosen: Chosen, give: Callable[[Control], None], otherwise: str) -> bool:
+    """Leave an order in the database; where that fails, say what it means and return False."""
     store = open_store(chosen.fleet)
     try:
         give(store.control)
     except DatabaseError as error:
-        note(f"{error}\n  Only the hosts are told, not the database.", "yellow")
+        note(f"{error}\n  {otherwise}", "yellow")
+        return False
     finally:
         store.close()
+    return True
 
 
 def _on_each(

@@ -117,6 +117,8 @@ class _Demo:
         found = _watch(store, ids)
         self._done = True
         _print_results(tasks, ids, found, json_lines)
+        if not self._keep:
+            _say_what_next()
         return sum(result.status is not Status.COMPLETE for result in found.values())
 
     def _clean_up(self) -> None:
@@ -132,17 +134,23 @@ class _Demo:
                 control = HostControl(chosen.fleet, host, remotes[host.name], lambda _: None)
                 # It may never have been deployed; whatever does not end this way is swept up afterwards.
                 with contextlib.suppress(FleetError):
-                    control.stop(Stop(now=True, timeout_s=20.0, supervisord=True))
+                    how = Stop(now=True, timeout_s=20.0, supervisord=True)
+                    control.see_off(control.tell(how), how)
 
     def _say_how_to_go_on(self) -> None:
-        database = self._directory / "database" / "server.json"
-        note(f"\nThe workers and the database go on. Their hosts.yaml: {self._hosts_file}", "bold")
-        note(f"  export PUFFIN_FLEET={self._hosts_file}")
-        note("  puffin-fleet status                   what every worker is doing")
-        note("  puffin-fleet logs -n 5                what they wrote")
-        note("  puffin-fleet stop --supervisord       let them finish and stop")
-        note(f"  kill $(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/' {database})   then stop the database")
-        note(f"  rm -r {self._directory}")
+        server = self._database.server
+        lines = {
+            f"export PUFFIN_FLEET={self._hosts_file}": "",
+            "puffin-fleet status": "what every worker is doing",
+            "puffin-fleet logs -n 5": "what they wrote",
+            "puffin-fleet queue list": "the calculations",
+            "puffin-fleet stop --supervisord": "when you have seen enough: the workers,",
+            f"kill {server.pid if server else ''}": "the database,",
+            f"rm -r {self._directory}": "and what they left",
+        }
+        note("\nThe workers and the database go on. To look around:", "bold")
+        for command, meaning in lines.items():
+            note(f"  {command:40}  # {meaning}" if meaning else f"  {command}")
 
 
 def _require_takers(store: Store, orders: set[str]) -> None:
@@ -184,9 +192,12 @@ def _print_results(
         return
     rows = [_row(task, found[calculation]) for task, calculation in pairs]
     print_table(_COLUMNS, rows)
+
+
+def _say_what_next() -> None:
     note("\nWhat next:", "bold")
-    note("  puffin-fleet demo --keep      the same, left running to look around in")
-    note("  puffin-fleet init             describe your own hosts, then: plan, deploy, status")
+    note("  puffin-fleet demo --keep      # the same, left running to look around in")
+    note("  puffin-fleet init             # describe your own hosts, then: plan, deploy, status")
 
 
 def _row(task: Task, result: CalculationResult) -> list[Text | str]:

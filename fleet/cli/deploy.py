@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import click
 from rich.text import Text
@@ -15,10 +17,12 @@ from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
 from fleet.deploy import Deployed, Deployment
 from fleet.errors import ExitCode, FleetError, UsageError
-from fleet.execute import fan_out
+from fleet.execute import Interrupted, fan_out
 from fleet.health import Health
 from fleet.plantext import PlanLine, summary
 from fleet.remote import HostResult
+from fleet.render import worker_uuid
+from fleet.status import status_of
 from fleet.survey import Goal, HostWork, survey
 from puffin.errors import DatabaseError
 from puffin.store import Store, WorkerRecord
@@ -48,7 +52,7 @@ def plan(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_
     chosen = options.choose(hosts_file, patterns)
     store = open_store(chosen.fleet)
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
-        works = _survey(chosen, remotes, _records(chosen, store, must=False), parallel, refresh)
+        works = _survey(chosen, remotes, _known(chosen, store, must=False), parallel, refresh)
     _show_plans(works, json_lines)
     return ExitCode.FAILED if report_failures(works) else ExitCode.DONE
 
@@ -72,9 +76,9 @@ def deploy(
     """
     chosen = options.choose(hosts_file, patterns)
     store = open_store(chosen.fleet)
-    records = _records(chosen, store, must=True)
+    known = _known(chosen, store, must=True)
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
-        works = _survey(chosen, remotes, records, parallel, refresh)
+        works = _survey(chosen, remotes, known, parallel, refresh)
         to_change = [work.value for work in works if work.value is not None and not work.value.plan.empty]
         if not json_lines:
             _show_plans(works, json_lines=False)
@@ -102,13 +106,24 @@ def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> 
     parallel
         Hosts at a time.
     """
-    works = _survey(chosen, remotes, _records(chosen, store, must=True), parallel, refresh=False)
+    works = _survey(chosen, remotes, _known(chosen, store, must=True), parallel, refresh=False)
     return _carry_out(chosen, remotes, store, works, parallel)
 
 
-def _records(chosen: Chosen, store: Store, must: bool) -> list[WorkerRecord] | None:
+@dataclass(frozen=True)
+class _Known:
+    """What the database knows of the fleet; no records where it could not be asked."""
+
+    records: Sequence[WorkerRecord] | None = None
+    alive: frozenset[str] = frozenset()
+    stopped: bool = False
+
+
+def _known(chosen: Chosen, store: Store, must: bool) -> _Known:
     try:
-        return store.registry.workers(chosen.fleet.name)
+        records = store.registry.workers(chosen.fleet.name)
+        alive = [status.record.worker for status in status_of(records, store.server_time()) if status.works]
+        stopped = store.control.is_stopped(chosen.fleet.name)
     except DatabaseError as error:
         if must:
             raise FleetError(
@@ -116,13 +131,36 @@ def _records(chosen: Chosen, store: Store, must: bool) -> list[WorkerRecord] | N
                 f"{chosen.fleet.source} and the server"
             ) from error
         note(f"{error}\n  The plan is made from the hosts alone.", "yellow")
-        return None
+        return _Known()
+    _warn_of_strangers(chosen, records, frozenset(alive))
+    if stopped:
+        note("The fleet was told to stop: its workers stay down until 'puffin-fleet start'.", "yellow")
+    return _Known(records, frozenset(alive), stopped)
+
+
+def _warn_of_strangers(chosen: Chosen, records: Sequence[WorkerRecord], alive: frozenset[str]) -> None:
+    known = {host.name for host in chosen.fleet.hosts}
+    hosts = sorted({record.host for record in records if record.worker in alive and record.host not in known})
+    if hosts:
+        note(
+            f"Workers run on {', '.join(hosts)}, which {chosen.fleet.source} does not have. To end them put "
+            f"the host back, run 'puffin-fleet stop --host {hosts[0]} --supervisord', and remove it again.",
+            "yellow",
+        )
 
 
 def _survey(
-    chosen: Chosen, remotes: Remotes, records: Sequence[WorkerRecord] | None, parallel: int, refresh: bool
+    chosen: Chosen, remotes: Remotes, known: _Known, parallel: int, refresh: bool
 ) -> list[HostResult[HostWork]]:
-    goal = Goal(chosen.fleet, read_password(chosen.fleet), records, default_cache(), refresh)
+    goal = Goal(
+        fleet=chosen.fleet,
+        password=read_password(chosen.fleet),
+        records=known.records,
+        cache=default_cache(),
+        alive=known.alive,
+        stopped=known.stopped,
+        refresh=refresh,
+    )
     with Board("Looking at the hosts", len(chosen.hosts)) as board:
         return survey(goal, chosen.hosts, remotes, parallel, lambda what: board.step("this machine", what))
 
@@ -133,7 +171,7 @@ def _confirm(count: int, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise UsageError("nobody can be asked here: say --yes to go ahead")
     if not click.confirm(f"Change {count} host{'s' if count > 1 else ''}?", err=True):
-        raise click.Abort
+        raise UsageError("nothing was changed")
 
 
 def _carry_out(
@@ -141,6 +179,7 @@ def _carry_out(
 ) -> list[HostResult[Deployed]]:
     ready = {work.host: work.value for work in works if work.value is not None}
     name = chosen.fleet.name
+    slots = threading.BoundedSemaphore(parallel)
     with Board("Deploying", len(ready)) as board:
 
         def one(work: HostWork) -> Deployed:
@@ -151,15 +190,33 @@ def _carry_out(
                 remote=remotes[host],
                 read_records=lambda: store.registry.workers(name),
                 say=lambda what: board.step(host, what),
+                slot=slots,
             )
-            return deployment.carry_out()
+            deployed = deployment.carry_out()
+            store.registry.forget(worker_uuid(chosen.fleet, name) for name in work.plan.workers_removed)
+            return deployed
 
-        results = fan_out(
-            ready, one, parallel, lambda event: board.finished(event.host, event.result.ok) if event.result else None
-        )
+        # All at once, since most of the time is spent waiting; what takes effort takes turns by the slots.
+        try:
+            results = fan_out(
+                ready,
+                one,
+                max(1, len(ready)),
+                lambda event: board.finished(event.host, event.result.ok) if event.result else None,
+            )
+        except Interrupted as interrupted:
+            _say_how_far(interrupted.results)
+            raise
     failed_before = {work.host: HostResult[Deployed](work.host, error=work.error) for work in works if not work.ok}
     done = {result.host: result for result in results}
     return [done.get(work.host) or failed_before[work.host] for work in works]
+
+
+def _say_how_far(results: Sequence[HostResult[Deployed]]) -> None:
+    done = [result.host for result in results if result.ok]
+    rest = [result.host for result in results if not result.ok]
+    note(f"\ninterrupted: done {', '.join(done) or 'none'}; not finished {', '.join(rest) or 'none'}.", "yellow")
+    note("Until then the old release works; the same command goes on where this one stopped.", "yellow")
 
 
 def _show_plans(works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:
@@ -201,6 +258,9 @@ def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[
         print_table(_COLUMNS, rows)
     elif all(result.ok for result in results):
         note("Nothing to do: every host is as hosts.yaml describes it. Nothing was restarted.", "green")
+        stopped = [name for work in works if work.value for name in work.value.plan.kept_stopped]
+        if stopped:
+            note(f"{', '.join(stopped)} stay stopped: 'puffin-fleet start' starts them.", "yellow")
 
 
 def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | str]:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
@@ -43,7 +44,14 @@ def print_json(record: Mapping[str, Any]) -> None:
     record
         What to print.
     """
-    click.echo(json.dumps(record, ensure_ascii=False, default=str))
+    click.echo(json.dumps(record, ensure_ascii=False, default=_as_json))
+
+
+def _as_json(value: object) -> str:
+    if isinstance(value, datetime):
+        # The database's times are in UTC and do not say so.
+        return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).isoformat()
+    return str(value)
 
 
 def note(message: str, style: str = "") -> None:

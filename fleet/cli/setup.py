@@ -15,8 +15,10 @@ from fleet.cli import options
 from fleet.cli.output import note, note_console, print_error
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.inventory import Host, json_schema
-from fleet.remote import ChangedHostKey, Remote, UnknownHostKey
+from fleet.remote import Remote, UnknownHostKey
 from fleet.templates import hosts_template
+
+_MOST_KEYS = 5
 
 
 @click.command()
@@ -95,29 +97,38 @@ def trust(hosts_file: str | None, patterns: tuple[str, ...], yes: bool) -> int:
 
 
 def _trust(host: Host, remote: Remote, base: Path, yes: bool) -> bool:
-    try:
-        # Only the connection matters: whatever the host says to an empty program, its key was known by then.
-        remote.call("", timeout=20)
-    except UnknownHostKey as unknown:
-        note_console().print(f"[bold]{escape(host.name)}[/] shows [bold]{escape(unknown.fingerprint)}[/]")
-        if not yes and not click.confirm("Is this the host's own key?", err=True):
+    """Ask about each key on the way to a host, its own and those of hosts to jump through, until all are known."""
+    for _ in range(_MOST_KEYS):
+        try:
+            # Only the connection matters: whatever the host says to an empty program, its key was known by then.
+            remote.call("", timeout=20)
+        except UnknownHostKey as unknown:
+            place = unknown.known_hosts_line.split()[0]
+            console = note_console()
+            console.print(f"[bold]{escape(host.name)}[/]: {escape(place)} shows [bold]{escape(unknown.fingerprint)}[/]")
+            if not yes and not _agreed(f"Is this the key of {place}?"):
+                return False
+            _record(host, base, unknown.known_hosts_line)
+        except FleetError as error:
+            print_error(host.name, error)
             return False
-        _record(host, base, unknown.known_hosts_line)
-        return True
-    except ChangedHostKey as changed:
-        print_error(host.name, changed)
-        return False
-    except FleetError as error:
-        print_error(host.name, error)
-        return False
-    note(f"{host.name}: its key is known")
-    return True
+        else:
+            note(f"{host.name}: its key is known")
+            return True
+    return False
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here: say --yes to record it")
+    return click.confirm(question, err=True)
 
 
 def _record(host: Host, base: Path, line: str) -> None:
     file = base / Path(host.ssh.known_hosts or "~/.ssh/known_hosts").expanduser()
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    unfinished = file.stat().st_size and not file.read_bytes().endswith(b"\n")
     with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
-        stream.write(line + "\n")
+        stream.write(("\n" if unfinished else "") + line + "\n")
     note(f"{host.name}: recorded in {file}")

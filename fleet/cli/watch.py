@@ -96,7 +96,10 @@ def _status_row(worker: WorkerStatus) -> list[Text | str]:
 
 def _print_totals(chosen: Chosen, store: Store, statuses: Sequence[WorkerStatus]) -> None:
     if statuses:
-        note(f"{len(statuses)} workers: " + ", ".join(f"{count} {state}" for state, count in totals(statuses).items()))
+        note(
+            f"{len(statuses)} worker{'s' if len(statuses) > 1 else ''}: "
+            + ", ".join(f"{count} {state}" for state, count in totals(statuses).items())
+        )
     else:
         note("No worker has reported yet: 'puffin-fleet deploy' starts them.", "yellow")
     for name in store.names:

@@ -78,7 +78,7 @@ def answer(action: Callable[[Json], Json], request: Json) -> Json:
     except Exception as error:
         traceback.print_exc()
         last = traceback.format_exception_only(type(error), error)[-1].strip()
-        hint = "this is a defect of puffin-fleet: please report it with the output of --verbose"
+        hint = "this is a defect of puffin-fleet: please report it"
         return Failure(last, "", hint).as_reply()
 
 
@@ -195,5 +195,5 @@ def _try_lock(descriptor: int, path: Path, step: str) -> bool:
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Drop what would bend another Python's or uv's behaviour, and what belongs to the SSH session only."""
-    unwanted = ("PYTHON", "UV_", "PIP_", "VIRTUAL_ENV", "CONDA_", "SSH_", "SUPERVISOR_", "__PYVENV")
+    unwanted = ("PYTHON", "UV_", "PIP_", "VIRTUAL_ENV", "CONDA_", "SSH_", "SUPERVISOR_", "PUFFIN_", "__PYVENV")
     return {name: value for name, value in environment.items() if not name.startswith(unwanted)}

@@ -9,6 +9,9 @@ Operations: `stop_file`, `clear_stop_file`, `recycle`, `clear_recycle`, `start`,
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +30,7 @@ from fleet.hostside.rpc import (
     daemon_pid,
     observe,
 )
-from fleet.hostside.states import look
+from fleet.hostside.states import look, running_pids
 
 STEP = "controlling workers"
 
@@ -146,7 +149,20 @@ def _stop(root: Path, order: Order) -> dict[str, bool]:
 
 
 def _signal(root: Path, order: Order) -> dict[str, bool]:
+    if not Supervisor(socket_path(root)).answers():
+        return _signal_orphans(root, order)
     return _each(root, order, "signalProcess", order.signal, accept=(NOT_RUNNING, BAD_NAME))
+
+
+def _signal_orphans(root: Path, order: Order) -> dict[str, bool]:
+    """Workers outlive a supervisord that was killed; their locks say which processes they are."""
+    number = getattr(signal, f"SIG{order.signal}")
+    pids = running_pids(root)
+    chosen = {worker: pid for worker, pid in pids.items() if order.workers is None or worker in order.workers}
+    for pid in chosen.values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    return dict.fromkeys(chosen, True)
 
 
 def _shutdown(root: Path, order: Order) -> dict[str, bool]:

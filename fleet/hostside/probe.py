@@ -21,7 +21,7 @@ from fleet.hostside import hardware
 from fleet.hostside.common import Json, digest, expand, read_text
 from fleet.hostside.places import Places, on_network, run_directory
 from fleet.hostside.processes import orphans
-from fleet.hostside.rpc import observe
+from fleet.hostside.rpc import drifted, observe
 
 
 def main(request: Json) -> Json:
@@ -52,6 +52,7 @@ def main(request: Json) -> Json:
         **_installed(places),
         **_deployed(places.host),
         "supervisord": supervisord,
+        "drifted": drifted(places.host) if supervisord["reachable"] else [],
         "orphans": orphans(places.host, run_dir, supervisord["pid"]),
     }
 

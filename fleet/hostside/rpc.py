@@ -139,3 +139,12 @@ def observe(root: Path) -> Json:
     except xmlrpc.client.Fault as fault:
         report["problem"] = f"supervisord at {path} says: {fault.faultString}"
     return report
+
+
+def drifted(root: Path) -> list[str]:
+    """Programs whose section on disk is not the one that supervisord runs with; it only compares, and touches none."""
+    try:
+        _, changed, _ = Supervisor(socket_path(root)).call("reloadConfig")[0]
+    except (Unreachable, xmlrpc.client.Fault):
+        return []
+    return [str(name) for name in changed]

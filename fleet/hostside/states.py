@@ -5,6 +5,7 @@ Request: host_root. Reply: supervisord, stop, stopped, recycling, pids {worker: 
 
 from __future__ import annotations
 
+import fcntl
 import time
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def look(root: Path) -> Json:
 
 
 def running_pids(root: Path) -> dict[str, int]:
-    """The workers whose pid file names a process that runs."""
-    found = {path.stem: read_pid(path) for path in (root / "run").glob("*.pid") if path.stem != "supervisord"}
+    """The workers that hold the lock on their pid file; a number left in one may be anybody's by now."""
+    found = {path.stem: read_pid(path) for path in (root / "run").glob("*.pid") if _is_locked(path)}
     return {worker: pid for worker, pid in found.items() if pid is not None and alive(pid)}
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

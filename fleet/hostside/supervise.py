@@ -1,7 +1,7 @@
 """Action `supervise`: have supervisord run, with the programs its configuration names.
 
-Request: host_root, supervisor (its environment's path), replace [programs that may be stopped to change them],
-timeout (s), ignore_orphans (bool).
+Request: host_root, supervisor (its environment's path; null: what etc/supervisor says), timeout (s),
+replace [programs that may be stopped to change them], ignore_orphans (bool).
 Reply: started (bool), pid, added, removed, replaced, pending [{name, why}], and all of `states`.
 
 Programs are added and removed one at a time and by name. A program that runs is never stopped here, unless
@@ -15,7 +15,7 @@ import subprocess
 import xmlrpc.client
 from pathlib import Path
 
-from fleet.hostside.common import Failure, Json, clean_environment, locked, tail_of, wait_until
+from fleet.hostside.common import Failure, Json, clean_environment, locked, read_text, tail_of, wait_until
 from fleet.hostside.places import host_root, socket_path
 from fleet.hostside.processes import orphans
 from fleet.hostside.rpc import (
@@ -54,10 +54,18 @@ def _ensure_running(root: Path, request: Json, seconds: float) -> bool:
     if not request.get("ignore_orphans"):
         _refuse_orphans(root)
     socket_path(root).unlink(missing_ok=True)  # nobody answers there, and nobody owns it
-    _start(root, Path(request["supervisor"]), seconds)
+    _start(root, _environment(root, request), seconds)
     if not wait_until(supervisor.answers, seconds):
         raise Failure(f"supervisord does not answer at {socket_path(root)}{_log_tail(root)}", STEP)
     return True
+
+
+def _environment(root: Path, request: Json) -> Path:
+    """The environment that holds supervisord: what is asked for, else what the last deploy wrote down."""
+    found = request.get("supervisor") or read_text(root / "etc" / "supervisor").strip()
+    if not found:
+        raise Failure(f"{root / 'etc/supervisor'} is missing", STEP, "deploy to this host again")
+    return Path(found)
 
 
 def _comes_up(root: Path, supervisor: Supervisor, pid: int, seconds: float) -> bool:
@@ -74,7 +82,7 @@ def _refuse_orphans(root: Path) -> None:
     lost = [orphan for orphan in orphans(root, Path(os.path.realpath(root / "run")), None) if orphan["worker"]]
     if lost:
         names = ", ".join(f"{orphan['worker']} (pid {orphan['pid']})" for orphan in lost)
-        hint = "let them finish, or end them with SIGTERM (they finish their job first) or SIGQUIT (at once)"
+        hint = "'puffin-fleet stop' lets them finish, 'stop --now' gives their jobs back; then 'start'"
         raise Failure(f"workers of an earlier supervisord still run: {names}", STEP, hint)
 
 

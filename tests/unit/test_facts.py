@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -121,7 +122,11 @@ def test_states_of_a_host_without_anything(tmp_path: Path) -> None:
 def test_a_worker_counts_as_running_only_while_its_process_does(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "node1-1.pid").write_text(f"{os.getpid()}\n")
+    # A number left by a worker that is gone, which is somebody else's process by now.
+    (tmp_path / "run" / "node1-4.pid").write_text(f"{os.getpid()}\n")
     (tmp_path / "run" / "node1-2.pid").write_text("99999999\n")
     (tmp_path / "run" / "node1-3.pid").write_text("nonsense")
-    found = facts.parse_states("node1", states.main({"host_root": str(tmp_path)}))
+    with (tmp_path / "run" / "node1-1.pid").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        found = facts.parse_states("node1", states.main({"host_root": str(tmp_path)}))
     assert found.pids == {"node1-1": os.getpid()}

@@ -147,7 +147,6 @@ def test_back_to_a_release_that_is_there_uploads_nothing() -> None:
     [
         ("cycle_time_in_s: 5", "cycle_time_in_s: 6", (ChangeReason.SETTINGS,), False),
         ("workers: {cores", "environment: {A: x}\n    workers: {cores", (ChangeReason.SETTINGS,), False),
-        ("90s", "91s", (ChangeReason.PROGRAM,), True),
     ],
 )
 def test_what_changes_a_worker(old: str, new: str, reasons: tuple[ChangeReason, ...], restart: bool) -> None:
@@ -158,10 +157,39 @@ def test_what_changes_a_worker(old: str, new: str, reasons: tuple[ChangeReason, 
     assert (plan.install_release, plan.switch_release, plan.wheels_to_upload) == (None, None, ())
 
 
-def test_a_new_password_recycles_the_workers() -> None:
-    plan = plan_host(desired(render(password="neu")), deployed())
-    assert {write.file.path for write in plan.files_to_write} == {"etc/database.password"}
-    assert {change.reasons for change in plan.workers_changed} == {(ChangeReason.PASSWORD,)}
+def test_a_new_password_recycles_the_workers_also_after_a_deploy_that_was_cut_off() -> None:
+    new = render(password="neu")
+    plan = plan_host(desired(new), deployed())
+    assert "etc/database.password" in {write.file.path for write in plan.files_to_write}
+    assert {change.reasons for change in plan.workers_changed} == {(ChangeReason.SETTINGS,)}
+    old = {name: configuration_hash(content_of(render(), f"etc/workers/{name}.yaml")) for name in (W1, W2)}
+    running = {name: RunningWorker("r1", digest) for name, digest in old.items()}
+    plan = plan_host(desired(new), deployed(new, running=running))
+    assert {change.reasons for change in plan.workers_changed} == {(ChangeReason.SETTINGS,)}
+
+
+def content_of(files: tuple[RenderedFile, ...], path: str) -> bytes:
+    return next(file.content for file in files if file.path == path)
+
+
+def with_another_section(files: tuple[RenderedFile, ...], worker: str) -> tuple[RenderedFile, ...]:
+    path = f"etc/conf.d/{worker}.conf"
+    return tuple(
+        dataclasses.replace(file, content=file.content + b"startsecs=3\n") if file.path == path else file
+        for file in files
+    )
+
+
+def test_another_section_restarts_its_worker_alone() -> None:
+    plan = plan_host(desired(with_another_section(render(), W1)), deployed())
+    assert plan.workers_changed == (WorkerChange(W1, (ChangeReason.PROGRAM,)),)
+    assert plan.workers_changed[0].restart
+
+
+def test_a_section_that_supervisord_has_not_read_is_not_forgotten() -> None:
+    plan = plan_host(desired(), deployed(drifted=frozenset({W2})))
+    assert plan.files_to_write == ()
+    assert plan.workers_changed == (WorkerChange(W2, (ChangeReason.PROGRAM,)),)
 
 
 def test_a_file_with_other_permissions_is_put_right_without_touching_a_worker() -> None:
@@ -263,7 +291,7 @@ def test_only_files_of_workers_are_ever_removed() -> None:
 
 def test_the_summary_says_what_happens_and_to_which_worker() -> None:
     plan = plan_host(
-        desired(render(HOSTS.replace("90s", "91s"), workers=1), workers=1, release="r2"),
+        desired(with_another_section(render(workers=1), W1), workers=1, release="r2"),
         deployed(programs={**RUNNING, "web": ProgramState.RUNNING}),
     )
     assert [(line.action, line.subject, line.detail) for line in summary(plan)] == [

@@ -79,6 +79,7 @@ def test_the_files_and_their_modes() -> None:
         "etc/workers/node1-1.env": (0o600, False),
         "etc/workers/node1-1.yaml": (0o600, False),
         "etc/conf.d/node1-1.conf": (0o644, False),
+        "etc/supervisor": (0o644, False),
         "etc/supervisord.conf": (0o644, False),
     }
 
@@ -144,7 +145,7 @@ def test_the_worker_settings() -> None:
         "resources": {"cores": 2, "memory": 4.0, "disk": 10.0},
         "programs": {"orca": {"available": True}},
     }
-    assert worker_uuid(fleet(), WORKER) == "puffin-lab@node1-1"
+    assert worker_uuid(fleet(), WORKER.name) == "puffin-lab@node1-1"
 
 
 def test_the_worker_understands_its_settings() -> None:
@@ -225,7 +226,7 @@ def test_the_program_section() -> None:
         "stopsignal": "TERM",
         "stopasgroup": "false",
         "killasgroup": "true",
-        "stopwaitsecs": "90",
+        "stopwaitsecs": "315360000",
         "redirect_stderr": "true",
         "stdout_logfile_maxbytes": "1MB",
         "stdout_logfile_backups": "1",

@@ -30,6 +30,7 @@ class Remotes(Mapping[str, Remote]):
     """
 
     def __init__(self, fleet: Fleet, hosts: Sequence[Host]) -> None:
+        self._fleet = fleet
         self._open: dict[str, Remote] = {host.name: _remote(fleet, host) for host in hosts}
 
     def __getitem__(self, name: str) -> Remote:
@@ -40,6 +41,18 @@ class Remotes(Mapping[str, Remote]):
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def renew(self, host: Host) -> Remote:
+        """A new connection to a host, which knows the keys that have been recorded meanwhile.
+
+        Parameters
+        ----------
+        host
+            The host.
+        """
+        self._open[host.name].close()
+        self._open[host.name] = _remote(self._fleet, host)
+        return self._open[host.name]
 
     def close(self) -> None:
         """Close all connections, side by side: a host that hangs must not hold up the others."""

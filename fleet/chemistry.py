@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 from fleet.errors import FleetError
 from fleet.queue_frames import FORMATS, Flaw, Frame, frames, is_element, state_problem
@@ -76,6 +77,7 @@ class MoleculeReader:
         self._multiplicity = multiplicity
         # The SCINE readers want a file with one molecule and the right suffix.
         self._directory = tempfile.TemporaryDirectory(prefix="puffin-molecules-")
+        self._files: dict[str, TextIO] = {}
 
     def __enter__(self) -> MoleculeReader:
         return self
@@ -83,6 +85,8 @@ class MoleculeReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for file in self._files.values():
+            file.close()
         self._directory.cleanup()
 
     def read(self, path: Path) -> Iterator[Molecule | Flaw]:
@@ -125,10 +129,9 @@ class MoleculeReader:
     def _molecule(self, frame: Frame, name: str) -> Molecule | Flaw:
         import scine_utilities as utils
 
-        file = Path(self._directory.name) / f"frame.{frame.suffix}"
-        file.write_text(frame.text, encoding="utf-8")
+        file = self._file(frame)
         try:
-            atoms, _ = utils.io.read(str(file))
+            atoms, _ = utils.io.read(file.name)
         # The reader is C++ and throws whatever it likes.
         except Exception as error:  # noqa: BLE001
             return Flaw(frame.line, f"cannot be read: {' '.join(str(error).split())}")
@@ -140,6 +143,18 @@ class MoleculeReader:
             return Flaw(frame.line, problem)
         positions = tuple((float(x), float(y), float(z)) for x, y, z in atoms.positions)
         return Molecule(name, elements, positions, charge, multiplicity)
+
+    def _file(self, frame: Frame) -> TextIO:
+        """The frame in a file; the same one again and again, for a new one takes a file system milliseconds."""
+        if frame.suffix not in self._files:
+            path = Path(self._directory.name) / f"frame.{frame.suffix}"
+            self._files[frame.suffix] = path.open("w", encoding="utf-8")
+        file = self._files[frame.suffix]
+        file.seek(0)
+        file.write(frame.text)
+        file.truncate()
+        file.flush()
+        return file
 
 
 def mol_block(molecule: Molecule) -> str:

@@ -17,7 +17,10 @@ from puffin.settings import ResourceSettings
 Document = dict[str, Any]
 
 MAX_TEXT_BYTES = 4 * 1024 * 1024
-"""Longest ``raw_output`` or ``comment``: a document may have 16 MiB, and results need room as well."""
+"""Longest ``raw_output``: a document may have 16 MiB, and results need room as well."""
+
+MAX_COMMENT_BYTES = 64 * 1024
+"""Longest ``comment``, which is read by people."""
 
 
 class Status(str, Enum):
@@ -56,6 +59,8 @@ class Claim:
         What the calculation asked for; memory and disk in GB.
     settings
         The calculation's settings.
+    lost_on
+        The hosts on which earlier attempts were lost.
     """
 
     database: str
@@ -67,6 +72,7 @@ class Claim:
     memory: float
     disk: float
     settings: Mapping[str, Any]
+    lost_on: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -128,7 +134,7 @@ def program_names(available: Iterable[str]) -> tuple[str, ...]:
 
 
 def claim_filter(
-    resources: ResourceSettings, orders: Sequence[str], programs: Sequence[str], excluded: Sequence[Any] = ()
+    resources: ResourceSettings, orders: Sequence[str], programs: Sequence[str], executor: str = ""
 ) -> Document:
     """The calculations that a worker can take.
 
@@ -140,8 +146,8 @@ def claim_filter(
         Jobs that it accepts.
     programs
         Values of ``model.program`` that it accepts.
-    excluded
-        Ids that it must not take again.
+    executor
+        The worker's uuid: what it gave back as perhaps not at fault itself, it does not take again.
     """
     selection: Document = {
         "status": Status.NEW.value,
@@ -151,8 +157,8 @@ def claim_filter(
         "job.order": {"$in": list(orders)},
         "model.program": {"$in": list(programs)},
     }
-    if excluded:
-        selection["_id"] = {"$nin": list(excluded)}
+    if executor:
+        selection["puffin.rejected_by"] = {"$ne": executor}
     return selection
 
 
@@ -183,6 +189,8 @@ def claim_update(claimant: Claimant) -> Document:
         "$set": {
             "status": Status.PENDING.value,
             "executor": claimant.executor,
+            # Tells our claims from those of a SCINE Puffin that comes later and leaves this sub-document alone.
+            "puffin.executor": claimant.executor,
             "puffin.lease_s": float(claimant.lease_s),
             "puffin.host": claimant.host,
             "puffin.worker": claimant.worker,
@@ -214,6 +222,7 @@ def to_claim(database: str, document: Mapping[str, Any]) -> Claim:
         memory=float(job["memory"]),
         disk=float(job["disk"]),
         settings=dict(document.get("settings") or {}),
+        lost_on=tuple(document["puffin"].get("lost_on", ())),
     )
 
 
@@ -251,23 +260,31 @@ def finish_update(verdict: Verdict) -> Document:
     verdict
         How it ended.
     """
-    fields: Document = {"status": verdict.status.value, "comment": shorten(verdict.comment)}
-    return _ending(fields, verdict)
+    fields: Document = {"status": verdict.status.value, "comment": shorten(verdict.comment, MAX_COMMENT_BYTES)}
+    update = _ending(fields, verdict.usage, verdict.raw_output)
+    if verdict.status is Status.COMPLETE:
+        update["$unset"] |= FRESH
+    return update
 
 
-def complete_update(verdict: Verdict) -> Document:
-    """Complete the record of a job that wrote status, comment and output itself.
+FRESH = {"puffin.lost_on": "", "puffin.rejected_by": ""}
+"""What is forgotten of a calculation once it is complete: whoever runs it anew starts with all attempts."""
+
+
+def complete_update(usage: Usage, raw_output: str | None) -> Document:
+    """Complete the record of a job that wrote status and comment itself.
 
     Parameters
     ----------
-    verdict
-        How it ended; only time, usage and, where given, the output are written.
+    usage
+        What it used.
+    raw_output
+        What it printed; None if it stored that itself.
     """
-    return _ending({}, verdict)
+    return _ending({}, usage, raw_output)
 
 
-def _ending(fields: Document, verdict: Verdict) -> Document:
-    usage = verdict.usage
+def _ending(fields: Document, usage: Usage, raw_output: str | None) -> Document:
     # SCINE's C++ readers insist on doubles here: an int would break every one of them.
     fields["runtime"] = float(usage.wall_s)
     fields["puffin.usage"] = {
@@ -275,28 +292,18 @@ def _ending(fields: Document, verdict: Verdict) -> Document:
         "cpu_s": float(usage.cpu_s),
         "peak_memory_gb": float(usage.peak_memory_gb),
     }
-    if verdict.raw_output is not None:
-        fields["raw_output"] = shorten(verdict.raw_output)
+    if raw_output is not None:
+        fields["raw_output"] = shorten(raw_output)
     return {"$set": fields, "$unset": {"puffin.renewed": ""}, "$currentDate": {"_lastmodified": True}}
 
 
-def requeue_update(lost_on: str | None = None) -> Document:
-    """Give a calculation back.
-
-    Parameters
-    ----------
-    lost_on
-        The host it was lost on, if it was: such losses count towards ``daemon.max_attempts``.
-    """
-    # Without a renewal time the claim of a SCINE Puffin that comes next is told from one of ours.
-    update: Document = {
+def requeue_update() -> Document:
+    """Give a calculation back that nobody is to blame for."""
+    return {
         "$set": {"status": Status.NEW.value, "executor": ""},
         "$unset": {"puffin.renewed": ""},
         "$currentDate": {"_lastmodified": True},
     }
-    if lost_on is not None:
-        update["$push"] = {"puffin.lost_on": lost_on}
-    return update
 
 
 def shorten(text: str, limit: int = MAX_TEXT_BYTES) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import psutil
@@ -13,10 +16,22 @@ import psutil
 from puffin.config import Configuration
 from puffin.errors import PuffinError
 from puffin.jobloop import accepted_kinds, installed_kinds
+from puffin.jobs.base import JobKind
+from puffin.pidfile import PidFile
+from puffin.programs.environment import prepare
+from puffin.programs.verify import verify
 from puffin.settings import Settings
 from puffin.store import Store
 
 _GB = 1024**3
+
+
+class Verdict(Enum):
+    """What a finding means for a worker."""
+
+    GOOD = "ok"
+    ODD = "warn"
+    BAD = "FAIL"
 
 
 @dataclass(frozen=True)
@@ -27,19 +42,19 @@ class Finding:
     ----------
     subject
         What.
-    good
+    verdict
         Whether a worker can live with it.
     detail
         What was found, and what to do about it.
     """
 
     subject: str
-    good: bool
+    verdict: Verdict
     detail: str
 
 
 def examine(config: Configuration) -> list[Finding]:
-    """Look at everything a worker needs.
+    """Look at everything a worker needs, in the environment that its jobs get.
 
     Parameters
     ----------
@@ -49,72 +64,139 @@ def examine(config: Configuration) -> list[Finding]:
     Returns
     -------
     list[Finding]
-        The findings; a worker would work if all of them are good.
+        The findings; a worker would work if none of them is bad.
     """
-    settings = config.settings
-    looks: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
+    looks: tuple[tuple[str, Callable[[Configuration], Iterator[Finding]]], ...] = (
+        ("worker", _worker),
         ("database", _database),
-        ("directories", _directories),
+        ("folder", _directories),
         ("resources", _resources),
+        ("program", _programs),
         ("jobs", _jobs),
     )
-    findings = [Finding("configuration", True, config.source or "defaults and environment")]
+    findings = [Finding("configuration", Verdict.GOOD, config.source or "defaults and environment")]
     for subject, look in looks:
         try:
-            findings += look(settings)
+            findings += look(config)
         except PuffinError as error:
-            findings.append(Finding(subject, False, str(error)))
+            findings.append(Finding(subject, Verdict.BAD, str(error)))
     return findings
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
-    store = Store(settings.database, timeout_s=5.0)
+def table(findings: Sequence[Finding], width: int) -> list[str]:
+    """The findings as lines of a table.
+
+    Parameters
+    ----------
+    findings
+        The findings.
+    width
+        How many characters fit into a line.
+
+    Returns
+    -------
+    list[str]
+        The lines; each finding begins with its verdict, further lines of it with spaces.
+    """
+    left = max(len(finding.subject) for finding in findings)
+    indent = " " * (6 + left + 2)
+    lines = []
+    for finding in findings:
+        # A long path stays in one piece, so that it can be copied.
+        wrapper = textwrap.TextWrapper(max(20, width - len(indent)), break_long_words=False, break_on_hyphens=False)
+        detail = [line for part in finding.detail.splitlines() for line in wrapper.wrap(part.strip())]
+        first, *rest = detail or [""]
+        lines.append(f"{finding.verdict.value:4}  {finding.subject:{left}}  {first}".rstrip())
+        lines += [f"{indent}{line}" for line in rest]
+    return lines
+
+
+def _of(good: bool) -> Verdict:
+    return Verdict.GOOD if good else Verdict.BAD
+
+
+def _worker(config: Configuration) -> Iterator[Finding]:
+    pid = PidFile(config["daemon"]["pid"]).owner()
+    if pid is not None:
+        yield Finding("worker", Verdict.ODD, f"already runs as process {pid}; a second one would not start")
+
+
+def _database(config: Configuration) -> Iterator[Finding]:
+    store = Store(config.settings.database, timeout_s=5.0)
     try:
         store.check()
-        yield Finding("database", True, f"{store.where}, {', '.join(store.names)}")
+        yield Finding("database", Verdict.GOOD, f"{store.where}, {', '.join(store.names)}")
         streams = store.calculations(store.names[0]).offers_change_streams()
-        yield Finding("waiting", True, "the server has change streams" if streams else "the server has to be polled")
+        cycle = config["daemon"]["cycle_time_in_s"]
+        wait = "the server tells of new calculations" if streams else f"the server is asked at least each {cycle:g} s"
+        yield Finding("waiting", Verdict.GOOD, wait)
     finally:
         store.close()
 
 
-def _directories(settings: Settings) -> Iterator[Finding]:
-    daemon = settings.daemon
+def _directories(config: Configuration) -> Iterator[Finding]:
+    daemon = config.settings.daemon
     paths = [daemon.job_dir, daemon.error_dir, daemon.archive_dir, daemon.pid_dir]
     paths += [str(Path(file).parent) for file in (daemon.log, daemon.stop) if file]
     for path in dict.fromkeys(path for path in paths if path):
-        existing = next(parent for parent in (Path(path), *Path(path).parents) if parent.exists())
-        writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
-        detail = path if writable else f"{path}: {existing} cannot be written by {_user()}"
-        yield Finding("directory", writable, detail)
-    existing = next(parent for parent in (Path(daemon.job_dir), *Path(daemon.job_dir).parents) if parent.exists())
-    free = shutil.disk_usage(existing).free / _GB
-    yield Finding(
-        "disk",
-        free >= settings.resources.disk,
-        f"{free:.1f} GB free at {daemon.job_dir}, {settings.resources.disk:g} GB promised",
-    )
+        problem = _write_problem(_existing(path))
+        yield Finding("folder", _of(not problem), f"{path}: {problem}" if problem else path)
 
 
-def _resources(settings: Settings) -> Iterator[Finding]:
-    wanted, usable = settings.resources.cores, len(os.sched_getaffinity(0))
-    yield Finding("cores", wanted <= usable, f"{wanted} promised, {usable} usable")
-    memory = psutil.virtual_memory().total / _GB
-    yield Finding(
-        "memory",
-        settings.resources.memory <= memory,
-        f"{settings.resources.memory:g} GB promised, {memory:.1f} GB there",
-    )
+def _write_problem(folder: Path) -> str:
+    """Why nothing can be written there: found by writing, since permissions do not tell all on network file systems."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"user {os.getuid()} cannot write in {folder}: {error.strerror}"
 
 
-def _jobs(settings: Settings) -> Iterator[Finding]:
+def _existing(path: str) -> Path:
+    absolute = Path(path).absolute()
+    return next(parent for parent in (absolute, *absolute.parents) if parent.exists())
+
+
+def _resources(config: Configuration) -> Iterator[Finding]:
+    daemon, resources = config.settings.daemon, config.settings.resources
+    free = shutil.disk_usage(_existing(daemon.job_dir)).free / _GB
+    disk = f"{free:.1f} GB free at {daemon.job_dir}, {resources.disk:g} GB promised"
+    yield Finding("disk", _of(free >= resources.disk), disk)
+    there = psutil.virtual_memory().total / _GB
+    memory = f"{there:.1f} GB there, {resources.memory:g} GB promised"
+    yield Finding("memory", _of(there >= resources.memory), memory)
+    usable = len(os.sched_getaffinity(0))
+    yield Finding("cores", _of(usable >= resources.cores), f"{usable} usable, {resources.cores} promised")
+
+
+def _programs(config: Configuration) -> Iterator[Finding]:
+    for found in verify(config):
+        subject = f"program {found.program}"
+        if found.problem:
+            yield Finding(subject, Verdict.BAD, found.problem)
+            continue
+        words = [found.version or "works", ", ".join(found.models), found.note]
+        yield Finding(subject, Verdict.ODD if found.note else Verdict.GOOD, "; ".join(filter(None, words)))
+
+
+def _jobs(config: Configuration) -> Iterator[Finding]:
+    settings, _ = prepare(config.settings)
     kinds = installed_kinds(settings)
     accepted = accepted_kinds(settings, kinds)
-    yield Finding("jobs", bool(accepted), f"{len(accepted)} of {len(kinds)} installed jobs accepted; see 'puffin jobs'")
     for kind in kinds:
-        if kind.problem:
-            yield Finding("job", False, f"{kind.order}: {kind.problem}")
+        if kind.problem and _is_wanted(kind, config.settings):
+            yield Finding("job", _gravity(kind), f"{kind.order}: {kind.problem}")
+    names = ", ".join(kind.order for kind in accepted)
+    counted = f"{len(accepted)} of {len(kinds)} are accepted; 'puffin jobs' says why the others are not"
+    yield Finding("jobs", _of(bool(accepted)), f"{counted}\n{names}")
 
 
-def _user() -> str:
-    return f"user {os.getuid()}"
+def _is_wanted(kind: JobKind, settings: Settings) -> bool:
+    """Whether somebody expects the job: its programs are to be there, and it is not left out on purpose."""
+    listed = not settings.daemon.jobs or kind.order in settings.daemon.jobs
+    return listed and all(program in settings.available_programs for program in kind.required_programs)
+
+
+def _gravity(kind: JobKind) -> Verdict:
+    """A job that cannot be imported does not say what it needs: perhaps nobody misses it. All of a provider's are."""
+    return Verdict.BAD if kind.required_programs or kind.order == kind.provider else Verdict.ODD

@@ -41,8 +41,8 @@ def configure(path: str, force: bool) -> None:
 
     config = Configuration()
     config.load()
-    # Each worker gets a name of its own when it starts; a file may serve many.
-    config["daemon"]["uuid"] = config["daemon"]["pid"] = ""
+    # The uuid stays in the file: without it stop and kill could not find the worker that start has started.
+    config["daemon"]["pid"] = ""
     if not path:
         click.echo(config.to_yaml(), nl=False)
         return
@@ -55,7 +55,10 @@ def configure(path: str, force: bool) -> None:
 @cli.command()
 @click.pass_obj
 def bootstrap(path: str) -> None:
-    """Make the directories and write puffin.sh."""
+    """Install the available programs and write puffin.sh.
+
+    What is installed already is left alone: a second run does nothing.
+    """
     from puffin.bootstrap import bootstrap as run
     from puffin.config import Configuration
 
@@ -68,7 +71,9 @@ def bootstrap(path: str) -> None:
 @click.pass_obj
 def start(path: str) -> int:
     """Start a worker in the background."""
-    return _start(path, detach=True)
+    code = _start(path, detach=True)
+    click.echo("started; what it does stands in its log (daemon.log), 'check' tells whether it can work", err=True)
+    return code
 
 
 @cli.command()
@@ -122,7 +127,7 @@ def kill(path: str) -> None:
 def jobs(path: str) -> None:
     """List the installed jobs, and why this worker does not accept some."""
     from puffin.config import Configuration
-    from puffin.jobloop import installed_kinds
+    from puffin.jobloop import installed_kinds, refusal_of
 
     config = Configuration()
     config.load(path or None)
@@ -130,7 +135,7 @@ def jobs(path: str) -> None:
     kinds = installed_kinds(settings)
     width = max((len(kind.order) for kind in kinds), default=0)
     for kind in kinds:
-        refusal = kind.refusal(settings.available_programs)
+        refusal = refusal_of(kind, settings)
         verdict = f"no: {refusal}" if refusal else "accepted"
         click.echo(f"{kind.order:{width}}  {kind.provider:20}  {verdict}")
 
@@ -138,17 +143,28 @@ def jobs(path: str) -> None:
 @cli.command()
 @click.pass_obj
 def check(path: str) -> int:
-    """Check everything a worker needs; exit 1 if one started now would not work."""
-    from puffin.check import examine
+    """Check everything a worker needs; exit 1 if one started now would not work.
+
+    Database, folders, disk, memory, cores, the available programs (each is
+    used for a moment), their models, the jobs that would be accepted.
+    """
+    import shutil
+
+    from puffin.check import Verdict, examine, table
     from puffin.config import Configuration
 
     config = Configuration()
     config.load(path or None)
     findings = examine(config)
-    for finding in findings:
-        mark = click.style("ok  " if finding.good else "FAIL", fg="green" if finding.good else "red")
-        click.echo(f"{mark}  {finding.subject:14}  {finding.detail}")
-    return 0 if all(finding.good for finding in findings) else 1
+    colours = {Verdict.GOOD: "green", Verdict.ODD: "yellow", Verdict.BAD: "red"}
+    shades = {verdict.value: colour for verdict, colour in colours.items()}
+    for line in table(findings, shutil.get_terminal_size().columns):
+        word = line[:4].strip()
+        click.echo(click.style(line[:4], fg=shades.get(word)) + line[4:])
+    bad = sum(finding.verdict is Verdict.BAD for finding in findings)
+    if bad:
+        click.echo(f"\nA worker started now would not work: {bad} of {len(findings)} checks failed.", err=True)
+    return 1 if bad else 0
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

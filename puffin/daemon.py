@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -61,7 +62,8 @@ def _forget_old_stop_file(config: Configuration) -> None:
     """A stop file from the past was meant for the past, if it is this worker's own."""
     daemon = config["daemon"]
     if daemon["remove_stop_file"] and daemon["stop"]:
-        Path(daemon["stop"]).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Path(daemon["stop"]).unlink()
 
 
 def _start_detached(config: Configuration) -> ExitCode:

@@ -5,6 +5,8 @@ They are what ``Structure.create`` and ``Calculation.create`` of SCINE Database 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -88,8 +90,53 @@ class Request:
     priority: int = 5
 
 
+_STEPS_PER_BOHR = 100_000
+
+
+def structure_key(molecule: Molecule) -> str:
+    """What two submissions of the same structure have in common.
+
+    Parameters
+    ----------
+    molecule
+        The structure; its name does not count, its positions to five decimals.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+    """
+    positions = [[round(value * _STEPS_PER_BOHR) for value in position] for position in molecule.positions]
+    return _key([list(molecule.elements), positions, molecule.charge, molecule.multiplicity])
+
+
+def calculation_key(request: Request, structure_keys: Sequence[str]) -> str:
+    """What two submissions of the same calculation have in common.
+
+    Kept in the document, because a job may complete the model that it was submitted with.
+
+    Parameters
+    ----------
+    request
+        The calculation; what it may use of a machine, and how urgent it is, do not count.
+    structure_keys
+        Keys of its structures, in order.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+    """
+    return _key([request.order, asdict(request.model), dict(request.settings), list(structure_keys)])
+
+
+def _key(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 def structure_document(molecule: Molecule, now: datetime) -> Document:
-    """The document of a new structure.
+    """The document of a new structure, with its key.
 
     Parameters
     ----------
@@ -116,10 +163,11 @@ def structure_document(molecule: Molecule, now: datetime) -> Document:
         "aggregate": "",
         "duplicate_of": "",
         "graphs": {},
+        "puffin": {"key": structure_key(molecule)},
     }
 
 
-def calculation_document(request: Request, now: datetime) -> Document:
+def calculation_document(request: Request, now: datetime, key: str = "") -> Document:
     """The document of a new calculation.
 
     Parameters
@@ -128,8 +176,10 @@ def calculation_document(request: Request, now: datetime) -> Document:
         The calculation.
     now
         The time to stamp it with.
+    key
+        Its key, if it is to be found again by what it is.
     """
-    return {
+    document = {
         **_common("calculation", now),
         "job": {
             "order": request.order,
@@ -141,7 +191,7 @@ def calculation_document(request: Request, now: datetime) -> Document:
         "structures": list(request.structures),
         "auxiliaries": {},
         "restart_information": {},
-        "settings": dict(request.settings),
+        "settings": stored_settings(request.settings),
         "status": Status.NEW.value,
         "priority": request.priority,
         "results": {"properties": [], "structures": [], "elementary_steps": []},
@@ -150,6 +200,53 @@ def calculation_document(request: Request, now: datetime) -> Document:
         "executor": "",
         "runtime": "",
     }
+    if key:
+        document["puffin"] = {"key": key}
+    return document
+
+
+_LIST_TYPES = ((int, "int"), (float, "double"), (str, "str"), (Mapping, "value_coll"), (list, "list_of_lists"))
+
+
+def stored_settings(settings: Mapping[str, Any]) -> Document:
+    """Settings as SCINE Database stores them: it notes with every list what is in it.
+
+    Parameters
+    ----------
+    settings
+        Whole numbers, numbers, truth values, texts, mappings of these, and lists of items of one kind.
+    """
+    return {name: _stored(value) for name, value in settings.items()}
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return stored_settings(value)
+    if not isinstance(value, list | tuple):
+        return value
+    kind = next((name for type_, name in _LIST_TYPES if value and isinstance(value[0], type_)), "int")
+    items = [_stored(item) for item in value]
+    return {"type": kind, "list": [{"sub_list": item} for item in items] if kind == "list_of_lists" else items}
+
+
+def plain_settings(stored: Mapping[str, Any]) -> Document:
+    """The same the other way round.
+
+    Parameters
+    ----------
+    stored
+        Settings as they are in the database.
+    """
+    return {name: _plain(value) for name, value in stored.items()}
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) == {"type", "list"} and isinstance(value["list"], list):
+        nested = value["type"] == "list_of_lists"
+        return [_plain(item["sub_list"] if nested else item) for item in value["list"]]
+    return plain_settings(value)
 
 
 def _common(kind: str, now: datetime) -> Document:

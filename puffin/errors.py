@@ -47,3 +47,7 @@ class DatabaseUnavailable(DatabaseError):
 
 class DaemonError(PuffinError):
     """A worker cannot be started or stopped: already running, not ours, not there."""
+
+
+class ProgramError(PuffinError):
+    """A program that jobs need cannot be installed, found or used."""

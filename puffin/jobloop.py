@@ -14,6 +14,7 @@ from puffin.config import Configuration
 from puffin.errors import ConfigurationError, DaemonError, ExitCode
 from puffin.jobs.base import JobKind
 from puffin.pidfile import PidFile
+from puffin.programs.environment import prepare
 from puffin.runner import Runner
 from puffin.settings import Settings
 from puffin.stopping import Signals
@@ -71,7 +72,9 @@ def check_setup(config: Configuration) -> dict[str, str]:
     dict[str, str]
         The accepted orders, each with the distribution that brings it.
     """
-    settings = config.settings
+    settings, missing = prepare(config.settings)
+    for name, reason in missing.items():
+        print(f"warning: {name} is not offered: {reason}", file=sys.stderr)  # noqa: T201 - as below
     accepted = {kind.order: kind.provider for kind in accepted_kinds(settings, installed_kinds(settings))}
     print(_setup_in_words(settings, accepted))  # noqa: T201 - printing is this function's task
     return accepted
@@ -85,7 +88,8 @@ def installed_kinds(settings: Settings) -> tuple[JobKind, ...]:
     settings
         The worker's settings.
     """
-    return Runner(settings.resources.cores).job_kinds()
+    prepare(settings)
+    return Runner(settings.resources.cores, settings.daemon.uuid).job_kinds()
 
 
 def accepted_kinds(settings: Settings, kinds: tuple[JobKind, ...]) -> tuple[JobKind, ...]:
@@ -98,10 +102,25 @@ def accepted_kinds(settings: Settings, kinds: tuple[JobKind, ...]) -> tuple[JobK
     kinds
         The jobs that are installed.
     """
+    return tuple(kind for kind in kinds if not refusal_of(kind, settings))
+
+
+def refusal_of(kind: JobKind, settings: Settings) -> str:
+    """Why a worker does not accept a job; empty if it does.
+
+    Parameters
+    ----------
+    kind
+        The job.
+    settings
+        The worker's settings.
+    """
     only = settings.daemon.jobs
-    return tuple(
-        kind for kind in kinds if not kind.refusal(settings.available_programs) and (not only or kind.order in only)
-    )
+    if only and kind.order not in only:
+        return "not listed in daemon.jobs"
+    if kind.needs_setting and not getattr(settings.daemon, kind.needs_setting):
+        return f"daemon.{kind.needs_setting} is empty"
+    return kind.refusal(settings.available_programs)
 
 
 def _setup_in_words(settings: Settings, accepted: dict[str, str]) -> str:
@@ -141,11 +160,13 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
     ConfigurationError, DaemonError, DatabaseError
         The worker cannot start.
     """
-    settings = config.settings
+    settings, missing = prepare(config.settings)
     log = open_log(settings.daemon.log, _name(settings), also_stderr=settings.daemon.mode == "debug")
+    for name, reason in missing.items():
+        log.warning(f"{name} is not offered: {reason}")
     signals = Signals()
     signals.install()
-    runner = Runner(settings.resources.cores)
+    runner = Runner(settings.resources.cores, settings.daemon.uuid)
     runner.warm_up()
     kinds = {kind.order: kind for kind in runner.job_kinds() if kind.order in available_jobs}
     if not kinds:
@@ -167,6 +188,8 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
         log.error(f"the worker ends: {error}")
         raise
     finally:
+        # A job process that waits for work would be waited for, for ever.
+        runner.close()
         store.close()
     log.info(f"ended with exit code {code.value}")
     return code

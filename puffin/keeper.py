@@ -33,6 +33,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LONGEST_WAIT_S = 60.0
 _OUTCOME_BYTES = 32 * 1024
+_HIGHEST_DESCRIPTOR = 4096
 
 STDOUT = "stdout"
 STDERR = "stderr"
@@ -77,20 +78,39 @@ def keep(connection: Connection) -> None:
     # A terminal's or an operator's signals are for the worker, which decides what becomes of the job.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # Forked before there is anything to do: a job that comes need not wait for it.
+    waiting = _fork_job()
     try:
         start: Start = connection.recv()
+        freeze_at = _wait_for_right(connection, start.freeze_at)
     except (EOFError, OSError):
         return
-    ended = _Keeper(connection, start).see_through()
+    if freeze_at is None:
+        ended = Ended(Cause.KILLED, None, 0, "", Usage(wall_s=0.0, cpu_s=0.0, peak_memory_gb=0.0))
+    else:
+        ended = _Keeper(connection, waiting, start, freeze_at).see_through()
     with contextlib.suppress(OSError):
         connection.send(ended)
 
 
+def _wait_for_right(connection: Connection, freeze_at: float) -> float | None:
+    """Wait until the job may run; return until when it may, or None if it never will.
+
+    A claim that was answered late may have lapsed before the job could start.
+    """
+    while boot_time() >= freeze_at:
+        message = connection.recv()
+        if isinstance(message, Kill):
+            return None
+        freeze_at = message.freeze_at
+    return freeze_at
+
+
 class _Keeper:
-    def __init__(self, connection: Connection, start: Start) -> None:
+    def __init__(self, connection: Connection, waiting: _Waiting, start: Start, freeze_at: float) -> None:
         self._connection = connection
         self._limits = start.limits
-        self._freeze_at = start.freeze_at
+        self._freeze_at = freeze_at
         self._frozen_since: float | None = None
         self._frozen_s = 0.0
         self._inherited_gb = resident_gb([psutil.Process()])
@@ -102,12 +122,18 @@ class _Keeper:
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._started = boot_time()
-        self._outcome_fd, self._job = _fork_job(start.context)
+        self._next_sample = self._started + SAMPLE_INTERVAL_S
+        self._outcome_fd, self._job = waiting.outcome, waiting.pid
+        waiting.begin(start.context)
 
     def see_through(self) -> Ended:
         status = self._watch()
         _kill_descendants()
-        return Ended(self._cause, _read_outcome(self._outcome_fd), status, self._detail, self._usage())
+        outcome = _read_outcome(self._outcome_fd)
+        if status >= 0 and outcome is not None:
+            # It had ended by itself before the order to kill it came: what it did counts.
+            self._cause, self._detail = Cause.ENDED, ""
+        return Ended(self._cause, outcome, status, self._detail, self._usage())
 
     def _watch(self) -> int:
         """Serve messages, time and limits until the job's first process has ended; return its status."""
@@ -122,12 +148,10 @@ class _Keeper:
         return status
 
     def _patience(self) -> float:
-        now = boot_time()
-        limited = self._limits.memory_gb is not None or self._limits.walltime_s is not None
-        longest = SAMPLE_INTERVAL_S if limited else _LONGEST_WAIT_S
         if self._frozen_since is not None:
-            return longest
-        return min(longest, max(0.0, self._freeze_at - now))
+            return _LONGEST_WAIT_S
+        next_look = self._freeze_at if self._limits.none else min(self._freeze_at, self._next_sample)
+        return min(_LONGEST_WAIT_S, max(0.0, next_look - boot_time()))
 
     def _obey(self) -> None:
         try:
@@ -155,11 +179,12 @@ class _Keeper:
             self._look_at_the_limits(now)
 
     def _look_at_the_limits(self, now: float) -> None:
-        if self._limits.memory_gb is None and self._limits.walltime_s is None:
+        if self._limits.none or now < self._next_sample:
             return
         # The job starts as a copy of the keeper: what it merely inherited is not what it uses.
         used = max(0.0, resident_gb(psutil.Process().children(recursive=True)) - self._inherited_gb)
         self._peak_gb = max(self._peak_gb, used)
+        self._next_sample = now + self._limits.sample_interval(used)
         detail = self._limits.exceeded(used, now - self._started - self._frozen_s)
         if detail:
             self._end(Cause.LIMIT, detail)
@@ -194,7 +219,8 @@ def _reap(job: int) -> int | None:
 
 
 def _kill_descendants() -> None:
-    """Kill until nothing is left; a process may fork while it is being killed."""
+    """Kill until nothing is left; a process may fork while it is being killed, or hang in the kernel for long."""
+    pause = 0.001
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -202,7 +228,8 @@ def _kill_descendants() -> None:
             return
         if pid == 0:
             _signal_descendants(signal.SIGKILL)
-            time.sleep(0.005)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.5)
 
 
 def _signal_descendants(number: signal.Signals) -> None:
@@ -215,31 +242,58 @@ def _signal_descendants(number: signal.Signals) -> None:
                 child.send_signal(number)
 
 
-def _fork_job(context: JobContext) -> tuple[int, int]:
-    """Fork the job; return where its outcome can be read, and its process id."""
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
+@dataclass(frozen=True)
+class _Waiting:
+    """A process that will be the job: its id, where it reads its orders, and where its outcome can be read."""
+
+    pid: int
+    orders: int
+    outcome: int
+
+    def begin(self, context: JobContext) -> None:
+        with contextlib.suppress(OSError), os.fdopen(self.orders, "wb") as stream:
+            pickle.dump(context, stream)
+
+
+def _fork_job() -> _Waiting:
+    orders_reader, orders_writer = os.pipe()
+    outcome_reader, outcome_writer = os.pipe()
+    os.set_blocking(outcome_reader, False)
     keeper = os.getpid()
     job = os.fork()
     if job == 0:
         try:
-            _become_job(keeper, context)
-            _run_job(context, writer)
+            _become_job(keeper, orders_reader, outcome_writer)
+            with os.fdopen(orders_reader, "rb") as stream:
+                orders = stream.read()
+            if orders:
+                _run_job(pickle.loads(orders), outcome_writer)  # noqa: S301 - written by our own parent
         finally:
             # Whatever went wrong, a copy of the keeper must not go on as a second keeper.
             os._exit(1)
-    os.close(writer)
-    return reader, job
+    os.close(orders_reader)
+    os.close(outcome_writer)
+    return _Waiting(job, orders_writer, outcome_reader)
 
 
-def _become_job(keeper: int, context: JobContext) -> None:
+def _become_job(keeper: int, orders: int, outcome: int) -> None:
     os.setsid()
-    signal.set_wakeup_fd(-1)
+    # A process that outlives its keeper must not hold the keeper's end of the line to the worker.
+    low, high = sorted((orders, outcome))
+    os.closerange(3, low)
+    os.closerange(low + 1, high)
+    os.closerange(high + 1, _HIGHEST_DESCRIPTOR)
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != keeper:
         os._exit(1)
+    with contextlib.suppress(OSError):
+        # If the machine runs out of memory, the job goes and not the worker.
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _enter(context: JobContext) -> None:
     os.chdir(context.directory)
     _redirect(os.devnull, os.O_RDONLY, 0)
     _redirect(STDOUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 1)
@@ -256,11 +310,13 @@ def _redirect(path: str, flags: int, descriptor: int) -> None:
 
 
 def _run_job(context: JobContext, writer: int) -> NoReturn:
+    _enter(context)
     try:
         outcome = base.load(context.kind.target)(context)
     # A job is somebody else's code and this is where its process ends; SystemExit is one of its ways to fail.
     except BaseException as error:  # noqa: BLE001
-        traceback.print_exc()
+        with contextlib.suppress(OSError, ValueError):
+            traceback.print_exc()
         outcome = Outcome(success=False, comment=f"{type(error).__name__}: {error}")
     outcome = Outcome(outcome.success, shorten(outcome.comment, _OUTCOME_BYTES), outcome.has_output)
     os.write(writer, pickle.dumps(outcome))

@@ -12,6 +12,7 @@ readings: the holder counts from the moment at which it *sent* a renewal, which 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -41,6 +42,8 @@ class Lease:
         machine sleeps.
     tried
         When the last renewal was sent, successful or not.
+    renew_every
+        Seconds between two renewals while all is well.
     hold
         What the holder may do.
     """
@@ -48,6 +51,7 @@ class Lease:
     duration: float
     renewed: float
     tried: float
+    renew_every: float
     hold: Hold = Hold.RUNNING
 
     @property
@@ -65,10 +69,10 @@ class Lease:
         """When the next renewal is due: soon after one that got no answer."""
         if self.tried > self.renewed:
             return self.tried + min(self.duration / 12, 5.0)
-        return self.renewed + RENEW_FRACTION * self.duration
+        return self.renewed + self.renew_every
 
 
-def claimed(duration: float, sent: float) -> Lease:
+def claimed(duration: float, sent: float, touch_every: float = math.inf) -> Lease:
     """The lease that a claim grants.
 
     Parameters
@@ -77,8 +81,11 @@ def claimed(duration: float, sent: float) -> Lease:
         Seconds for which it is valid.
     sent
         When the claim was sent.
+    touch_every
+        Seconds after which it is renewed at the latest, however long it is valid.
     """
-    return Lease(duration=duration, renewed=sent, tried=sent)
+    every = min(RENEW_FRACTION * duration, touch_every)
+    return Lease(duration=duration, renewed=sent, tried=sent, renew_every=every)
 
 
 def trying(lease: Lease, now: float) -> Lease:

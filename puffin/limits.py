@@ -49,6 +49,22 @@ class Limits:
         times += [hours * 3600] if hours > 0 else []
         return cls(memory, min(times) if times else None)
 
+    @property
+    def none(self) -> bool:
+        """Whether nothing is limited."""
+        return self.memory_gb is None and self.walltime_s is None
+
+    def sample_interval(self, memory_gb: float) -> float:
+        """How long to wait before looking again, in seconds: not long where the limit is near.
+
+        Parameters
+        ----------
+        memory_gb
+            What the job uses now.
+        """
+        near = self.memory_gb is not None and memory_gb > self.memory_gb / 4
+        return SAMPLE_INTERVAL_S / 5 if near else SAMPLE_INTERVAL_S
+
     def exceeded(self, memory_gb: float, ran_s: float) -> str:
         """Which limit has been exceeded, in words; empty if none.
 

@@ -14,7 +14,7 @@ def read_shortened(path: str | os.PathLike[str], limit: int = MAX_TEXT_BYTES // 
     Parameters
     ----------
     path
-        The file; one that is missing counts as empty.
+        The file; one that is missing, or is no plain file, counts as empty.
     limit
         How much to read at most, in bytes. The file may be larger than memory.
 
@@ -24,6 +24,9 @@ def read_shortened(path: str | os.PathLike[str], limit: int = MAX_TEXT_BYTES // 
         Its text. Bytes that are not UTF-8 appear as ``\xNN``.
     """
     file = Path(path)
+    if not file.is_file():
+        # A job may have put anything there; opening a named pipe would wait for ever.
+        return ""
     try:
         with file.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -32,7 +35,7 @@ def read_shortened(path: str | os.PathLike[str], limit: int = MAX_TEXT_BYTES // 
             head = stream.read(limit // 2)
             stream.seek(size - limit // 2)
             tail = stream.read(limit // 2)
-    except FileNotFoundError:
+    except OSError:
         return ""
     return f"{_decode(head)}\n[... {size - len(head) - len(tail)} bytes left out ...]\n{_decode(tail)}"
 

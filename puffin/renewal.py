@@ -13,6 +13,7 @@ from puffin.keeper import boot_time
 from puffin.lease import Hold, Lease
 from puffin.runner import RunningJob
 from puffin.store import Calculations
+from puffin.threads import LONGEST_JOIN_S, ends_the_process
 from puffin.worklog import Log
 
 
@@ -23,7 +24,26 @@ class _Held:
     job: RunningJob
     lease: Lease
     writes_own_end: bool
+    on_change: Callable[[Hold], None]
     seen_finished: bool = False
+    outage: bool = False
+    silent: bool = False
+
+
+@dataclass(frozen=True)
+class Released:
+    """What is known about a calculation when its lease need not be kept any longer.
+
+    Parameters
+    ----------
+    ours
+        Whether it was still ours as far as is known.
+    outage
+        Whether the database was away at any time while it ran.
+    """
+
+    ours: bool
+    outage: bool
 
 
 class Renewal:
@@ -33,13 +53,10 @@ class Renewal:
     ----------
     log
         Where to say that the database is away, or a calculation lost.
-    on_change
-        Called when the hold on the calculation changes.
     """
 
-    def __init__(self, log: Log, on_change: Callable[[Hold], None]) -> None:
+    def __init__(self, log: Log) -> None:
         self._log = log
-        self._on_change = on_change
         self._changed = threading.Condition()
         self._held: _Held | None = None
         self._stopping = False
@@ -54,10 +71,16 @@ class Renewal:
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(LONGEST_JOIN_S)
 
     def hold(
-        self, claim: Claim, calculations: Calculations, job: RunningJob, lease: Lease, writes_own_end: bool
+        self,
+        claim: Claim,
+        calculations: Calculations,
+        job: RunningJob,
+        lease: Lease,
+        writes_own_end: bool,
+        on_change: Callable[[Hold], None],
     ) -> None:
         """Keep the lease of a job that has just been started.
 
@@ -73,23 +96,28 @@ class Renewal:
             The lease that the claim granted.
         writes_own_end
             Whether the job itself may turn the calculation's status.
+        on_change
+            Called, in this thread, when the hold on the calculation changes.
         """
         with self._changed:
-            self._held = _Held(claim, calculations, job, lease, writes_own_end)
+            self._held = _Held(claim, calculations, job, lease, writes_own_end, on_change)
             self._changed.notify()
 
-    def release(self) -> bool:
+    def release(self) -> Released:
         """Stop renewing.
 
         Returns
         -------
-        bool
-            Whether the calculation was still ours as far as is known.
+        Released
+            What became of the hold on the calculation.
         """
         with self._changed:
             held, self._held = self._held, None
-            return held is not None and held.lease.hold is not Hold.LOST
+            if held is None:
+                return Released(ours=False, outage=False)
+            return Released(ours=held.lease.hold is not Hold.LOST, outage=held.outage)
 
+    @ends_the_process
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -114,7 +142,12 @@ class Renewal:
         try:
             ours = held.calculations.renew(held.claim) or self._has_just_finished(held)
         except DatabaseError as error:
-            self._log.warning(f"the lease could not be renewed: {error}", held.claim.id)
+            if not held.silent:
+                self._log.warning(f"the lease could not be renewed: {error}", held.claim.id)
+            held.silent = held.outage = True
+            return
+        held.silent = False
+        if not self._is_current(held):
             return
         if ours:
             self._become(held, leases.granted(held.lease, now))
@@ -128,15 +161,17 @@ class Renewal:
         """Whether the job itself ended the calculation; it then has one more renewal's time to leave."""
         if not held.writes_own_end or held.seen_finished:
             return False
-        held.seen_finished = held.calculations.wrote_its_own_end(held.claim)
+        held.seen_finished = held.calculations.status_of(held.claim) is not None
         return held.seen_finished
 
     def _become(self, held: _Held, lease: Lease) -> None:
         before, held.lease = held.lease.hold, lease
+        if lease.hold is not before and self._is_current(held):
+            held.on_change(lease.hold)
+
+    def _is_current(self, held: _Held) -> bool:
         with self._changed:
-            current = self._held is held
-        if current and lease.hold is not before:
-            self._on_change(lease.hold)
+            return self._held is held
 
 
 def _patience(held: _Held | None) -> float | None:

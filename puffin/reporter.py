@@ -9,12 +9,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from puffin.calculations import shorten
 from puffin.errors import DatabaseError
 from puffin.store import Event, Store, WorkerRecord
+from puffin.threads import ends_the_process
 from puffin.worklog import Log
 
 _CLOSEST_S = 1.0
 _MOST_EVENTS = 1000
+_LONGEST_GOODBYE_S = 5.0
 
 
 class Reporter:
@@ -51,8 +54,8 @@ class Reporter:
         self.fleet_stopped = False
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
-    def start(self) -> None:
-        """Announce the worker and start the thread.
+    def announce(self) -> None:
+        """Announce the worker.
 
         Raises
         ------
@@ -60,8 +63,11 @@ class Reporter:
             The database does not take the announcement.
         """
         self._store.events.prepare()
-        self._store.registry.announce(self._record)
         self._look_for_orders()
+        self._store.registry.announce(self._record)
+
+    def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, **changes: Any) -> None:
@@ -75,7 +81,7 @@ class Reporter:
         self.update(**changes)
         self._stopping.set()
         self._wake.set()
-        self._thread.join()
+        self._thread.join(_LONGEST_GOODBYE_S)
 
     def update(self, **changes: Any) -> None:
         """Change fields of the worker's record; reported soon, but never more than once a second.
@@ -101,8 +107,8 @@ class Reporter:
         detail
             What else there is to say.
         """
-        record = self._record
-        event = Event(kind, record.worker or record.uuid, record.host, record.fleet, calculation, detail[:1000])
+        record = self.record
+        event = Event(kind, record.worker or record.uuid, record.host, record.fleet, calculation, shorten(detail, 1000))
         with self._lock:
             self._events.append((time.time(), event))
 
@@ -112,6 +118,7 @@ class Reporter:
         with self._lock:
             return self._record
 
+    @ends_the_process
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.wait(self._interval_s)
@@ -144,6 +151,15 @@ class Reporter:
 
     def _look_for_orders(self) -> None:
         fleet = self._record.fleet
-        if fleet and not self.fleet_stopped and self._store.control.is_stopped(fleet):
-            self.fleet_stopped = True
+        before = self.fleet_stopped
+        self.fleet_stopped = bool(fleet) and self._store.control.is_stopped(fleet)
+        if self.fleet_stopped and not before:
             self._on_fleet_stop()
+
+    def is_fleet_still_stopped(self) -> bool:
+        """Look again whether the fleet is told to stop; without an answer the last one counts."""
+        try:
+            self._look_for_orders()
+        except DatabaseError as error:
+            self._log.warning(f"cannot read the orders to the fleet: {error}")
+        return self.fleet_stopped

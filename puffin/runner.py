@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -16,11 +17,20 @@ from typing import Any
 
 from puffin import keeper
 from puffin.calculations import Usage
+from puffin.errors import DaemonError
 from puffin.jobs.base import Cause, Ended, JobContext, JobKind
 from puffin.keeper import Kill, Start, Until, boot_time
+from puffin.leftovers import MARK
 from puffin.limits import Limits
 
 _PRELOADED = ["puffin.keeper", "puffin.jobs.preload"]
+KEEPER_KILLED = "the process that watches over it was killed"
+"""Detail of an end that nobody could report: processes of the job may be left."""
+
+_TRIES = 5
+_PAUSE_S = 0.2
+_LONGEST_DISMISSAL_S = 5.0
+_LONGEST_KILL_S = 30.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -34,8 +44,17 @@ class RunningJob:
         self._process = process
         self._lock = threading.Lock()
         self._started = boot_time()
+        self._killed = False
         self.connection = connection
         self.context = context
+
+    def __enter__(self) -> RunningJob:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Whoever leaves without waiting for the end leaves no job behind: a keeper on its own kills it.
+        self.connection.close()
+        self._process.join(_LONGEST_DISMISSAL_S)
 
     def extend(self, freeze_at: float) -> None:
         """Let the job run, or run again, until a time.
@@ -49,6 +68,7 @@ class RunningJob:
 
     def kill(self) -> None:
         """Kill the job and all its processes. Its end is reported as usual."""
+        self._killed = True
         self._send(Kill())
 
     def ended(self) -> Ended:
@@ -59,16 +79,18 @@ class RunningJob:
         Ended
             How it ended. A keeper that was killed cannot say; the job then died with it.
         """
+        if self._killed and not self.connection.poll(_LONGEST_KILL_S):
+            # Somebody stopped the keeper, so it cannot obey. The job dies with it.
+            self._process.kill()
         try:
             ended = self.connection.recv()
         except (EOFError, OSError):
             ended = None
         self._process.join()
-        self.connection.close()
         if isinstance(ended, Ended):
             return ended
         usage = Usage(wall_s=boot_time() - self._started, cpu_s=0.0, peak_memory_gb=0.0)
-        return Ended(Cause.KILLED, None, self._process.exitcode or 0, "its keeper was killed", usage)
+        return Ended(Cause.KILLED, None, self._process.exitcode or 0, KEEPER_KILLED, usage)
 
     def _send(self, message: Until | Kill) -> None:
         # The lease is extended from a thread of its own. A job that has ended needs no message any more.
@@ -89,24 +111,27 @@ class Runner:
     ----------
     cores
         Threads that the jobs may use.
+    executor
+        The worker's uuid, with which all processes of its jobs are marked.
     """
 
-    def __init__(self, cores: int) -> None:
+    def __init__(self, cores: int, executor: str = "") -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOADED)
         self._spare: _Spare | None = None
         # Thread pools read these when their library is loaded, which the fork server does once for all jobs.
         for variable in _THREAD_VARIABLES:
             os.environ[variable] = str(cores)
+        os.environ[MARK] = executor
 
     def warm_up(self) -> None:
         """Fork the process of the next job, unless it is there already."""
-        if self._spare is not None and self._spare.process.is_alive():
-            return
+        if self._spare is not None:
+            if self._spare.process.is_alive():
+                return
+            self.close()
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=keeper.keep, args=(theirs,), name="puffin-job")
-        with _without_main_module():
-            process.start()
+        process = self._start(keeper.keep, theirs, "puffin-job")
         theirs.close()
         self._spare = _Spare(process, ours)
 
@@ -130,29 +155,63 @@ class Runner:
                 spare.connection.send(Start(context, limits, freeze_at))
             except OSError:
                 # Somebody killed the waiting process; another one will do.
-                spare.process.join()
+                _dismiss(spare)
                 continue
             return RunningJob(spare.process, spare.connection, context)
 
     def job_kinds(self) -> tuple[JobKind, ...]:
-        """The installed jobs, found in a process of their own, so that the worker stays small."""
+        """The installed jobs, found in a process of their own, so that the worker stays small.
+
+        Raises
+        ------
+        DaemonError
+            The process that loads them ends before it can tell.
+        """
+        for _ in range(_TRIES):
+            with contextlib.suppress(EOFError, ConnectionError):
+                return self._ask_for_kinds()
+            time.sleep(_PAUSE_S)
+        raise DaemonError(
+            "the process that loads the jobs ended before it could name them: one of the installed job modules "
+            "crashes when it is imported; try python -c 'import puffin.jobs.preload'"
+        )
+
+    def _ask_for_kinds(self) -> tuple[JobKind, ...]:
         ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_send_kinds, args=(theirs,), name="puffin-jobs")
-        with _without_main_module():
-            process.start()
+        process = self._start(_send_kinds, theirs, "puffin-jobs")
         theirs.close()
-        try:
-            kinds: tuple[JobKind, ...] = ours.recv()
-        finally:
-            process.join()
+        with ours:
+            try:
+                kinds: tuple[JobKind, ...] = ours.recv()
+            finally:
+                process.join()
         return kinds
+
+    def _start(self, target: Callable[[Connection], None], theirs: Connection, name: str) -> Any:
+        """Fork a process, also if the fork server was just killed: a new one is then started."""
+        for tries_left in reversed(range(_TRIES)):
+            process = self._context.Process(target=target, args=(theirs,), name=name)
+            try:
+                with _without_main_module():
+                    process.start()
+            except (ConnectionError, EOFError) as error:
+                if tries_left == 0:
+                    raise DaemonError(f"no process can be forked: {error}") from error
+                time.sleep(_PAUSE_S)
+            else:
+                return process
+        raise AssertionError("unreachable: the last try returns or raises")
 
     def close(self) -> None:
         """Let the waiting process go."""
         if self._spare is not None:
-            self._spare.connection.close()
-            self._spare.process.join()
-            self._spare = None
+            spare, self._spare = self._spare, None
+            _dismiss(spare)
+
+
+def _dismiss(spare: _Spare) -> None:
+    spare.connection.close()
+    spare.process.join(_LONGEST_DISMISSAL_S)
 
 
 def _send_kinds(connection: Connection) -> None:

@@ -84,6 +84,9 @@ class DaemonSettings:
     max_attempts: int = _option(5, "how often a calculation may be lost with its worker before it fails", _at_least(1))
     max_walltime_in_h: float = _option(-1.0, "time after which a job is killed and fails; 0 or less: never")
     jobs: tuple[str, ...] = _option([], "the only jobs to accept; empty: all whose programs are available")
+    commands: tuple[str, ...] = _option(
+        [], "absolute paths of the programs that the job 'command' may run; empty: none"
+    )
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ class ProgramSettings:
     march: str = _option("native", "processor to build for")
     cxx_compiler_flags: str = _option("", "flags for the C++ compiler")
     cmake_flags: str = _option("", "flags for CMake")
+    license: str = _option("", "license file; empty: what SCMLICENSE says")
+    parameters: str = _option("", "folder with the parameters; empty: that of the installation")
 
 
 _BUILT = ("available", "source", "root", "version", "march", "cxx_compiler_flags", "cmake_flags")
@@ -151,12 +156,13 @@ class ProgramKind:
     defaults: ProgramSettings
 
 
-def _wheel(version: str) -> ProgramKind:
-    return ProgramKind(_BUILT, ProgramSettings(available=True, source="pypi", version=version))
+def _wheel(version: str, available: bool = True, keys: tuple[str, ...] = _BUILT) -> ProgramKind:
+    return ProgramKind(keys, ProgramSettings(available=available, source="pypi", version=version))
 
 
-def _repository(name: str, version: str, keys: tuple[str, ...] = _BUILT) -> ProgramKind:
-    return ProgramKind(keys, ProgramSettings(source=f"https://github.com/qcscine/{name}.git", version=version))
+def _repository(name: str, version: str, own_key: str) -> ProgramKind:
+    source = f"https://github.com/qcscine/{name}.git"
+    return ProgramKind((*_BUILT, own_key), ProgramSettings(source=source, version=version))
 
 
 def _external(version: str) -> ProgramKind:
@@ -164,25 +170,25 @@ def _external(version: str) -> ProgramKind:
 
 
 PROGRAMS: Mapping[str, ProgramKind] = {
-    "ams": _repository("ams_wrapper", "release/1.0.0"),
+    "ams": _repository("ams_wrapper", "release/1.0.0", "license"),
     "readuct": _wheel("6.1.0"),
     "core": _wheel("6.0.2"),
     "utils": _wheel("10.1.0"),
     "database": _wheel("1.5.0"),
     "sparrow": _wheel("5.2.0"),
     "molassembler": _wheel("3.0.1"),
-    "swoose": _repository("swoose", "3.0.0"),
+    "swoose": _wheel("3.0.0", available=False),
     "turbomole": _external("7.2.0"),
     "orca": _external("4.1"),
-    "dftbplus": _repository("dftbplus_wrapper", "release/1.0.0"),
+    "dftbplus": _repository("dftbplus_wrapper", "release/1.0.0", "parameters"),
     "cp2k": _external(""),
-    "serenity": _repository("serenity_wrapper", "4.0.0"),
+    "serenity": _wheel("4.0.0", available=False),
     "gaussian": _external("g09 Rev. D.01"),
-    "xtb": _repository("xtb_wrapper", "3.0.2"),
+    "xtb": _wheel("3.0.2", available=False),
     "kinetx": _wheel("3.1.0"),
     "rms": _external("main"),
     "mrcc": _external("march2022"),
-    "parrot": _repository("parrot", "develop", _INSTALLED),
+    "parrot": _wheel("1.0.0", available=False, keys=_INSTALLED),
 }
 """Every program a worker knows, in the order in which ``configure`` writes them."""
 

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from puffin.calculations import Claim, Status, Usage, Verdict
 
@@ -76,6 +75,23 @@ class Spool:
         """
         self._path(claim).unlink(missing_ok=True)
 
+    def set_aside(self, claim: Claim) -> Path:
+        """Keep a result that the database refuses out of the way.
+
+        Parameters
+        ----------
+        claim
+            The attempt.
+
+        Returns
+        -------
+        Path
+            Where it is now.
+        """
+        aside = self._path(claim).with_suffix(".refused")
+        self._path(claim).replace(aside)
+        return aside
+
     def waiting(self, executor: str) -> Iterator[Spooled]:
         """What earlier incarnations of a worker left.
 
@@ -90,25 +106,24 @@ class Spool:
             One result each.
         """
         for path in sorted(self._directory.glob(f"*{_SUFFIX}")):
-            content = _read(path)
-            if content is not None and content["claim"]["executor"] == executor:
-                verdict = content["verdict"]
-                yield Spooled(
-                    path,
-                    Claim(**content["claim"]),
-                    Verdict(
-                        Status(verdict["status"]), verdict["comment"], verdict["raw_output"], Usage(**verdict["usage"])
-                    ),
-                    bool(content["writes_own_end"]),
-                )
+            spooled = _read(path)
+            if spooled is not None and spooled.claim.executor == executor:
+                yield spooled
 
     def _path(self, claim: Claim) -> Path:
         return self._directory / f"{claim.database}.{claim.label}{_SUFFIX}"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Spooled | None:
+    """Read a result; None for what is none, or was written by a version that kept other things."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        claim, verdict = content["claim"], content["verdict"]
+        return Spooled(
+            path,
+            Claim(**{**claim, "lost_on": tuple(claim["lost_on"])}),
+            Verdict(Status(verdict["status"]), verdict["comment"], verdict["raw_output"], Usage(**verdict["usage"])),
+            bool(content["writes_own_end"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return content if isinstance(content, dict) and {"claim", "verdict", "writes_own_end"} <= content.keys() else None

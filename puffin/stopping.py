@@ -102,7 +102,7 @@ class Orders:
         self._clock = clock
         self._started = self._last_job = clock()
         self._jobs = 0
-        self._standing = Order(Stop.NO)
+        self._standing = self._given = Order(Stop.NO)
 
     def job_ended(self) -> None:
         """Count a job."""
@@ -111,11 +111,14 @@ class Orders:
 
     @property
     def current(self) -> Order:
-        """The most urgent order; one that has been given is never taken back."""
-        for order in (self._signals.order, self._by_time(), self._by_file(), self._by_count()):
-            if order.stop > self._standing.stop:
-                self._standing = order
-        return self._standing
+        """The most urgent order now.
+
+        A stop file that was taken away before it was obeyed is no order any more, nor is a stop of the fleet that
+        was lifted: who starts a worker that still drains wants it to go on.
+        """
+        orders = (self._signals.order, self._by_time(), self._by_file(), self._by_count(), self._standing)
+        self._given = max(orders, key=lambda order: order.stop)
+        return self._given
 
     def idle(self) -> Order:
         """The most urgent order to a worker that has nothing to do."""
@@ -145,6 +148,12 @@ class Orders:
     def obeyed(self) -> None:
         """Remove the files that were obeyed, as far as they are this worker's to remove."""
         if self._daemon.remove_stop_file and self._daemon.stop:
-            Path(self._daemon.stop).unlink(missing_ok=True)
-        if self._standing.stop is Stop.RECYCLE:
-            Path(self._daemon.recycle).unlink(missing_ok=True)
+            _remove(self._daemon.stop)
+        if self._given.stop is Stop.RECYCLE:
+            _remove(self._daemon.recycle)
+
+
+def _remove(path: str) -> None:
+    # In somebody else's directory it stays; that is no reason to end with an error.
+    with contextlib.suppress(OSError):
+        Path(path).unlink()

@@ -2,10 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
+from collections.abc import Iterator
 
-from puffin.calculations import Status, Verdict
-from puffin.jobs.base import Ended
+from puffin.calculations import Status, Verdict, shorten
+from puffin.jobs.base import Cause, Ended
+
+_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
+"""A job does not end itself by these: an operator does, or the kernel when memory runs out."""
+
+_WORDS_OF_A_LOST_CONNECTION = ("No suitable servers found", "socket error or timeout", "generic server error")
+"""What the C++ driver says, below the SCINE library."""
+
+_SMALL_OUTPUT_BYTES = 64 * 1024
+_SMALL_COMMENT_BYTES = 4 * 1024
+
+
+def loss(ended: Ended) -> str:
+    """Why an attempt ended without telling anything about its calculation; empty if it did tell something.
+
+    Parameters
+    ----------
+    ended
+        How it ended.
+    """
+    if ended.cause is Cause.KILLED:
+        return ended.detail or "its processes were killed"
+    if ended.cause is Cause.ENDED and ended.outcome is None and -ended.exit_status in _FROM_OUTSIDE:
+        return f"its process was killed from outside, by {_signal_name(-ended.exit_status)}"
+    return ""
+
+
+def lost_its_database(verdict: Verdict) -> bool:
+    """Whether a job failed because it could not reach the database that it writes to.
+
+    Parameters
+    ----------
+    verdict
+        The verdict on it.
+    """
+    said = verdict.comment + (verdict.raw_output or "")
+    return verdict.status is Status.FAILED and any(words in said for words in _WORDS_OF_A_LOST_CONNECTION)
 
 
 def judge(ended: Ended, stdout: str, stderr: str) -> Verdict:
@@ -32,11 +70,42 @@ def judge(ended: Ended, stdout: str, stderr: str) -> Verdict:
     return Verdict(Status.FAILED, comment, output, ended.usage)
 
 
+def unfinished(verdict: Verdict) -> Verdict:
+    """The verdict on a job that should have written the end of its calculation itself, and has not.
+
+    Parameters
+    ----------
+    verdict
+        What the job said.
+    """
+    if verdict.status is Status.FAILED:
+        return verdict
+    comment = "the job said that it was done, but left its calculation pending"
+    return dataclasses.replace(verdict, status=Status.FAILED, comment=comment)
+
+
+def ever_smaller(verdict: Verdict) -> Iterator[Verdict]:
+    """What to try if the database refuses a result: less of it, and at last only that it was refused.
+
+    Parameters
+    ----------
+    verdict
+        The result.
+    """
+    yield verdict
+    output = None if verdict.raw_output is None else shorten(verdict.raw_output, _SMALL_OUTPUT_BYTES)
+    yield dataclasses.replace(verdict, raw_output=output, comment=shorten(verdict.comment, _SMALL_COMMENT_BYTES))
+    yield Verdict(Status.FAILED, "the database refused its result: see the worker's log", None, verdict.usage)
+
+
 def _end_in_words(exit_status: int) -> str:
     if exit_status >= 0:
         return f"the job's process exited with code {exit_status} before the job was done"
+    return f"the job's process was killed by {_signal_name(-exit_status)}"
+
+
+def _signal_name(number: int) -> str:
     try:
-        name = signal.Signals(-exit_status).name
+        return signal.Signals(number).name
     except ValueError:
-        name = f"signal {-exit_status}"
-    return f"the job's process was killed by {name}"
+        return f"signal {number}"

@@ -47,6 +47,41 @@ class Log:
         self._logger.log(level, "%s", text, extra={"worker": self._worker, "calculation": calculation or "-"})
 
 
+class Ping:
+    """Says from time to time that the worker lives.
+
+    Parameters
+    ----------
+    log
+        Where.
+    now
+        The present, in seconds of a clock that does not jump.
+    interval_s
+        Seconds between two pings.
+    """
+
+    def __init__(self, log: Log, now: float, interval_s: float = 900.0) -> None:
+        self._log = log
+        self._interval_s = interval_s
+        self._next = now + interval_s
+
+    def maybe(self, now: float, doing: str, calculation: str = "") -> None:
+        """Ping if it is time to.
+
+        Parameters
+        ----------
+        now
+            The present.
+        doing
+            What the worker does.
+        calculation
+            With which calculation.
+        """
+        if now >= self._next:
+            self._next = now + self._interval_s
+            self._log.info(f"alive, {doing}", calculation)
+
+
 def open_log(path: str, worker: str, also_stderr: bool) -> Log:
     """Open a worker's log.
 

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.lab.fixtures_ssh", "tests.lab.fixtures_database", "tests.lab.fixtures_worker"]
+pytest_plugins = [
+    "tests.lab.fixtures_ssh",
+    "tests.lab.fixtures_database",
+    "tests.lab.fixtures_worker",
+    "tests.lab.fixtures_lab",
+]
 
 _BY_DIRECTORY = {
     "integration": "uses real servers, programs or the package index",

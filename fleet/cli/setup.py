@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from fleet.access import open_remotes
+from fleet.access import Remotes, open_remotes
 from fleet.cli import options
 from fleet.cli.output import note, note_console, print_error
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.inventory import Host, json_schema
-from fleet.remote import Remote, UnknownHostKey
+from fleet.remote import UnknownHostKey
 from fleet.templates import hosts_template
 
 _MOST_KEYS = 5
@@ -92,16 +92,16 @@ def trust(hosts_file: str | None, patterns: tuple[str, ...], yes: bool) -> int:
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
         for host in chosen.hosts:
             if host.connection == "ssh":
-                failed += not _trust(host, remotes[host.name], Path(chosen.fleet.source).parent, yes)
+                failed += not _trust(host, remotes, Path(chosen.fleet.source).parent, yes)
     return ExitCode.FAILED if failed else ExitCode.DONE
 
 
-def _trust(host: Host, remote: Remote, base: Path, yes: bool) -> bool:
+def _trust(host: Host, remotes: Remotes, base: Path, yes: bool) -> bool:
     """Ask about each key on the way to a host, its own and those of hosts to jump through, until all are known."""
     for _ in range(_MOST_KEYS):
         try:
             # Only the connection matters: whatever the host says to an empty program, its key was known by then.
-            remote.call("", timeout=20)
+            remotes.renew(host).call("", timeout=20)
         except UnknownHostKey as unknown:
             place = unknown.known_hosts_line.split()[0]
             console = note_console()

@@ -31,6 +31,8 @@ class JobKind:
         Whether the job writes status, comment and output of its calculation itself.
     problem
         Why it cannot be used on this machine at all; empty if it can.
+    needs_setting
+        Key of the section ``daemon`` that must not be empty; empty if it needs none.
     """
 
     order: str
@@ -39,6 +41,7 @@ class JobKind:
     target: str
     writes_own_end: bool = False
     problem: str = ""
+    needs_setting: str = ""
 
     def refusal(self, available_programs: tuple[str, ...]) -> str:
         """Why a worker does not accept the job; empty if it does.

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from puffin.jobs import registry
+import gc
+
+from puffin.jobs import registry, sleep
+
+__all__ = ["KINDS", "sleep"]
 
 KINDS = registry.discover()
+
+# What is loaded stays: a collection in a forked process would otherwise copy all of it.
+gc.collect()
+gc.freeze()

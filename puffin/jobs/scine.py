@@ -6,6 +6,7 @@ afterwards that the calculation is still its own.
 
 from __future__ import annotations
 
+import contextlib
 import pkgutil
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -15,11 +16,16 @@ from typing import Any
 
 from puffin.calculations import shorten
 from puffin.config import Configuration
+from puffin.errors import ProgramError
+from puffin.jobs import stand_ins
 from puffin.jobs.base import JobContext, JobKind, Outcome
 from puffin.output import read_shortened
-from puffin.programs import import_names
+from puffin.programs.catalogue import CATALOGUE, available_programs
+from puffin.programs.module import ScineModule
 
 _TARGET = "puffin.jobs.scine:run"
+_PATIENCE = "serverSelectionTryOnce=false&serverSelectionTimeoutMS=86400000"
+"""Lets the driver below the library wait for a database that is away: the worker freezes the job meanwhile."""
 
 
 def scine_jobs() -> list[JobKind]:
@@ -30,10 +36,13 @@ def scine_jobs() -> list[JobKind]:
         provider = f"scine-puffin {version('scine-puffin')}"
     except PackageNotFoundError:
         provider = "scine-puffin"
-    for name in import_names():
+    stand_ins.provide()
+    for program in CATALOGUE.values():
         # Importing a calculator registers it; without that every calculation with it fails.
-        if find_spec(name) is not None:
-            import_module(name)
+        if program.needed_before_start and issubclass(program, ScineModule) and find_spec(program.module):
+            # What cannot be loaded only fails those jobs that need it, and says why there.
+            with contextlib.suppress(ProgramError):
+                program.initialize()
     package = import_module("scine_puffin.jobs")
     return [_kind(module.name, provider) for module in pkgutil.iter_modules(package.__path__) if not module.ispkg]
 
@@ -44,7 +53,15 @@ def _kind(order: str, provider: str) -> JobKind:
     # The module is somebody else's: whatever it raises only takes this one job away.
     except Exception as error:  # noqa: BLE001
         return JobKind(order, provider, (), _TARGET, writes_own_end=True, problem=f"cannot be imported: {error}")
-    return JobKind(order, provider, required, _TARGET, writes_own_end=True)
+    problem = "; ".join(filter(None, map(_missing, required)))
+    return JobKind(order, provider, required, _TARGET, writes_own_end=True, problem=problem)
+
+
+def _missing(program: str) -> str:
+    kind = CATALOGUE.get(program)
+    if kind is None or not issubclass(kind, ScineModule) or find_spec(kind.module):
+        return ""
+    return f"{program} is not installed: set programs.{program}.available and run 'puffin bootstrap'"
 
 
 def _job_class(order: str) -> Any:
@@ -62,8 +79,13 @@ def run(context: JobContext) -> Outcome:
     """
     import scine_database as db
 
+    try:
+        for program in available_programs(context.settings):
+            program.initialize()
+    except ProgramError as error:
+        return Outcome(success=False, comment=str(error))
     manager = db.Manager()
-    manager.set_uri(context.uri)
+    manager.set_uri(context.uri + ("&" if "?" in context.uri else "?") + _PATIENCE)
     # The name in the connection string is only where it logs in.
     manager.set_database_name(context.claim.database)
     manager.connect()

@@ -144,6 +144,37 @@ def test_a_stop_at_once_gives_calculations_back_and_a_start_takes_them_again(her
     assert {item["puffin"]["attempt"] for item in here.calculations()} == {2}
 
 
+def test_a_start_while_workers_still_drain_keeps_them_working(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=4, count=2)
+    until(lambda: here.all_are("pending"), "both calculations to be taken")
+    before = here.workers()
+    here.run("stop", "--no-wait").ok()
+    here.run("start").ok()
+    until(lambda: here.all_are("complete"), "the calculations to be done")
+    here.submit(seconds=0, count=4)
+    until(lambda: here.all_are("complete"), "the workers to go on")
+    assert {name: record["pid"] for name, record in here.workers().items()} == {
+        name: record["pid"] for name, record in before.items()
+    }
+
+
+def test_workers_are_not_doubled_when_base_dir_moves(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    here.content["defaults"]["base_dir"] = str(here.place / "elsewhere")
+    ran = here.run("deploy", "--yes")
+    assert ran.code == 1
+    assert "here-1, here-2 report to the database, but not from this place" in ran.err
+    assert "put it back" in ran.err
+    assert not (here.place / "elsewhere" / "day" / "hosts").exists()
+
+
+def test_workers_of_a_host_that_was_taken_out_of_the_file_are_not_forgotten(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    here.content["hosts"] = {"other": {"connection": "local"}}
+    assert "Workers run on here, which" in here.run("plan").ok().err
+
+
 def test_a_worker_that_cannot_start_fails_the_deploy_with_its_own_words(here: Here) -> None:
     here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
     ran = here.run("deploy", "--yes")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.lab.scine_puffin import ScinePuffin
 from tests.lab.worker import Queue, Worker, Workers
 
 pytest.importorskip("scine_database", reason="needs the extra 'scine'")
@@ -69,8 +70,8 @@ def chemistry(scine_manager: Any) -> Chemistry:
 
 
 @pytest.fixture
-def worker(workers: Workers) -> Iterator[Worker]:
-    yield workers.start()
+def worker(workers: Workers) -> Worker:
+    return workers.start()
 
 
 def energy_computed_here(molecule: str, method: str) -> float:
@@ -126,30 +127,43 @@ def test_a_job_that_fails_leaves_the_reason(worker: Worker, queue: Queue, chemis
     assert queue.wait(chemistry.submit("water", "scine_single_point"))["puffin"]["attempt"] == 1
 
 
-def test_the_worker_itself_stays_free_of_the_scine_libraries(worker: Worker, queue: Queue, chemistry: Chemistry) -> None:
+def test_the_worker_itself_stays_free_of_the_scine_libraries(
+    worker: Worker, queue: Queue, chemistry: Chemistry
+) -> None:
     queue.wait(chemistry.submit("water", "scine_single_point"))
     maps = Path(f"/proc/{worker.pid}/maps").read_text()
     assert "scine" not in maps
 
 
-def test_a_real_scine_puffin_works_beside_it(workers: Workers, queue: Queue, chemistry: Chemistry) -> None:
-    """What either of them leaves, the other can take; neither touches what the other runs."""
-    from tests.lab.scine_puffin import ScinePuffin
-
-    id_ = chemistry.submit("water", "scine_single_point")
-    with ScinePuffin(workers.directory, queue) as other:
-        other.wait_for_jobs_of_its_own(1)
-        assert queue.wait(id_)["executor"] == other.uuid
-    # One that is killed leaves its calculation pending; job_reset_time_in_s later it is taken over.
+def test_what_a_dead_scine_puffin_leaves_is_taken_over(workers: Workers, queue: Queue, tmp_path: Path) -> None:
     id_ = queue.sleep(600.0)
-    with ScinePuffin(workers.directory, queue) as other:
-        queue.wait(id_, "pending")
-        other.kill()
-    queue.documents.update_one({"status": "pending"}, {"$set": {"settings.time": 0}})
-    workers.start(
-        "heir", daemon={"lease_in_s": 1.0, "job_reset_time_in_s": 1.5, "touch_time_in_s": 1.0, "max_attempts": 3}
-    )
+    with ScinePuffin(tmp_path, queue) as other:
+        assert queue.wait(id_, "pending")["executor"] == other.uuid
+    queue.set(id_, settings={"time": 0})
+    heir = workers.start(daemon={"lease_in_s": 1.0, "job_reset_time_in_s": 1.5, "touch_time_in_s": 1.0})
     document = queue.wait(id_)
-    assert document["executor"].startswith("heir")
+    assert document["executor"] == heir.uuid
+    assert document["puffin"]["attempt"] == 1
 
 
+def test_neither_touches_what_the_other_runs(workers: Workers, queue: Queue, tmp_path: Path) -> None:
+    theirs = queue.sleep(6.0)
+    with ScinePuffin(tmp_path, queue) as other:
+        queue.wait(theirs, "pending")
+        # It touches its calculation each second; our judge looks more often than that.
+        worker = workers.start(daemon={"lease_in_s": 1.0, "job_reset_time_in_s": 4.0, "touch_time_in_s": 1.0})
+        ours = queue.sleep(3.0)
+        assert queue.wait(ours)["executor"] == worker.uuid
+        assert queue.wait(theirs)["executor"] == other.uuid
+    assert queue.events("reset") == []
+
+
+def test_each_takes_what_the_other_gave_back(workers: Workers, queue: Queue, tmp_path: Path) -> None:
+    id_ = queue.sleep(600.0)
+    worker = workers.start()
+    queue.wait(id_, "pending")
+    worker.signal(signal.SIGQUIT)
+    assert worker.wait() == 0
+    queue.set(id_, settings={"time": 0})
+    with ScinePuffin(tmp_path, queue) as other:
+        assert queue.wait(id_)["executor"] == other.uuid

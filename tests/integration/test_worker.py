@@ -38,7 +38,9 @@ def let_end(directory: Path, name: str = "job") -> None:
 # What it writes ----------------------------------------------------------------------------------------
 
 
-def test_a_completed_calculation_has_all_that_readers_expect(workers: Workers, queue: Queue, scine_manager: Any) -> None:
+def test_a_completed_calculation_has_all_that_readers_expect(
+    workers: Workers, queue: Queue, scine_manager: Any
+) -> None:
     import scine_database as db
 
     id_ = queue.code("print('printed'); import sys; print('complained', file=sys.stderr)", memory=0.75, disk=0.5)
@@ -99,7 +101,9 @@ def test_it_leaves_what_it_cannot_run(workers: Workers, queue: Queue) -> None:
     assert [queue.status(id_) for id_ in left] == ["new"] * len(left)
 
 
-def test_databases_are_served_in_their_order(workers: Workers, queue: Queue, database: Database, tmp_path: Path) -> None:
+def test_databases_are_served_in_their_order(
+    workers: Workers, queue: Queue, database: Database, tmp_path: Path
+) -> None:
     second = Database(database.server, f"{database.name}_2")
     initialise(second.server, second.name)
     other = Queue(second)
@@ -174,6 +178,38 @@ def test_directories_of_attempts_are_archived_and_removed(workers: Workers, queu
         assert member.read() == b"found"
     until(lambda: not Path(directory).exists(), "the directory to be removed")
     assert [path.name for path in kept.iterdir()] == [f"{id_}.tar.gz"]
+
+
+def test_a_command_runs_only_if_the_configuration_allows_it(workers: Workers, queue: Queue) -> None:
+    def submit(program: object, *arguments: object) -> str:
+        return queue.submit("command", {"program": program, "arguments": list(arguments)})
+
+    good = submit("echo", "a  b", "$HOME; exit 1", "*")
+    wrong = {
+        submit(
+            "/bin/sh", "-c", "true"
+        ): "program '/bin/sh' is not in daemon.commands of this worker: /bin/echo, /bin/ls",
+        submit(None): "program None is not in daemon.commands",
+        submit("echo", 1): "arguments must be a list of texts, not [1]",
+        submit("ls", "--no-such-option"): "/bin/ls exited with code 2\n/bin/ls: unrecognized option",
+    }
+    workers.start("forbidden")
+    queue.wait(queue.sleep(priority=9))
+    assert queue.status(good) == "new"
+    workers.start("allowed", daemon={"commands": ["/bin/echo", "/bin/ls"]})
+    assert queue.wait(good)["raw_output"] == "a  b $HOME; exit 1 *\n"
+    for id_, comment in wrong.items():
+        assert comment in queue.wait(id_, "failed")["comment"]
+
+
+def test_a_touch_is_never_later_than_asked_for(workers: Workers, queue: Queue, tmp_path: Path) -> None:
+    id_ = queue.code(waiting_code(tmp_path))
+    workers.start(daemon={"lease_in_s": 600.0, "touch_time_in_s": 0.2})
+    started(tmp_path)
+    first = queue[id_]["_lastmodified"]
+    until(lambda: queue[id_]["_lastmodified"] > first, "a touch, long before a third of the lease", patience_s=20.0)
+    let_end(tmp_path)
+    queue.wait(id_)
 
 
 def test_memory_and_walltime_limits(workers: Workers, queue: Queue) -> None:
@@ -364,9 +400,7 @@ def test_at_its_timeout_the_job_is_killed_and_given_back(workers: Workers, queue
 
 
 @pytest.mark.parametrize("status", ["hold", "failed"])
-def test_a_calculation_that_is_cancelled_is_killed(
-    workers: Workers, queue: Queue, tmp_path: Path, status: str
-) -> None:
+def test_a_calculation_that_is_cancelled_is_killed(workers: Workers, queue: Queue, tmp_path: Path, status: str) -> None:
     id_ = queue.code(waiting_code(tmp_path))
     worker = workers.start(daemon={"lease_in_s": 2.0})
     started(tmp_path)
@@ -425,6 +459,7 @@ def test_the_registry_tells_what_the_worker_does(workers: Workers, queue: Queue,
     assert (record.cores, record.memory, record.jobs) == (1, 2.0, ("lab_code", "sleep"))
     assert (record.pid, record.restarts) == (worker.pid, 0)
     worker.start()
-    until(lambda: queue.store.registry.workers("lab")[0].restarts == 1, "the restart to be counted")
+    until(lambda: queue.store.registry.workers("lab")[0].state == "idle", "the worker to be back")
+    assert queue.store.registry.workers("lab")[0].restarts == 0, "a stop is no crash"
     kinds = [event["kind"] for event in queue.store.events.latest(100, "lab")]
     assert kinds[:4] == ["started", "claimed", "finished", "stopped"]

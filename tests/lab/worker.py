@@ -23,7 +23,7 @@ from tests.lab.fixtures_database import Database
 
 _ROOT = Path(__file__).resolve().parents[2]
 _Found = TypeVar("_Found")
-PATIENCE_S = 60.0
+PATIENCE_S = 40.0
 
 
 def until(look: Callable[[], _Found], what: str, patience_s: float = PATIENCE_S) -> _Found:
@@ -119,14 +119,14 @@ class Worker:
     def pid(self) -> int:
         return self.process.pid
 
-    def start(self) -> Worker:
+    def start(self, **environment: str) -> Worker:
         with (self.place.directory / "console").open("ab") as console:
             self._process = subprocess.Popen(
                 [puffin(), "-c", str(self.place.config), "container"],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._environment},
+                env={**os.environ, **self._environment, **environment},
                 cwd=self.place.directory,
             )
         return self
@@ -278,7 +278,7 @@ class Workers:
     def __init__(self, directory: Path, database: Database) -> None:
         self._directory = directory
         self._database = database
-        self._environment = {"PYTHONPATH": plugin_path(directory / "plugin")}
+        self.python_path = plugin_path(directory / "plugin")
         self._made: list[Worker] = []
 
     def make(self, name: str = "worker", /, **sections: Mapping[str, Any]) -> Worker:
@@ -286,7 +286,7 @@ class Workers:
         # The directory's name is the uuid: it has to be unique on this machine.
         place = Place(self._directory / f"{name}-{os.getpid()}-{self._directory.name}")
         write_configuration(place, configuration(place, self._database, sections))
-        worker = Worker(place, self._environment)
+        worker = Worker(place, {"PYTHONPATH": self.python_path})
         self._made.append(worker)
         return worker
 

@@ -1,0 +1,221 @@
+"""queue requeue, queue hold, queue release, queue cancel."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from fleet.cli import options, queue_options
+from fleet.cli.output import note, print_json
+from fleet.cli.queue_options import Target, entry_of, opened, selected
+from fleet.errors import ExitCode, UsageError
+from puffin.calculations import Status
+from puffin.errors import DatabaseError
+from puffin.queueing import RULES, Change, Entry, refusal
+from puffin.store import Event
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_CHUNK = 500
+_LISTED = 10
+_DONE = {
+    Change.REQUEUE: "requeued",
+    Change.HOLD: "held",
+    Change.RELEASE: "released",
+    Change.CANCEL: "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a command line asks for."""
+
+    change: Change
+    ids: tuple[str, ...]
+    statuses: tuple[str, ...]
+    orders: tuple[str, ...]
+    programs: tuple[str, ...]
+    workers: tuple[str, ...]
+    since: str | None
+    yes: bool
+    json_lines: bool
+    reason: str = ""
+
+    @property
+    def by_filter(self) -> bool:
+        return bool(self.statuses or self.orders or self.programs or self.workers or self.since)
+
+
+def _changing(change: Change) -> Callable[[Command], Command]:
+    """Add what all four commands have in common."""
+
+    def decorate(command: Command) -> Command:
+        command = options.as_json(queue_options.target(command))
+        command = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")(command)
+        command = queue_options.selection(*RULES[change].usual)(command)
+        return click.argument("ids", nargs=-1, metavar="[ID]...")(command)
+
+    return decorate
+
+
+@click.command()
+@_changing(Change.REQUEUE)
+def requeue(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], **asked: Any) -> int:
+    """Run calculations again: those that failed, unless others are named. Their old results are forgotten.
+
+    \b
+    puffin-fleet queue requeue
+    puffin-fleet queue requeue --worker 'node7-*' --since 1d
+    puffin-fleet queue requeue 65f0c1
+    """
+    return _run(hosts_file, uri, databases, _Asked(Change.REQUEUE, **asked))
+
+
+@click.command()
+@_changing(Change.HOLD)
+def hold(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], **asked: Any) -> int:
+    """Keep new calculations from being run, until 'release'.
+
+    With --status pending, or by id, running ones too: their workers notice within seconds, and kill the jobs.
+
+    \b
+    puffin-fleet queue hold --program orca
+    puffin-fleet queue hold 65f0c1
+    """
+    return _run(hosts_file, uri, databases, _Asked(Change.HOLD, **asked))
+
+
+@click.command()
+@_changing(Change.RELEASE)
+def release(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], **asked: Any) -> int:
+    """Let calculations on hold be run.
+
+    \b
+    puffin-fleet queue release
+    puffin-fleet queue release --program orca
+    """
+    return _run(hosts_file, uri, databases, _Asked(Change.RELEASE, **asked))
+
+
+@click.command()
+@_changing(Change.CANCEL)
+@click.option("--reason", metavar="TEXT", default="", help="Goes into the comment.")
+@click.option("--all", "everything", is_flag=True, help="All that have not ended.")
+def cancel(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], everything: bool, **asked: Any) -> int:
+    """Give calculations up: they fail with a comment, and running jobs are killed.
+
+    \b
+    puffin-fleet queue cancel 65f0c1
+    puffin-fleet queue cancel --job scine_hessian --reason 'wrong basis set'
+    """
+    wanted = _Asked(Change.CANCEL, **asked)
+    if not (wanted.ids or wanted.by_filter or everything):
+        raise UsageError("cancel what? Name ids, filters such as --job, or --all")
+    return _run(hosts_file, uri, databases, wanted)
+
+
+def _run(hosts_file: str | None, uri: str | None, databases: Sequence[str], asked: _Asked) -> int:
+    if asked.ids and asked.by_filter:
+        raise UsageError("ids and filters do not go together")
+    with opened(hosts_file, uri, databases) as target:
+        entries = _entries(target, asked)
+        refused = [(entry, reason) for entry in entries if (reason := refusal(asked.change, entry))]
+        able = [entry for entry in entries if not refusal(asked.change, entry)]
+        _preview(target, asked, able, refused)
+        if able:
+            _confirm(asked, len(able))
+        changed = _change(target, asked, able)
+    _report(asked, able, refused, changed)
+    return ExitCode.FAILED if refused or len(changed) < len(able) else ExitCode.DONE
+
+
+def _entries(target: Target, asked: _Asked) -> list[Entry]:
+    if asked.ids:
+        named = [entry_of(target, prefix) for prefix in asked.ids]
+        return list({(entry.database, entry.id): entry for entry in named}.values())
+    usual = RULES[asked.change].usual
+    wanted = selected(asked.statuses, asked.orders, asked.programs, asked.workers, asked.since, usual)
+    return [entry for queue in target.queues for entry in queue.entries(wanted)]
+
+
+def _preview(target: Target, asked: _Asked, able: Sequence[Entry], refused: Sequence[tuple[Entry, str]]) -> None:
+    if not able and not refused:
+        note(f"nothing to {asked.change.value} in {', '.join(target.names)}")
+        return
+    for name in target.names:
+        here = [entry for entry in able if entry.database == name]
+        kinds = Counter((entry.order, entry.status.value) for entry in here)
+        if here:
+            words = ", ".join(f"{count} {order} ({status})" for (order, status), count in sorted(kinds.items()))
+            note(f"to {asked.change.value} in {name}: {words}", "bold")
+    running = sum(entry.status is Status.PENDING for entry in able)
+    if running:
+        note(f"{running} of them running: their jobs will be killed, and what they have done is lost", "yellow")
+    for entry, reason in refused[:_LISTED]:
+        note(f"left as it is: {entry.id} {reason}", "yellow")
+    if len(refused) > _LISTED:
+        note(f"... and {len(refused) - _LISTED} more", "yellow")
+
+
+def _confirm(asked: _Asked, count: int) -> None:
+    if asked.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here: say --yes to go ahead")
+    if not click.confirm(f"{asked.change.value} {count} calculation{'' if count == 1 else 's'}?", err=True):
+        raise click.Abort
+
+
+def _change(target: Target, asked: _Asked, able: Sequence[Entry]) -> list[Entry]:
+    by = f"{getpass.getuser()}@{socket.gethostname()}"
+    reason = f"cancelled by {by}" + (f": {asked.reason}" if asked.reason else "")
+    changed: list[Entry] = []
+    try:
+        for queue in target.queues:
+            here = [entry for entry in able if entry.database == queue.name]
+            for start in range(0, len(here), _CHUNK):
+                changed += queue.change(asked.change, here[start : start + _CHUNK], reason)
+    except KeyboardInterrupt:
+        note(f"stopped after {len(changed)} of {len(able)}: the same command does the rest", "yellow")
+        raise
+    _note_events(target, asked, changed, by)
+    return changed
+
+
+def _note_events(target: Target, asked: _Asked, changed: Sequence[Entry], by: str) -> None:
+    """Add to the calculations' history; that it was done is true without it."""
+    events = [
+        (time.time(), Event(_DONE[asked.change], by, socket.gethostname(), target.fleet, entry.id, asked.reason))
+        for entry in changed
+    ]
+    try:
+        if events:
+            target.store.events.prepare()
+        for start in range(0, len(events), _CHUNK):
+            target.store.events.write(events[start : start + _CHUNK])
+    except DatabaseError as error:
+        note(f"not noted in the history: {error}", "yellow")
+
+
+def _report(
+    asked: _Asked, able: Sequence[Entry], refused: Sequence[tuple[Entry, str]], changed: Sequence[Entry]
+) -> None:
+    done = {(entry.database, entry.id) for entry in changed}
+    lost = [entry for entry in able if (entry.database, entry.id) not in done]
+    if asked.json_lines:
+        outcomes = [(entry, "") for entry in changed] + [(entry, "changed meanwhile") for entry in lost]
+        for entry, reason in [*outcomes, *refused]:
+            record = {"id": entry.id, "database": entry.database, "was": entry.status.value, "done": not reason}
+            print_json({**record, "reason": reason})
+    if able:
+        note(f"{len(changed)} {_DONE[asked.change]}")
+    for entry in lost[:_LISTED]:
+        note(f"left as it is: {entry.id} changed meanwhile", "yellow")

@@ -1,0 +1,214 @@
+"""Options that the verbs of ``puffin-fleet queue`` share, and what they stand for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import click
+
+from fleet.access import connection
+from fleet.cli.options import choose
+from fleet.errors import UsageError
+from puffin.calculations import Status
+from puffin.queueing import Entry, Selection
+from puffin.settings import DatabaseSettings, nearest
+from puffin.store import Queue, Store
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_TIMEOUT_S = 10.0
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_ID = re.compile(r"[0-9a-f]{1,24}")
+_STATUSES = [status.value for status in Status]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the calculations are.
+
+    Parameters
+    ----------
+    store
+        The database server.
+    settings
+        How it is reached.
+    names
+        The databases that are meant.
+    fleet
+        The fleet's name; empty without a hosts.yaml.
+    """
+
+    store: Store
+    settings: DatabaseSettings
+    names: tuple[str, ...]
+    fleet: str
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """The calculations of each of the databases."""
+        return tuple(self.store.queue(name) for name in self.names)
+
+
+def target(command: Command) -> Command:
+    """Add --hosts-file, --uri and --database; the command passes them on to :func:`opened`."""
+    for option in (
+        click.option("--database", "databases", metavar="NAME", multiple=True, help="One of those in hosts.yaml."),
+        click.option("--uri", metavar="URI", help="Connection string of the database server; no hosts.yaml is read."),
+        click.option("--hosts-file", metavar="FILE", help="Default: $PUFFIN_FLEET, else hosts.yaml here."),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def opened(hosts_file: str | None, uri: str | None, databases: Sequence[str]) -> Iterator[Target]:
+    """The target of a command, closed at the end.
+
+    Parameters
+    ----------
+    hosts_file, uri, databases
+        The options.
+
+    Raises
+    ------
+    UsageError
+        There is no such database in hosts.yaml, or none is named.
+    """
+    settings, fleet = _settings(hosts_file, uri, databases)
+    lost = [name for name in databases if name not in settings.names]
+    if lost:
+        hints = "".join(nearest(name, settings.names) for name in lost)
+        raise UsageError(f"no database {', '.join(lost)} in hosts.yaml{hints}; it has {', '.join(settings.names)}")
+    store = Store(settings, _TIMEOUT_S)
+    try:
+        yield Target(store, settings, tuple(databases) or settings.names, fleet)
+    finally:
+        store.close()
+
+
+def _settings(hosts_file: str | None, uri: str | None, databases: Sequence[str]) -> tuple[DatabaseSettings, str]:
+    if uri is None:
+        fleet = choose(hosts_file, ()).fleet
+        return connection(fleet), fleet.name
+    if hosts_file is not None:
+        raise UsageError("--uri and --hosts-file do not go together: each says where the database is")
+    name = ",".join(databases) or urlsplit(uri).path.strip("/")
+    if not name:
+        raise UsageError("--uri needs --database, or the database's name at its end: mongodb://host:27017/name")
+    return DatabaseSettings(uri=uri, name=name), ""
+
+
+def selection(*statuses: Status) -> Callable[[Command], Command]:
+    """Add the filters; the command passes them on to :func:`selected`.
+
+    Parameters
+    ----------
+    *statuses
+        What is meant without --status; none for all.
+    """
+    usual = ", ".join(status.value for status in statuses) or "all"
+
+    def decorate(command: Command) -> Command:
+        status_help = f"{', '.join(_STATUSES)}; default: {usual}."
+        for option in (
+            click.option("--since", metavar="AGE", help="Changed since: 30m, 2h, 7d, or a date and time in UTC."),
+            click.option("--worker", "workers", metavar="PATTERN", multiple=True, help="Last run by this worker."),
+            click.option("--program", "programs", metavar="PATTERN", multiple=True, help="Program, such as sparrow."),
+            click.option("--job", "orders", metavar="PATTERN", multiple=True, help="Job, such as scine_*."),
+            click.option("--status", "statuses", metavar="STATUS", multiple=True, help=status_help),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def selected(
+    statuses: Sequence[str],
+    orders: Sequence[str],
+    programs: Sequence[str],
+    workers: Sequence[str],
+    since: str | None,
+    usual: Sequence[Status] = (),
+) -> Selection:
+    """The calculations that are meant.
+
+    Parameters
+    ----------
+    statuses, orders, programs, workers, since
+        The options.
+    usual
+        The states without --status.
+
+    Raises
+    ------
+    UsageError
+        There is no such state, or ``since`` is no time.
+    """
+    unknown = [word for word in statuses if word not in {*_STATUSES, "all"}]
+    if unknown:
+        hints = nearest(unknown[0], _STATUSES)
+        raise UsageError(f"--status: no status '{unknown[0]}'{hints}; there are {', '.join(_STATUSES)} and all")
+    chosen = tuple(usual)
+    if statuses:
+        chosen = () if "all" in statuses else tuple(Status(word) for word in statuses)
+    when = None if since is None else parse_since(since, datetime.now(timezone.utc).replace(tzinfo=None))
+    return Selection(chosen, tuple(orders), tuple(programs), tuple(workers), when)
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """A point in time, naive and in UTC.
+
+    Parameters
+    ----------
+    text
+        An age such as ``30m`` or ``2d``, or a date with or without a time.
+    now
+        The present.
+
+    Raises
+    ------
+    UsageError
+        It is neither.
+    """
+    age = _AGE.fullmatch(text.strip())
+    try:
+        if age:
+            return now - timedelta(seconds=float(age[1]) * _UNITS[age[2]])
+        when = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"--since {text}: must look like 30m, 2h, 7d or 2025-03-01T12:00") from error
+    return when if when.tzinfo is None else when.astimezone(timezone.utc).replace(tzinfo=None)
+
+
+def entry_of(target: Target, prefix: str) -> Entry:
+    """The one calculation that an id, or its beginning, stands for.
+
+    Parameters
+    ----------
+    target
+        Where to look.
+    prefix
+        The id or its beginning.
+
+    Raises
+    ------
+    UsageError
+        There is none, or more than one.
+    """
+    word = prefix.strip().lower()
+    if not _ID.fullmatch(word):
+        raise UsageError(f"{prefix}: no id: ids are 24 hexadecimal digits, or the first of them")
+    found = [entry for queue in target.queues for entry in queue.find(word)]
+    if not found:
+        raise UsageError(f"{prefix}: no such calculation in {', '.join(target.names)}")
+    if len(found) > 1:
+        raise UsageError(f"{prefix}: stands for more than one, such as {found[0].id} and {found[1].id}: say more of it")
+    return found[0]

@@ -1,0 +1,230 @@
+"""queue submit."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from fleet import chemistry, queue_model, queue_submit
+from fleet.cli import options, queue_options
+from fleet.cli.output import note, note_console, print_json
+from fleet.cli.queue_options import Target, opened
+from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.queue_files import Found, find_files
+from fleet.queue_model import Wanted
+from fleet.queue_submit import Survey
+from puffin.calculations import Status
+from puffin.documents import Molecule
+from puffin.queueing import Submitted, unserved
+from puffin.settings import PROGRAMS, nearest
+from puffin.store import Queue, WorkerRecord, connection_uri
+
+_ROWS = 20
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILES...")
+@click.option("--job", "order", required=True, metavar="ORDER", help="Such as scine_geometry_optimization.")
+@click.option("--program", metavar="NAME", help="Such as sparrow or orca; default: any.")
+@click.option("--method", metavar="NAME", help="Such as PM6 or PBE-D3BJ.")
+@click.option("--method-family", metavar="NAME", help="Default: from the method, such as PM6, DFT, HF.")
+@click.option("--basis-set", metavar="NAME", help="Such as def2-SVP.")
+@click.option("--model", "model_file", metavar="FILE", help="YAML with more fields of the model, such as solvent.")
+@click.option("--charge", type=int, metavar="N", help="Of every molecule; default: what its file says, else 0.")
+@click.option("--multiplicity", type=click.IntRange(1), metavar="N", help="Likewise; else 1.")
+@click.option("--setting", "settings", metavar="NAME=VALUE", multiple=True, help="The job's; several are fine.")
+@click.option("--priority", type=click.IntRange(1, 10), default=5, show_default=True, help="1 comes first.")
+@click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="What each needs.")
+@click.option("--memory", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="In GB.")
+@click.option("--disk", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="In GB.")
+@click.option("--again", is_flag=True, help="Submit also what is there already.")
+@click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read; ends with 1 if there was any.")
+@click.option("--force", is_flag=True, help="Also a job that no worker and no installation here knows.")
+@queue_options.target
+@options.as_json
+def submit(
+    files: tuple[str, ...],
+    order: str,
+    model_file: str | None,
+    charge: int | None,
+    multiplicity: int | None,
+    settings: tuple[str, ...],
+    priority: int,
+    cores: int,
+    memory: float,
+    disk: float,
+    again: bool,
+    skip_bad: bool,
+    force: bool,
+    hosts_file: str | None,
+    uri: str | None,
+    databases: tuple[str, ...],
+    json_lines: bool,
+    **model: str | None,
+) -> int:
+    """Submit a calculation for each molecule in FILES: .xyz, .mol, .sdf, .pdb, directories, patterns.
+
+    A file may hold many molecules. All are read before anything is written; what is there already, with the same
+    structure, model, job and settings, is skipped. Charge and multiplicity may stand in the second line of an XYZ
+    file: charge=-1 multiplicity=2.
+
+    \b
+    puffin-fleet queue submit water.xyz --job scine_single_point --program sparrow --method PM6
+    puffin-fleet queue submit set/ --job scine_geometry_optimization --program orca \\
+        --method PBE-D3BJ --basis-set def2-SVP --cores 4 --memory 8 --setting convergence_max_iterations=200
+    """
+    if not chemistry.can_read():
+        raise FleetError("molecules are read by SCINE: pip install 'puffin-fleet[scine]'")
+    if len(databases) > 1:
+        raise UsageError(f"--database: calculations go into one of {' and '.join(databases)}, not into both")
+    wanted = Wanted(
+        order, *_model_and_settings(model_file, model, settings), charge, multiplicity, cores, memory, disk, priority
+    )
+    with opened(hosts_file, uri, databases) as target:
+        workers = target.store.registry.workers()
+        found = find_files(files)
+        problems = [] if force else _order_problems(order, workers)
+        survey = _survey(found, wanted)
+        bad = [*found.problems, *survey.problems]
+        if problems or (bad and not skip_bad):
+            raise UsageError(_refusal(problems, bad))
+        _warn(wanted, workers, found)
+        queue = _prepared(target)  # without --database the first of hosts.yaml
+        added = _write(queue, found, survey.molecules, wanted, again, json_lines)
+    for problem in bad:
+        note(f"left out: {problem}", "yellow")
+    if added:
+        note("Next: 'puffin-fleet queue status' shows how it goes.")
+    return ExitCode.FAILED if bad else ExitCode.DONE
+
+
+def _model_and_settings(file: str | None, given: Mapping[str, str | None], settings: Sequence[str]) -> tuple[Any, Any]:
+    """Both, or all that is wrong with them."""
+    problems: list[str] = []
+    found: list[Any] = []
+    for read in (
+        lambda: queue_model.make_model(_model_file(file), given),
+        lambda: queue_model.parse_settings(settings),
+    ):
+        try:
+            found.append(read())
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("\n".join(problems))
+    return found[0], found[1]
+
+
+def _model_file(file: str | None) -> Any:
+    if file is None:
+        return None
+    try:
+        return queue_model.read_model(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--model: cannot read {file}: {error}") from error
+
+
+def _order_problems(order: str, workers: Sequence[WorkerRecord]) -> list[str]:
+    accepted = {job for worker in workers for job in worker.jobs}
+    installed = chemistry.installed_jobs()
+    problem = queue_submit.order_problem(order, accepted, installed) if accepted or installed else ""
+    return [f"{problem}\n  --force submits it all the same"] if problem else []
+
+
+def _survey(found: Found, wanted: Wanted) -> Survey:
+    with _bar("reading", len(found.files)) as advance:
+        return queue_submit.survey(found.files, wanted, lambda: advance(1))
+
+
+def _refusal(problems: Sequence[str], bad: Sequence[str]) -> str:
+    hint = "; --skip-bad leaves these out" if bad and not problems else ""
+    return "\n".join([*problems, *bad, f"Nothing was submitted{hint}."])
+
+
+def _warn(wanted: Wanted, workers: Sequence[WorkerRecord], found: Found) -> None:
+    reason = unserved(queue_submit.request_of(wanted), workers)
+    if reason:
+        program, known = wanted.model.program, {*PROGRAMS, *(name for worker in workers for name in worker.programs)}
+        hint = "" if program in {"any", *known} or "/" in program else nearest(program, known)
+        note(f"Nobody would take it now: {reason}{hint}", "yellow")
+    if found.repeated:
+        note(f"{len(found.repeated)} files are named twice, such as {found.repeated[0]}: taken once", "yellow")
+
+
+def _prepared(target: Target) -> Queue:
+    queue = target.queues[0]
+    if not queue.is_initialised():
+        chemistry.prepare_database(connection_uri(target.settings), queue.name)
+        note(f"made the database {queue.name}")
+    queue.prepare()
+    return queue
+
+
+def _write(queue: Queue, found: Found, molecules: int, wanted: Wanted, again: bool, json_lines: bool) -> int:
+    """Submit and show what became of it; return how many were added."""
+    there: Counter[Status] = Counter()
+    added = shown = 0
+    on_terminal = sys.stdout.isatty() and not json_lines
+    first: list[str] = []
+    try:
+        with _bar("submitting", molecules) as advance:
+            for piece in queue_submit.submit(queue, found.files, wanted, again):
+                for molecule, done in piece:
+                    added += done.added
+                    there[done.status] += not done.added
+                    if on_terminal and len(first) < _ROWS:
+                        first.append(_line(molecule, done))
+                    elif not on_terminal:
+                        _print(queue.name, molecule, done, json_lines)
+                advance(len(piece))
+    except KeyboardInterrupt:
+        rest = "would submit all of it again" if again else "submits the rest"
+        note(f"stopped after {added + there.total()} of {molecules}: the same command {rest}", "yellow")
+        raise
+    for line in first:
+        click.echo(line)
+        shown += 1
+    if on_terminal and added + there.total() > shown:
+        note(f"... and {added + there.total() - shown} more; --json shows all", "dim")
+    _sum_up(queue.name, added, there)
+    return added
+
+
+def _print(database: str, molecule: Molecule, done: Submitted, json_lines: bool) -> None:
+    if json_lines:
+        record = {"id": done.id, "database": database, "name": molecule.name, "added": done.added}
+        print_json({**record, "status": done.status.value})
+    else:
+        click.echo(_line(molecule, done))
+
+
+def _line(molecule: Molecule, done: Submitted) -> str:
+    state = "submitted" if done.added else f"there: {done.status.value}"
+    return f"{done.id}  {state:<15}  {molecule.name}"
+
+
+def _sum_up(database: str, added: int, there: Counter[Status]) -> None:
+    words = f"{added} calculation{'' if added == 1 else 's'} submitted to {database}"
+    states = ", ".join(f"{count} {status.value}" for status, count in there.items() if count)
+    if states:
+        words += f"; {there.total()} were there already ({states}): --again submits them too"
+    note(words, "bold")
+    if there[Status.FAILED]:
+        note("Those that failed are run again with 'puffin-fleet queue requeue'.")
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal."""
+    console = note_console()
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,242 @@
+"""One attempt of one calculation, from the claim to its end.
+
+Every way in which it can end is here:
+
+============================================  ============================================================
+what happens                                  what becomes of the calculation
+============================================  ============================================================
+the job ends                                  its result is written, if the calculation is still this attempt's
+the job crashes or exceeds a limit            failed, with the reason as its comment
+the calculation is taken or cancelled         the job is killed, nothing is written
+the worker is told to stop at once            the job is killed, the calculation is given back
+the database is away                          the job is frozen; the result waits on disk until it can be written
+the job or its keeper is killed from outside  given back, or failed when that happens too often
+============================================  ============================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from puffin import archive, keeper, lease, verdicts
+from puffin.calculations import Claim, Status, Verdict
+from puffin.jobs.base import Cause, Ended, JobContext, JobKind
+from puffin.keeper import boot_time
+from puffin.lease import Hold
+from puffin.leftovers import end_leftovers
+from puffin.limits import Limits
+from puffin.losses import Loss
+from puffin.output import read_shortened
+from puffin.renewal import Released, Renewal
+from puffin.reporter import Reporter
+from puffin.results import Results
+from puffin.runner import KEEPER_KILLED, Runner, RunningJob
+from puffin.settings import Settings
+from puffin.stopping import Orders, Signals, Stop
+from puffin.store import Store, connection_uri
+from puffin.worklog import Log, Ping
+
+LOOK_FOR_STOP_FILES_S = 1.0
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What a worker's attempts share; made once by the worker.
+
+    Parameters
+    ----------
+    settings
+        The worker's settings.
+    host
+        Where it runs.
+    store
+        The database.
+    runner
+        What starts the jobs.
+    kinds
+        The accepted jobs, by order.
+    results
+        The way of results into the database.
+    reporter, journal, ping
+        Where to say what happens.
+    orders, signals
+        When to stop.
+    """
+
+    settings: Settings
+    host: str
+    store: Store
+    runner: Runner
+    kinds: Mapping[str, JobKind]
+    results: Results
+    reporter: Reporter
+    journal: Log
+    ping: Ping
+    orders: Orders
+    signals: Signals
+
+    def loss(self, reason: str) -> Loss:
+        """How an attempt was lost here."""
+        return Loss(self.host, reason, self.settings.daemon.max_attempts)
+
+
+class Attempt:
+    """One attempt.
+
+    Parameters
+    ----------
+    bench
+        What it shares with others.
+    claim
+        What was claimed.
+    directory
+        An empty directory for the job.
+    """
+
+    def __init__(self, bench: Workbench, claim: Claim, directory: Path) -> None:
+        self._bench = bench
+        self._claim = claim
+        self._directory = directory
+        self._kind = bench.kinds[claim.order]
+        self._draining = False
+
+    def run(self, renewal: Renewal, sent: float) -> Status | None:
+        """Run the job and write what became of it.
+
+        Parameters
+        ----------
+        renewal
+            Keeps the lease meanwhile.
+        sent
+            When the claim was sent, in seconds of :func:`~puffin.keeper.boot_time`.
+
+        Returns
+        -------
+        Status | None
+            COMPLETE or FAILED; None if the calculation was given back, lost or taken away.
+
+        Raises
+        ------
+        Abandoned
+            The worker is to stop at once, and the database is away.
+        DatabaseError
+            The database refuses the result.
+        """
+        job = self._start(renewal, sent)
+        with job:
+            told_to_stop = self._wait_for_end(job)
+            ended = job.ended()
+        return self._settle(ended, renewal.release(), told_to_stop)
+
+    def on_hold_change(self, hold: Hold) -> None:
+        """Tell that the job was frozen, or goes on; called from the thread that renews the lease."""
+        reporter, journal, calculation = self._bench.reporter, self._bench.journal, self._claim.id
+        if hold is Hold.FROZEN:
+            journal.warning("frozen: the database does not answer, and the lease is running out", calculation)
+            reporter.update(state="frozen")
+            reporter.event("frozen", calculation)
+        elif hold is Hold.RUNNING:
+            journal.info("thawed: the lease is renewed", calculation)
+            reporter.update(state="draining" if self._draining else "running")
+            reporter.event("thawed", calculation)
+
+    def _start(self, renewal: Renewal, sent: float) -> RunningJob:
+        bench, claim, settings = self._bench, self._claim, self._bench.settings
+        held = lease.claimed(settings.daemon.lease_in_s, sent, settings.daemon.touch_time_in_s)
+        uri = connection_uri(settings.database, claim.database)
+        context = JobContext(claim, self._kind, self._directory, settings, uri)
+        job = bench.runner.start(context, Limits.of(claim, settings), held.freeze_at)
+        calculations = bench.store.calculations(claim.database)
+        renewal.hold(claim, calculations, job, held, self._kind.writes_own_end, self.on_hold_change)
+        bench.runner.warm_up()
+        return job
+
+    def _wait_for_end(self, job: RunningJob) -> str:
+        """Wait until the job has ended or been killed; return why it was killed, if it was told to stop at once."""
+        bench = self._bench
+        while True:
+            ready = wait([job.connection, bench.signals.wake], LOOK_FOR_STOP_FILES_S)
+            if bench.signals.wake in ready:
+                bench.signals.clear()
+            if job.connection in ready:
+                return ""
+            bench.ping.maybe(boot_time(), f"running {self._claim.order}", self._claim.id)
+            order = bench.orders.current
+            if order.stop is Stop.NOW:
+                job.kill()
+                return order.reason
+            if order.stop is not Stop.NO and not self._draining:
+                self._draining = True
+                bench.journal.info(f"will stop after this job: {order.reason}", self._claim.id)
+                bench.reporter.update(state="draining")
+
+    def _settle(self, ended: Ended, released: Released, told_to_stop: str) -> Status | None:
+        bench, claim, loss = self._bench, self._claim, verdicts.loss(ended)
+        if ended.detail == KEEPER_KILLED:
+            end_leftovers(claim.executor)
+        if not released.ours:
+            bench.journal.warning("discarded: the calculation was taken or changed by somebody else", claim.id)
+            bench.reporter.event("discarded", claim.id)
+            return None
+        if not loss:
+            return self._conclude(ended, released)
+        if self._kind.writes_own_end:
+            status = bench.results.complete_own_end(claim, ended.usage)
+            if status is not None:
+                return self._tell(status, ended, "")
+        if told_to_stop and ended.cause is Cause.KILLED:
+            bench.results.give_back(claim, told_to_stop)
+        else:
+            bench.results.lose(claim, bench.loss(loss))
+        return None
+
+    def _conclude(self, ended: Ended, released: Released) -> Status | None:
+        bench, claim = self._bench, self._claim
+        stdout, stderr = (read_shortened(path) for path in keeper.output_of(self._directory))
+        verdict = verdicts.judge(ended, stdout, stderr)
+        if self._failed_for_want_of_the_database(verdict, released):
+            return self._excuse(ended)
+        status = bench.results.write(claim, verdict, self._kind.writes_own_end)
+        if status is None:
+            bench.journal.warning("not written: the calculation is no longer ours", claim.id)
+            bench.reporter.event("discarded", claim.id)
+            return None
+        return self._tell(status, ended, verdict.comment if status is Status.FAILED else "")
+
+    def _failed_for_want_of_the_database(self, verdict: Verdict, released: Released) -> bool:
+        if not self._kind.writes_own_end or verdict.status is not Status.FAILED:
+            return False
+        return released.outage or verdicts.lost_its_database(verdict) or not self._bench.results.database_is_there()
+
+    def _excuse(self, ended: Ended) -> Status | None:
+        """Give back what failed while it could not reach the database that it writes to."""
+        bench, claim = self._bench, self._claim
+        loss = bench.loss("the database was away while it ran")
+        status = bench.results.complete_own_end(claim, ended.usage)
+        if status is Status.FAILED:
+            bench.results.retract(claim, loss, keep_away=False)
+        elif status is None:
+            bench.results.lose(claim, loss)
+        return None
+
+    def _tell(self, status: Status, ended: Ended, comment: str) -> Status:
+        bench, claim = self._bench, self._claim
+        reason = comment.splitlines()[0] if comment else ""
+        summary = f"{status.value} after {ended.usage.wall_s:.2f} s"
+        bench.journal.info(f"{summary}{': ' if reason else ''}{reason}", claim.id)
+        bench.reporter.event("failed" if status is Status.FAILED else "finished", claim.id, reason)
+        self._archive(status)
+        return status
+
+    def _archive(self, status: Status) -> None:
+        daemon = self._bench.settings.daemon
+        target = daemon.error_dir if status is Status.FAILED else daemon.archive_dir
+        if not target:
+            return
+        try:
+            archive.archive(self._directory, self._claim.id, Path(target))
+        except OSError as error:
+            self._bench.journal.error(f"its directory could not be archived in {target}: {error}", self._claim.id)

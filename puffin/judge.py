@@ -1,0 +1,209 @@
+"""Takes calculations away from workers that are gone; one elected worker for each database.
+
+The election only spares the database: every reset is one write that succeeds only if nothing has happened to the
+calculation since it was seen. Two judges at once would therefore do no harm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from puffin import lease
+from puffin.calculations import Claimant
+from puffin.errors import DatabaseError
+from puffin.keeper import boot_time
+from puffin.losses import Loss, Pending
+from puffin.reporter import Reporter
+from puffin.settings import DaemonSettings
+from puffin.store import Store, Tenure
+from puffin.threads import LONGEST_JOIN_S, ends_the_process
+from puffin.worklog import Log
+
+_TENURES_PER_LEASE = 1.5
+_LATEST_LOOK_S = 0.25
+
+
+class Judge:
+    """A thread that looks after the calculations of the databases.
+
+    Parameters
+    ----------
+    store
+        The databases.
+    daemon
+        The worker's settings.
+    claimant
+        Who the worker is.
+    log, reporter
+        Where to say what was done.
+    """
+
+    def __init__(self, store: Store, daemon: DaemonSettings, claimant: Claimant, log: Log, reporter: Reporter) -> None:
+        self._courts = [Court(name, store, daemon, claimant, log, reporter) for name in store.names]
+        self._log = log
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        self._thread.join(LONGEST_JOIN_S)
+
+    @ends_the_process
+    def _run(self) -> None:
+        while True:
+            next_look = min(court.next_look for court in self._courts)
+            if self._stopping.wait(max(0.0, next_look - boot_time())):
+                return
+            for court in self._courts:
+                if boot_time() >= court.next_look:
+                    court.look()
+
+
+class Court:
+    """One database and its judge.
+
+    Parameters
+    ----------
+    name
+        The database.
+    store, daemon, claimant, log, reporter
+        As for :class:`Judge`.
+    """
+
+    def __init__(
+        self, name: str, store: Store, daemon: DaemonSettings, claimant: Claimant, log: Log, reporter: Reporter
+    ) -> None:
+        self._name = name
+        self._store = store
+        self._daemon = daemon
+        self._claimant = claimant
+        self._log = log
+        self._reporter = reporter
+        self._clock = ServerClock()
+        self._sits = False
+        self._silent = False
+        self.next_look = boot_time()
+
+    def look(self) -> None:
+        """See whether to sit, and if so, whose calculations to reset; note when to look again."""
+        lease_s = self._claimant.lease_s
+        self.next_look = boot_time() + lease_s / _TENURES_PER_LEASE
+        try:
+            server_now = self._preside()
+            if server_now is not None:
+                self._clock = self._clock.tick(server_now, boot_time(), lease_s)
+                if lease.may_judge(self._connected_since(), boot_time(), lease_s):
+                    self._judge(server_now)
+        except DatabaseError as error:
+            self._sits = False
+            if not self._silent:
+                self._log.warning(f"no look at the calculations of the dead in {self._name}: {error}")
+            self._silent = True
+        else:
+            self._silent = False
+
+    def _connected_since(self) -> float | None:
+        connected = self._store.connected_since
+        return None if connected is None else max(connected, self._clock.steady_since)
+
+    def _preside(self) -> datetime | None:
+        """Stay, or sit down where nobody sits; return the server's clock, or None if somebody else sits."""
+        executor, lease_s, bench = self._claimant.executor, self._claimant.lease_s, self._store.bench(self._name)
+        if self._sits:
+            server_now = bench.stay(executor, lease_s)
+        else:
+            seen = bench.look()
+            left = _left(seen, executor, self._store.server_time()) if seen else timedelta(0)
+            if left > timedelta(0):
+                self.next_look = boot_time() + min(left.total_seconds() + _LATEST_LOOK_S, lease_s)
+                return None
+            server_now = bench.take(seen, executor, lease_s)
+            if server_now is not None:
+                self._log.info(f"from now on this worker resets what the dead leave in {self._name}")
+        self._sits = server_now is not None
+        return server_now
+
+    def _judge(self, server_now: datetime) -> None:
+        calculations = self._store.calculations(self._name)
+        sentence = judge(calculations.pending(), server_now, self._daemon.job_reset_time_in_s)
+        for pending in sentence.lost:
+            reason = f"its worker {pending.executor or '(unknown)'} did not renew its lease"
+            if calculations.reset(pending, Loss(pending.host, reason, self._daemon.max_attempts)):
+                self._log.warning(f"reset: {reason}", pending.id)
+                self._reporter.event("reset", pending.id, reason)
+        if sentence.next_lapse is not None:
+            until = (sentence.next_lapse - server_now).total_seconds() + _LATEST_LOOK_S
+            self.next_look = min(self.next_look, boot_time() + until)
+
+
+@dataclass(frozen=True)
+class ServerClock:
+    """The server's clock as a judge sees it: one that was set makes every lease look lapsed.
+
+    Parameters
+    ----------
+    ahead_s
+        How far it is ahead of this machine's, in seconds; None before the first look.
+    steady_since
+        When it was last found to have been set, on this machine's clock.
+    """
+
+    ahead_s: float | None = None
+    steady_since: float = 0.0
+
+    def tick(self, server_now: datetime, now: float, lease_s: float) -> ServerClock:
+        """What is known after another look.
+
+        Parameters
+        ----------
+        server_now
+            The server's clock.
+        now
+            This machine's.
+        lease_s
+            The worker's lease; jumps of a quarter of it are noticed.
+        """
+        ahead = (server_now - datetime(1970, 1, 1)).total_seconds() - now
+        jumped = self.ahead_s is not None and abs(ahead - self.ahead_s) > lease_s / 4
+        return dataclasses.replace(self, ahead_s=ahead, steady_since=now if jumped else self.steady_since)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Whose calculations are lost, and when the next lease lapses unless it is renewed."""
+
+    lost: tuple[Pending, ...]
+    next_lapse: datetime | None
+
+
+def judge(pending: Sequence[Pending], server_now: datetime, reset_time_s: float) -> Sentence:
+    """Tell the lost calculations from those that are being run.
+
+    Parameters
+    ----------
+    pending
+        All that are pending.
+    server_now
+        The server's clock, read before them.
+    reset_time_s
+        How long a SCINE Puffin may leave its calculation untouched, in seconds.
+    """
+    lapses = [(item, item.lapses_at(reset_time_s)) for item in pending]
+    lost = tuple(item for item, lapse in lapses if lapse is not None and lapse < server_now)
+    alive = [lapse for _, lapse in lapses if lapse is not None and lapse >= server_now]
+    return Sentence(lost, min(alive, default=None))
+
+
+def _left(tenure: Tenure, executor: str, server_now: datetime) -> timedelta:
+    if tenure.executor == executor:
+        return timedelta(0)
+    return tenure.renewed + timedelta(seconds=tenure.lease_s) - server_now

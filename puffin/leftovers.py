@@ -1,0 +1,60 @@
+"""Ends processes that a worker's jobs left running after everything that should have ended them was killed.
+
+The fork server is started with the worker's uuid in its environment, and all processes below it inherit that, the
+programs that jobs start included. So they are found again, however they were detached from the process that
+started them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+import psutil
+
+MARK = "PUFFIN_EXECUTOR"
+_TRIES = 100
+_PAUSE_S = 0.02
+
+
+def end_leftovers(executor: str) -> int:
+    """Kill the marked processes that are not below this one.
+
+    Parameters
+    ----------
+    executor
+        The worker's uuid.
+
+    Returns
+    -------
+    int
+        How many there were.
+    """
+    ended: set[int] = set()
+    for _ in range(_TRIES):
+        found = list(_strays(executor))
+        if not found:
+            break
+        for process in found:
+            ended.add(process.pid)
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        time.sleep(_PAUSE_S)
+    return len(ended)
+
+
+def _strays(executor: str) -> Iterator[psutil.Process]:
+    ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    for process in psutil.process_iter():
+        if process.pid not in ours and _is_marked(process, executor):
+            yield process
+
+
+def _is_marked(process: psutil.Process, executor: str) -> bool:
+    # Other users' processes cannot be read, and some end while they are looked at.
+    with contextlib.suppress(psutil.Error, OSError):
+        if process.uids().real == os.getuid() and process.status() != psutil.STATUS_ZOMBIE:
+            return process.environ().get(MARK) == executor
+    return False

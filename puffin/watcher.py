@@ -1,0 +1,89 @@
+"""Waits for new calculations in a database that tells of them by itself, so that an idle worker need not ask."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+
+from puffin.errors import DatabaseError, DatabaseUnavailable
+from puffin.store import Calculations
+from puffin.threads import LONGEST_JOIN_S, ends_the_process
+from puffin.worklog import Log
+
+
+class Watcher:
+    """A thread that watches one database as long as its worker waits for work.
+
+    Parameters
+    ----------
+    calculations
+        The calculations of the database.
+    log
+        Where to say that the server has to be polled.
+    on_news
+        Called when there may be work.
+    """
+
+    def __init__(self, calculations: Calculations, log: Log, on_news: Callable[[], None]) -> None:
+        self._calculations = calculations
+        self._log = log
+        self._on_news = on_news
+        self._wanted = threading.Event()
+        self._stopping = threading.Event()
+        self._news = threading.Event()
+        self._watching = False
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        self._wanted.set()
+        self._thread.join(LONGEST_JOIN_S)
+
+    def want(self, wanted: bool) -> None:
+        """Begin or cease to wait for work. A busy worker's stream is closed with the next news, which it ignores."""
+        if wanted:
+            self._wanted.set()
+        else:
+            self._wanted.clear()
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether news would be noticed."""
+        return self._watching
+
+    def has_news(self) -> bool:
+        """Whether there may be work; says so once."""
+        news = self._news.is_set()
+        self._news.clear()
+        return news
+
+    @ends_the_process
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wanted.wait()
+            try:
+                self._watch()
+            except DatabaseUnavailable:
+                # Workers that lost the database together must not come back together.
+                self._stopping.wait(random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            except DatabaseError as error:
+                self._log.info(f"polling {self._calculations.name}: {error}")
+                return
+            finally:
+                self._watching = False
+
+    def _watch(self) -> None:
+        for arrived in self._calculations.news():
+            if self._stopping.is_set() or (arrived and not self._wanted.is_set()):
+                return
+            # What came before the stream was open is not in it: the first word is always worth a look.
+            if arrived or not self._watching:
+                self._watching = True
+                self._news.set()
+                self._on_news()

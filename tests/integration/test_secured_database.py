@@ -1,0 +1,188 @@
+"""Workers on a database server that asks for a password and speaks TLS."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+
+from fleet.embedded import EmbeddedDatabaseError, free_port, program
+from puffin.errors import DatabaseError, DatabaseUnavailable
+from puffin.settings import DatabaseSettings
+from puffin.store import Store, connection_uri, location
+from tests.lab.requirements import missing
+from tests.lab.worker import Place, Worker, configuration, plugin_path, until, write_configuration
+
+PASSWORD = "p@ss/w:rd%"
+
+
+@dataclass(frozen=True)
+class Secured:
+    """A server with SCRAM and TLS on, and one user."""
+
+    port: int
+    authority: Path
+    password_file: Path
+
+    @property
+    def uri(self) -> str:
+        return f"mongodb://127.0.0.1:{self.port}/?tls=true&tlsCAFile={self.authority}"
+
+    @property
+    def settings(self) -> DatabaseSettings:
+        return DatabaseSettings(uri=self.uri, name="secured", username="chem", password_file=str(self.password_file))
+
+
+def _certificates(directory: Path) -> None:
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True)
+
+    openssl(
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=lab",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+    )
+    openssl(
+        "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-keyout", "server.key", "-out", "server.csr"
+    )
+    (directory / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    openssl(
+        *("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),
+        *("-days", "2", "-extfile", "names", "-out", "server.pem"),
+    )
+
+
+def _serve(directory: Path, port: int, *options: str) -> subprocess.Popen[bytes]:
+    (directory / "secantusd.toml").touch()
+    with (directory / "log").open("ab") as log:
+        return subprocess.Popen(
+            [
+                *(str(program()), "--config", str(directory / "secantusd.toml"), "--host", "127.0.0.1"),
+                *("--port", str(port), "--storage-path", str(directory / "data"), "--log-level", "WARNING"),
+                *options,
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _wait_for(client: pymongo.MongoClient[Any]) -> None:
+    def answers() -> bool:
+        try:
+            client.admin.command("ping")
+        except pymongo.errors.ConnectionFailure:
+            return False
+        return True
+
+    until(answers, "the server to answer")
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    try:
+        program()
+    except EmbeddedDatabaseError as error:
+        missing(str(error))
+    directory = tmp_path_factory.mktemp("secured")
+    _certificates(directory)
+    port = free_port()
+    plain = _serve(directory, port)
+    try:
+        with pymongo.MongoClient(f"mongodb://127.0.0.1:{port}", serverSelectionTimeoutMS=500) as client:
+            _wait_for(client)
+            client.admin.command("createUser", "chem", pwd=PASSWORD, roles=["root"])
+    finally:
+        plain.terminate()
+        plain.wait()
+    (directory / "password").write_text(PASSWORD + "\n")
+    found = Secured(port, directory / "ca.pem", directory / "password")
+    tls = ("--tls-cert-file", str(directory / "server.pem"), "--tls-key-file", str(directory / "server.key"))
+    server = _serve(directory, port, "--auth", *tls)
+    try:
+        with pymongo.MongoClient(connection_uri(found.settings), serverSelectionTimeoutMS=500) as client:
+            _wait_for(client)
+        yield found
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_the_password_is_quoted_into_the_connection_and_shown_nowhere(secured: Secured) -> None:
+    uri = connection_uri(secured.settings, "other")
+    assert uri.startswith(f"mongodb://chem:p%40ss%2Fw%3Ard%25@127.0.0.1:{secured.port}/other?tls=true&")
+    assert uri.endswith("&authSource=admin")
+    assert location(secured.settings) == f"127.0.0.1:{secured.port}"
+
+
+def test_a_worker_with_the_right_password(secured: Secured, tmp_path: Path) -> None:
+    """Also its SCINE job, which connects by itself, through the C++ driver."""
+    pytest.importorskip("scine_database", reason="needs the extra 'scine'")
+    import scine_database as db
+
+    from tests.integration.test_scine_jobs import Chemistry
+
+    manager = db.Manager()
+    manager.set_uri(connection_uri(secured.settings))
+    manager.set_database_name("secured")
+    manager.connect()
+    manager.init()
+    chemistry = Chemistry(manager)
+    id_ = chemistry.submit("water", "scine_single_point")
+    place = Place(tmp_path / f"secured-{secured.port}")
+    database = {"uri": secured.uri, "username": "chem", "password_file": str(secured.password_file), "name": "secured"}
+    write_configuration(place, configuration(place, _Anywhere(secured.uri, "secured"), {"database": database}))
+    worker = Worker(place, {"PYTHONPATH": plugin_path(tmp_path / "plugin")}).start()
+    try:
+        calculation = chemistry.calculation(id_)
+        until(lambda: calculation.get_status() == db.Status.COMPLETE, "the calculation to be complete")
+        assert chemistry.energy(id_) < 0
+        assert worker.stop() == 0
+        assert PASSWORD not in worker.log + worker.console
+        assert "p%40ss" not in worker.log + worker.console
+    finally:
+        worker.end()
+
+
+@dataclass(frozen=True)
+class _Anywhere:
+    uri: str
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"username": "nobody"}, DatabaseError, "refused the login: check database.username"),
+        ({"username": "", "password_file": ""}, DatabaseError, "refused"),
+        ({"uri": "mongodb://127.0.0.1:{port}/"}, DatabaseUnavailable, "cannot reach the database"),
+        ({"uri": "mongodb://127.0.0.1:{port}/?tls=true"}, DatabaseUnavailable, "certificate verify failed"),
+    ],
+)
+def test_what_the_server_refuses_is_said_in_words(
+    secured: Secured, change: dict[str, str], error: type[DatabaseError], words: str
+) -> None:
+    change = {key: value.format(port=secured.port) for key, value in change.items()}
+    store = Store(dataclasses.replace(secured.settings, **change), timeout_s=1.0)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(error) as caught:
+            store.check()
+        assert words in str(caught.value)
+        assert PASSWORD not in str(caught.value)
+    finally:
+        store.close()

@@ -1,0 +1,470 @@
+"""Nothing that is killed, frozen, cut off or restarted loses a calculation or runs it twice at once.
+
+Each test makes one fault for real. Leases are short, so that what waits for one to lapse is quick.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.lab.fixtures_database import Database
+from tests.lab.worker import Queue, Worker, Workers, lines_of, until
+
+SHORT = {"lease_in_s": 2.0}
+
+
+def ticking_code(path: Path) -> str:
+    """Code of a job that writes down its attempt at every turn, and ends when the file ``may-end`` is there."""
+    return f"""
+import os, time
+attempt, name = os.environ["PUFFIN_ATTEMPT"], {str(path)!r}
+ticks = open(name, "a", buffering=1)
+ticks.write("start " + attempt + " %.3f\\n" % time.clock_gettime(time.CLOCK_BOOTTIME))
+while not os.path.exists(name + ".may-end"):
+    time.sleep(0.02)
+    ticks.write("tick " + attempt + " %.3f\\n" % time.clock_gettime(time.CLOCK_BOOTTIME))
+"""
+
+
+def let_end(path: Path) -> None:
+    Path(f"{path}.may-end").touch()
+
+
+def ticks(path: Path, attempt: int) -> list[float]:
+    return [float(line.split()[2]) for line in lines_of(path) if line.split()[1] == str(attempt)]
+
+
+def runs(path: Path, attempt: int) -> None:
+    """Wait until an attempt goes on."""
+    before = len(ticks(path, attempt))
+    until(lambda: len(ticks(path, attempt)) > before + 1, f"attempt {attempt} to run")
+
+
+def stands_still(path: Path, attempt: int) -> None:
+    """Wait until an attempt has not moved for many of its ticks."""
+
+    def look() -> bool:
+        before = len(ticks(path, attempt))
+        time.sleep(0.4)
+        return len(ticks(path, attempt)) == before
+
+    until(look, f"attempt {attempt} to stand still")
+
+
+def never_ran_side_by_side(path: Path) -> None:
+    attempts = sorted({int(line.split()[1]) for line in lines_of(path)})
+    for earlier, later in itertools.pairwise(attempts):
+        assert ticks(path, earlier)[-1] < ticks(path, later)[0], f"attempts {earlier} and {later} overlapped"
+
+
+def keeper_and_job(worker: Worker, path: Path) -> tuple[psutil.Process, psutil.Process]:
+    """The job's own process is the one that has its ticks open; its parent is its keeper."""
+
+    def look() -> psutil.Process | None:
+        for process in worker.marked():
+            try:
+                if any(Path(entry.path) == path for entry in process.open_files()):
+                    return process
+            except psutil.Error:
+                continue
+        return None
+
+    job = until(look, "the job's process")
+    keeper = job.parent()
+    assert keeper is not None
+    return keeper, job
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ticks"
+
+
+# Killed ------------------------------------------------------------------------------------------------
+
+
+def test_kill_9_of_the_worker(workers: Workers, queue: Queue, path: Path) -> None:
+    """Its job dies with it; its next incarnation starts it again at once, long before the lease lapses."""
+    id_ = queue.code(ticking_code(path))
+    worker = workers.start()
+    runs(path, 1)
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    worker.is_gone()
+    assert queue.status(id_) == "pending"
+    worker.start()
+    runs(path, 2)
+    let_end(path)
+    document = queue.wait(id_)
+    assert document["puffin"]["attempt"] == 2
+    assert "lost_on" not in document["puffin"]
+    never_ran_side_by_side(path)
+    until(lambda: list(worker.place.jobs.iterdir()) == [], "the directories of both attempts to be removed")
+
+
+def test_kill_9_of_the_worker_on_a_host_that_does_not_come_back(workers: Workers, queue: Queue, path: Path) -> None:
+    """Another worker takes the calculation over once the lease has lapsed."""
+    id_ = queue.code(ticking_code(path), memory=0.5)
+    dead = workers.start("dead", daemon=SHORT)
+    runs(path, 1)
+    heir = workers.start("heir", daemon=SHORT)
+    dead.signal(signal.SIGKILL)
+    runs(path, 2)
+    let_end(path)
+    assert queue.wait(id_)["executor"] == heir.uuid
+    [event] = queue.events("reset")
+    assert dead.uuid in event["detail"]
+    never_ran_side_by_side(path)
+
+
+def test_kill_9_of_the_fork_server_while_the_worker_starts(workers: Workers, queue: Queue) -> None:
+    id_ = queue.sleep()
+    worker = workers.start()
+    worker.forkserver().kill()
+    queue.wait(id_)
+    assert worker.stop() == 0
+
+
+def test_kill_9_of_the_fork_server(workers: Workers, queue: Queue, path: Path) -> None:
+    """The running job does not need it, and the next one gets a new one."""
+    id_ = queue.code(ticking_code(path), priority=1)
+    worker = workers.start()
+    runs(path, 1)
+    worker.forkserver().kill()
+    runs(path, 1)
+    let_end(path)
+    assert queue.wait(id_)["puffin"]["attempt"] == 1
+    queue.wait(queue.sleep())
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("victim", ["keeper", "job"])
+def test_kill_9_of_a_process_of_the_job(workers: Workers, queue: Queue, path: Path, victim: str) -> None:
+    """The calculation is given back and runs again; the host is remembered."""
+    id_ = queue.code(ticking_code(path))
+    worker = workers.start()
+    runs(path, 1)
+    keeper, job = keeper_and_job(worker, path)
+    (keeper if victim == "keeper" else job).kill()
+    runs(path, 2)
+    assert queue[id_]["puffin"]["lost_on"] == [f"host-of-{worker.uuid}"]
+    let_end(path)
+    assert queue.wait(id_)["puffin"]["attempt"] == 2
+    never_ran_side_by_side(path)
+    assert worker.stop() == 0
+
+
+def test_kill_9_of_all_at_once(workers: Workers, queue: Queue, path: Path) -> None:
+    """Even a program that the job had put out of everybody's reach is ended before the job runs again."""
+    program = (
+        f"import os, time\nos.setsid()\nopen({str(path)!r} + '.pid', 'w').write(str(os.getpid()))\ntime.sleep(600)"
+    )
+    id_ = queue.code(
+        f"import subprocess, sys, os, time\nif os.environ['PUFFIN_ATTEMPT'] == '1':\n"
+        f"    subprocess.Popen([sys.executable, '-c', {program!r}])\n"
+        f"    while not os.path.exists({str(path)!r} + '.pid'): time.sleep(0.01)\n" + ticking_code(path)
+    )
+    worker = workers.start()
+    runs(path, 1)
+    for process in [psutil.Process(worker.pid), *worker.below()]:
+        if process.pid != int(Path(f"{path}.pid").read_text() or 0):
+            process.kill()
+    worker.wait()
+    stray = psutil.Process(int(Path(f"{path}.pid").read_text()))
+    assert stray.status() != psutil.STATUS_ZOMBIE
+    worker.start()
+    runs(path, 2)
+    assert not stray.is_running() or stray.status() == psutil.STATUS_ZOMBIE
+    let_end(path)
+    assert queue.wait(id_)["puffin"]["attempt"] == 2
+    never_ran_side_by_side(path)
+
+
+def test_what_is_lost_too_often_fails_and_says_where(workers: Workers, queue: Queue) -> None:
+    id_ = queue.code("import os, signal; os.kill(os.getppid(), signal.SIGKILL); signal.pause()")
+    worker = workers.start(daemon={"max_attempts": 3})
+    document = queue.wait(id_, "failed")
+    assert document["comment"].startswith(f"lost 3 times without a result, on host-of-{worker.uuid} (3)")
+    assert document["puffin"]["attempt"] == 3
+    # Set to new again by hand, it has all attempts again.
+    assert "lost_on" not in document["puffin"]
+    assert worker.stop() == 0
+
+
+def test_a_calculation_that_kills_its_workers_fails_too(workers: Workers, queue: Queue) -> None:
+    """Also where nobody is left to count but the next incarnation."""
+    id_ = queue.code(
+        "import os, psutil, signal\n"
+        "job = psutil.Process(); keeper, fork_server, worker = job.parents()[:3]\n"
+        "os.kill(worker.pid, signal.SIGKILL); signal.pause()"
+    )
+    worker = workers.make(daemon={"max_attempts": 2})
+    for _ in range(2):
+        assert worker.start().wait() == -signal.SIGKILL
+    worker.start()
+    assert "lost 2 times without a result" in queue.wait(id_, "failed")["comment"]
+
+
+# Frozen, cut off ---------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_stopped_for_longer_than_its_lease(workers: Workers, queue: Queue, path: Path) -> None:
+    """Its job stands still meanwhile, is taken over, and is killed when the worker goes on."""
+    id_ = queue.code(ticking_code(path))
+    stopped = workers.start("stopped", daemon=SHORT)
+    runs(path, 1)
+    heir = workers.start("heir", daemon=SHORT)
+    stopped.signal(signal.SIGSTOP)
+    stands_still(path, 1)
+    runs(path, 2)
+    stopped.signal(signal.SIGCONT)
+    until(lambda: "discarded" in stopped.log, "the stopped worker to give up")
+    let_end(path)
+    document = queue.wait(id_)
+    assert (document["executor"], document["puffin"]["attempt"]) == (heir.uuid, 2)
+    never_ran_side_by_side(path)
+    assert [stopped.stop(), heir.stop()] == [0, 0]
+
+
+def test_the_database_is_killed_for_longer_than_the_lease(
+    own_workers: Workers, own_queue: Queue, own_database: Database, path: Path
+) -> None:
+    """The job is frozen and goes on where it stood."""
+    id_ = own_queue.code(ticking_code(path))
+    worker = own_workers.start(daemon=SHORT)
+    other = own_workers.start("other", daemon=SHORT)
+    runs(path, 1)
+    own_database.server.kill()
+    stands_still(path, 1)
+    own_database.server.start()
+    runs(path, 1)
+    let_end(path)
+    document = own_queue.wait(id_)
+    assert document["puffin"]["attempt"] == 1
+    assert sum(line.startswith("start") for line in lines_of(path)) == 1
+    until(lambda: {"frozen", "thawed"} <= {e["kind"] for e in own_queue.store.events.latest(100)}, "the events")
+    assert [worker.stop(), other.stop()] == [0, 0]
+
+
+def test_a_job_that_ends_while_the_database_is_away(
+    own_workers: Workers, own_queue: Queue, own_database: Database, path: Path
+) -> None:
+    """Its result waits on disk and is written when the database is back."""
+    id_ = own_queue.code(ticking_code(path) + "\nprint('precious')")
+    worker = own_workers.start()
+    runs(path, 1)
+    own_database.server.kill()
+    let_end(path)
+    until(lambda: list(worker.place.jobs.glob("*.result.json")), "the result on disk")
+    own_database.server.start()
+    document = own_queue.wait(id_)
+    assert (document["raw_output"], document["puffin"]["attempt"]) == ("precious\n", 1)
+    until(lambda: list(worker.place.jobs.iterdir()) == [], "the result to be removed from disk")
+
+
+def test_the_next_incarnation_writes_what_the_last_one_could_not(
+    own_workers: Workers, own_queue: Queue, own_database: Database, path: Path
+) -> None:
+    id_ = own_queue.code(ticking_code(path) + "\nprint('precious')")
+    worker = own_workers.start()
+    runs(path, 1)
+    own_database.server.kill()
+    let_end(path)
+    until(lambda: list(worker.place.jobs.glob("*.result.json")), "the result on disk")
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    own_database.server.start()
+    worker.start()
+    document = own_queue.wait(id_)
+    assert (document["raw_output"], document["puffin"]["attempt"]) == ("precious\n", 1)
+
+
+def test_a_worker_waits_for_a_database_that_is_not_there_yet(
+    own_workers: Workers, own_queue: Queue, own_database: Database
+) -> None:
+    own_database.server.kill()
+    worker = own_workers.start(daemon=SHORT)
+    until(lambda: "waiting for the database" in worker.log, "the worker to wait")
+    own_database.server.start()
+    own_queue.wait(own_queue.sleep())
+    own_database.server.kill()
+    impatient = own_workers.start("impatient", daemon=SHORT)
+    until(lambda: "waiting for the database" in impatient.log, "the worker to wait")
+    assert impatient.stop() == 0
+    own_database.server.start()
+
+
+def test_the_database_is_frozen(own_workers: Workers, own_queue: Queue, own_database: Database, path: Path) -> None:
+    """Connections stay open and nothing answers: that is an outage like any other."""
+    id_ = own_queue.code(ticking_code(path))
+    worker = own_workers.start(daemon=SHORT)
+    runs(path, 1)
+    own_database.server.freeze()
+    stands_still(path, 1)
+    own_database.server.thaw()
+    runs(path, 1)
+    let_end(path)
+    assert own_queue.wait(id_)["puffin"]["attempt"] == 1
+    assert worker.stop() == 0
+
+
+def test_a_scine_job_survives_an_outage(own_workers: Workers, own_queue: Queue, own_database: Database) -> None:
+    """It writes to the database by itself: whatever it meets there, its calculation ends complete."""
+    pytest.importorskip("scine_puffin", reason="needs the extra 'scine'")
+    from tests.integration.test_scine_jobs import Chemistry
+    from tests.lab.fixtures_database import connect
+
+    manager = connect(own_database.server, own_database.name)
+    ids = [Chemistry(manager).submit("caffeine", "scine_geometry_optimization") for _ in range(2)]
+    manager.disconnect()
+    worker = own_workers.start(daemon=SHORT)
+    until(lambda: any(own_queue.status(id_) == "pending" for id_ in ids), "the first to run")
+    own_database.server.kill()
+    until(lambda: "cannot" in worker.log, "the worker to notice")
+    time.sleep(SHORT["lease_in_s"])
+    own_database.server.start()
+    for id_ in ids:
+        document = own_queue.wait(id_, "complete", "failed")
+        assert document["status"] == "complete", document["comment"]
+
+
+def test_a_clock_that_is_wrong_on_one_host(workers: Workers, queue: Queue, path: Path) -> None:
+    """Only the server's clock tells whether a lease has lapsed, and only the rates of clocks matter elsewhere."""
+    id_ = queue.code(ticking_code(path))
+    workers.start("right", daemon=SHORT)
+    runs(path, 1)
+    wrong = workers.make("wrong", daemon=SHORT)
+    # As Python sees it; the machine's clock is not this test's to set.
+    (wrong.place.directory / "sitecustomize.py").write_text(
+        "import time\nreal = time.time\ntime.time = lambda: real() + 864000\n"
+    )
+    wrong.start(PYTHONPATH=os.pathsep.join([str(wrong.place.directory), workers.python_path]))
+    until(lambda: queue.events("started")[1:], "the worker to start")
+    assert queue.events("started")[1]["at"] - queue.events("started")[0]["at"] > timedelta(days=9)
+    runs(path, 1)
+    time.sleep(2 * SHORT["lease_in_s"])
+    let_end(path)
+    assert queue.wait(id_)["puffin"]["attempt"] == 1
+    assert queue.events("reset") == []
+
+
+# Jobs that misbehave -----------------------------------------------------------------------------------
+
+
+def test_a_job_that_ignores_sigterm_is_killed_all_the_same(workers: Workers, queue: Queue, path: Path) -> None:
+    id_ = queue.code(
+        "import signal\nfor n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT): "
+        "signal.signal(n, signal.SIG_IGN)\n" + ticking_code(path)
+    )
+    worker = workers.start()
+    runs(path, 1)
+    worker.signal(signal.SIGQUIT)
+    assert worker.wait() == 0
+    assert queue.status(id_) == "new"
+    worker.is_gone()
+
+
+def test_a_job_that_fills_the_disk(workers: Workers, queue: Queue, tmp_path: Path) -> None:
+    """It fails, the worker does not, and what it filled is free again."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small disk")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(small)], check=True)
+    try:
+        greedy = queue.code("stream = open('all', 'wb')\nwhile True: stream.write(b'x' * 65536)", priority=1)
+        loud = queue.code("while True: print('x' * 65536)", priority=2)
+        next_ = queue.code("open('little', 'wb').write(b'x' * 65536)", priority=3)
+        worker = workers.start(daemon={"job_dir": str(small), "error_dir": str(small / "errors")})
+        assert "No space left on device" in queue.wait(greedy, "failed")["comment"]
+        assert "No space left on device" in queue.wait(loud, "failed")["comment"]
+        queue.wait(next_)
+        assert worker.stop() == 0
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_a_disk_without_room_for_a_directory_gives_calculations_back(
+    workers: Workers, queue: Queue, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small disk")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=3", "tmpfs", str(small)], check=True)
+    try:
+        (small / "one").touch()
+        (small / "two").touch()
+        worker = workers.start(daemon={"job_dir": str(small)})
+        id_ = queue.sleep()
+        until(lambda: "given back" in worker.log, "the worker to give it back")
+        assert queue.status(id_) == "new"
+        assert worker.stop() == 0
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+# Everything at once ------------------------------------------------------------------------------------
+
+
+def test_random_faults_over_many_jobs(
+    own_workers: Workers, own_queue: Queue, own_database: Database, path: Path
+) -> None:
+    """Whatever is killed or frozen: every calculation is complete, and its job ended exactly once."""
+    done = path.with_name("done")
+    code = (
+        f"import os, time\ntime.sleep(0.02)\nopen({str(done)!r}, 'a').write(os.environ['PUFFIN_CALCULATION'] + '\\n')"
+    )
+    ids = [own_queue.code(code) for _ in range(60)]
+    crew = [own_workers.start(name, daemon={**SHORT, "max_attempts": 50}) for name in ("one", "two")]
+    starts = [1, 1]
+    for round_ in range(6):
+        worker = crew[round_ % 2]
+        _make_fault(round_, worker, starts[round_ % 2], own_database)
+        if worker.process.poll() is not None:
+            worker.start()
+            starts[round_ % 2] += 1
+        time.sleep(0.3)
+
+    def left() -> list[Any]:
+        return list(own_queue.documents.find({"status": {"$ne": "complete"}}, {"status": 1, "executor": 1}))
+
+    until(lambda: not left(), "all calculations to be complete")
+    assert set(lines_of(done)) == set(ids)
+    for worker in crew:
+        assert worker.stop() == 0
+
+
+def _make_fault(number: int, worker: Worker, starts: int, database: Database) -> None:
+    until(lambda: worker.log.count(" started: ") == starts, "the worker to have started")
+    if number == 0:
+        worker.signal(signal.SIGKILL)
+        worker.wait()
+    elif number == 1:
+        worker.forkserver().kill()
+    elif number == 2:
+        database.server.kill()
+        time.sleep(1.0)
+        database.server.start()
+    elif number == 3:
+        worker.signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        worker.signal(signal.SIGCONT)
+    elif number == 4:
+        for process in [psutil.Process(worker.pid), *worker.below()]:
+            process.kill()
+        worker.wait()
+    else:
+        database.server.freeze()
+        time.sleep(2.5)
+        database.server.thaw()

@@ -1,0 +1,74 @@
+"""Which files words on a command line stand for, and what is said about a job nobody knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet.queue_files import find_files
+from fleet.queue_submit import order_problem
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    for name in ("b.xyz", "a.XYZ", "notes.txt", "deep/er/c.sdf", "with space.pdb"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def names(place: Path, *words: str) -> list[str]:
+    return [str(path.relative_to(place)) for path in find_files([str(place / word) for word in words]).files]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["b.xyz"], ["b.xyz"]),
+        (["with space.pdb", "b.xyz"], ["with space.pdb", "b.xyz"]),
+        ([""], ["a.XYZ", "b.xyz", "deep/er/c.sdf", "with space.pdb"]),
+        (["*.xyz"], ["b.xyz"]),
+        (["**/*.sdf"], ["deep/er/c.sdf"]),
+        # Whoever names a file wants it, whatever it is.
+        (["notes.txt"], ["notes.txt"]),
+    ],
+)
+def test_what_is_found(place: Path, words: list[str], found: list[str]) -> None:
+    assert names(place, *words) == found
+
+
+def test_a_file_that_is_named_twice_is_taken_once(place: Path) -> None:
+    (place / "link.xyz").symlink_to(place / "b.xyz")
+    found = find_files([str(place / "b.xyz"), str(place / "link.xyz"), str(place / "deep"), str(place / "b.xyz")])
+    assert [path.name for path in found.files] == ["b.xyz", "c.sdf"]
+    assert [path.name for path in found.repeated] == ["link.xyz", "b.xyz"]
+
+
+def test_all_words_that_stand_for_nothing(place: Path) -> None:
+    found = find_files([str(place / "none.xyz"), str(place / "empty"), str(place / "*.mol"), str(place / "b.xyz")])
+    assert [problem.removeprefix(f"{place}/") for problem in found.problems] == [
+        "none.xyz: no such file",
+        "empty: no .xyz, .mol, .sdf, .pdb in this directory",
+        "*.mol: no such file",
+    ]
+    assert len(found.files) == 1
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ("scine_single_point", ""),
+        ("local", ""),
+        ("sleep", ""),
+        ("scine_singel_point", "did you mean scine_single_point"),
+        ("single_point", "did you mean scine_single_point"),
+        ("xyz", "known are local, scine_hessian, scine_single_point, sleep"),
+    ],
+)
+def test_the_job_of_a_submission(order: str, said: str) -> None:
+    problem = order_problem(order, ["scine_single_point", "scine_hessian"], ("local",))
+    assert said in problem
+    assert bool(said) == bool(problem)

@@ -1,0 +1,170 @@
+"""Results as text, and the words of lists."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fleet.cli.queue_options import parse_since
+from fleet.errors import UsageError
+from fleet.queue_frames import Frame, frames
+from fleet.queue_results import (
+    BOHR_PER_ANGSTROM,
+    csv_text,
+    entry_record,
+    method_of,
+    numbers_in,
+    outcome_record,
+    sdf_text,
+    title_of,
+    xyz_text,
+)
+from fleet.queue_text import age, duration, first_line, model_text
+from puffin.documents import Model
+from puffin.outcomes import Outcome, PropertyInfo, StructureInfo
+from puffin.queueing import to_entry
+
+NOW = datetime(2025, 1, 1, 12)
+ENTRY = to_entry(
+    "db",
+    {
+        "_id": "a" * 24,
+        "status": "complete",
+        "job": {"order": "scine_geometry_optimization"},
+        "model": {"program": "sparrow", "method_family": "PM6", "method": "PM6", "basis_set": ""},
+        "runtime": 1.5,
+        "_created": NOW,
+    },
+)
+GUESS = StructureInfo("g", "hydrogen, charged", "user_guess", ("H", "H"), ((0, 0, 0), (0, 0, 2.0)), "H2", 1, 2)
+MADE = StructureInfo("m", "", "user_optimized", ("H", "H"), ((0, 0, 0), (0, 0, 1.5)), "H2", 1, 2)
+ENERGY = PropertyInfo("e", "electronic_energy", "m", -0.123456789012, ())
+OTHERS = (
+    PropertyInfo("q", "atomic_charges", "m", (0.5, 0.5), (2,)),
+    PropertyInfo("z", "a_number", "m", 3.0, ()),
+    PropertyInfo("h", "hessian", "m", None, (6, 6)),
+)
+OUTCOME = Outcome(ENTRY, (GUESS,), (ENERGY, *OTHERS), (MADE,))
+SINGLE = Outcome(ENTRY, (GUESS,), (dataclasses.replace(ENERGY, structure="g"),), ())
+
+
+def test_csv() -> None:
+    (row,) = csv.DictReader(csv_text([OUTCOME]).splitlines())
+    assert row["name"] == "hydrogen, charged"
+    assert (row["formula"], row["charge"], row["multiplicity"]) == ("H2", "1", "2")
+    assert float(row["electronic_energy_hartree"]) == -0.123456789012
+    assert (row["a_number"], row["runtime_s"], row["status"]) == ("3.0", "1.5", "complete")
+    assert "atomic_charges" not in row
+
+
+def test_csv_of_calculations_with_different_properties() -> None:
+    rows = list(csv.DictReader(csv_text([SINGLE, OUTCOME]).splitlines()))
+    assert [row["a_number"] for row in rows] == ["", "3.0"]
+
+
+def test_energies_come_first() -> None:
+    assert numbers_in([OUTCOME]) == ["electronic_energy", "a_number"]
+
+
+def test_json() -> None:
+    record = json.loads(json.dumps(outcome_record(OUTCOME)))
+    assert record["energy_hartree"] == -0.123456789012
+    assert [item["name"] for item in record["inputs"]] == ["hydrogen, charged"]
+    assert [item["label"] for item in record["structures"]] == ["user_optimized"]
+    properties = {item["name"]: item for item in record["properties"]}
+    assert properties["atomic_charges"]["value"] == [0.5, 0.5]
+    assert (properties["hessian"]["value"], properties["hessian"]["shape"]) == (None, [6, 6])
+    assert properties["electronic_energy"]["unit"] == "hartree"
+    assert record["structures"][0]["positions"][1][2] == pytest.approx(1.5 / BOHR_PER_ANGSTROM)
+    assert record["created"] == "2025-01-01T12:00:00.000Z"
+
+
+def test_an_entry_tells_the_ids_of_its_structures() -> None:
+    assert entry_record(dataclasses.replace(ENTRY, structures=("g",)))["inputs"] == ["g"]
+
+
+@pytest.mark.parametrize(("outcome", "label"), [(OUTCOME, "user_optimized"), (SINGLE, "user_guess")])
+def test_xyz_can_be_submitted_again(outcome: Outcome, label: str) -> None:
+    text = xyz_text(outcome)
+    (frame,) = frames("xyz", text.splitlines())
+    assert isinstance(frame, Frame)
+    assert (frame.charge, frame.multiplicity) == (1, 2)
+    assert text.startswith("2\nhydrogen,_charged charge=1 multiplicity=2 energy_hartree=-0.123456789012 label=" + label)
+    expected = (outcome.structures or outcome.inputs)[0].positions[1][2] / BOHR_PER_ANGSTROM
+    assert float(text.splitlines()[-1].split()[-1]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_sdf_has_charge_and_numbers_as_data() -> None:
+    block = "name\n\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\n"
+    block += "    0.0000    0.0000    0.0000   H   0  0\nM  END"
+    text = sdf_text(OUTCOME, lambda _: block)
+    (frame,) = frames("sdf", text.splitlines())
+    assert isinstance(frame, Frame)
+    assert (frame.charge, frame.multiplicity) == (1, 2)
+    assert "> <electronic_energy_hartree>\n-0.123456789012\n\n" in text
+    assert "> <a_number>\n3.0\n" in text
+    assert text.endswith("$$$$\n")
+
+
+def test_names() -> None:
+    assert title_of(dataclasses.replace(OUTCOME, inputs=(MADE,))) == "H2"
+    assert method_of(dataclasses.replace(ENTRY, method="PBE", basis_set="def2-SVP")) == "PBE/def2-SVP"
+    assert method_of(dataclasses.replace(ENTRY, method="")) == "PM6"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, ""), (0.4, "0 s"), (59.0, "59 s"), (90.0, "2 min"), (5400.0, "1.5 h"), (36000.0, "10 h"), (1e5, "1.2 d")],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_ages() -> None:
+    assert age(NOW - timedelta(minutes=3), NOW) == "3 min"
+    assert age(None, NOW) == ""
+    assert age(NOW + timedelta(seconds=5), NOW) == "0 s"
+
+
+def test_the_first_line_of_a_comment() -> None:
+    assert first_line("\n  it failed\nbecause", 20) == "it failed"
+    assert first_line("a long comment", 8) == "a long…"
+    assert first_line("", 5) == ""
+
+
+def test_a_model_says_only_what_is_unusual() -> None:
+    model = dataclasses.asdict(Model(program="orca", method="PBE", solvent="water"))
+    assert model_text(model) == "program=orca, method_family=any, method=PBE, solvent=water"
+
+
+@pytest.mark.parametrize(
+    ("text", "when"),
+    [
+        ("30m", NOW - timedelta(minutes=30)),
+        ("1.5h", NOW - timedelta(minutes=90)),
+        ("2d", NOW - timedelta(days=2)),
+        ("2024-12-31", datetime(2024, 12, 31)),
+        ("2025-01-01T10:00", datetime(2025, 1, 1, 10)),
+        ("2025-01-01T10:00:00Z", datetime(2025, 1, 1, 10)),
+        ("2025-01-01T10:00:00+02:00", datetime(2025, 1, 1, 8)),
+    ],
+)
+def test_since(text: str, when: datetime) -> None:
+    assert parse_since(text, NOW) == when
+
+
+@pytest.mark.parametrize("text", ["yesterday", "5", "5y", "99999999w", ""])
+def test_since_when_it_is_no_time(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_since(text, NOW)
+    assert "must look like 30m" in str(caught.value)
+
+
+def test_records_are_plain_json() -> None:
+    record: dict[str, Any] = entry_record(ENTRY)
+    assert json.loads(json.dumps(record)) == record

@@ -1,0 +1,145 @@
+"""Why and how a worker stops."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from puffin.settings import DaemonSettings
+from puffin.stopping import Order, Orders, Signals, Stop
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def orders(
+    tmp_path: Path, clock: Clock, signals: Signals | None = None, stopped: bool = False, **daemon: object
+) -> Orders:
+    files = {"stop": str(tmp_path / "stop"), "recycle": str(tmp_path / "recycle"), "timeout_in_h": -1.0}
+    settings = DaemonSettings(**{**files, **daemon})  # type: ignore[arg-type]
+    return Orders(settings, signals or Signals(), lambda: stopped, clock)
+
+
+def test_nothing_stops_a_worker_by_itself(tmp_path: Path, clock: Clock) -> None:
+    given = orders(tmp_path, clock)
+    clock.now = 1e9
+    assert given.idle() == Order(Stop.NO)
+
+
+@pytest.mark.parametrize(
+    ("daemon", "hours", "jobs", "stop"),
+    [
+        ({"timeout_in_h": 2.0}, 1.9, 0, Stop.NO),
+        ({"timeout_in_h": 2.0}, 2.1, 0, Stop.NOW),
+        ({"timeout_in_h": 0.0}, 1e6, 0, Stop.NO),
+        ({"idle_timeout_in_h": 2.0}, 1.9, 0, Stop.NO),
+        ({"idle_timeout_in_h": 2.0}, 2.1, 0, Stop.DRAIN),
+        ({"idle_timeout_in_h": 0.0}, 1e6, 0, Stop.NO),
+        ({"max_number_of_jobs": 2}, 0.0, 1, Stop.NO),
+        ({"max_number_of_jobs": 2}, 0.0, 2, Stop.DRAIN),
+        ({"max_number_of_jobs": 0}, 0.0, 99, Stop.NO),
+    ],
+)
+def test_times_and_counts(
+    tmp_path: Path, clock: Clock, daemon: dict[str, object], hours: float, jobs: int, stop: Stop
+) -> None:
+    given = orders(tmp_path, clock, **daemon)
+    for _ in range(jobs):
+        given.job_ended()
+    clock.now = hours * 3600
+    assert given.idle().stop is stop
+
+
+def test_a_job_starts_the_idle_time_anew(tmp_path: Path, clock: Clock) -> None:
+    given = orders(tmp_path, clock, idle_timeout_in_h=1.0)
+    clock.now = 3000
+    given.job_ended()
+    clock.now = 6000
+    assert given.idle().stop is Stop.NO
+    clock.now = 6601
+    assert given.idle().stop is Stop.DRAIN
+
+
+@pytest.mark.parametrize(("name", "stop"), [("stop", Stop.DRAIN), ("recycle", Stop.RECYCLE)])
+def test_files(tmp_path: Path, clock: Clock, name: str, stop: Stop) -> None:
+    given = orders(tmp_path, clock)
+    (tmp_path / name).touch()
+    assert given.current.stop is stop
+    assert str(tmp_path / name) in given.current.reason
+    (tmp_path / name).unlink()
+    assert given.current.stop is Stop.NO, "who starts a worker that still drains wants it to go on"
+
+
+def test_a_stop_is_more_than_a_recycle_and_both_files_go(tmp_path: Path, clock: Clock) -> None:
+    given = orders(tmp_path, clock)
+    (tmp_path / "recycle").touch()
+    assert given.current.stop is Stop.RECYCLE
+    given.obeyed()
+    assert not (tmp_path / "recycle").exists()
+    (tmp_path / "stop").touch()
+    assert given.current.stop is Stop.DRAIN
+    given.obeyed()
+    assert not (tmp_path / "stop").exists()
+
+
+def test_files_that_are_not_the_workers_to_remove_stay(tmp_path: Path, clock: Clock) -> None:
+    given = orders(tmp_path, clock, remove_stop_file=False, stop_shared=str(tmp_path / "shared"))
+    for name in ("stop", "shared"):
+        (tmp_path / name).touch()
+    assert given.current.stop is Stop.DRAIN
+    given.obeyed()
+    assert {path.name for path in tmp_path.iterdir()} == {"stop", "shared"}
+
+
+def test_the_fleet_is_told_to_stop(tmp_path: Path, clock: Clock) -> None:
+    assert orders(tmp_path, clock, stopped=True).current == Order(Stop.DRAIN, "the fleet was told to stop")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "stop"),
+    [
+        ([], Stop.NO),
+        ([signal.SIGTERM], Stop.DRAIN),
+        ([signal.SIGINT], Stop.DRAIN),
+        ([signal.SIGTERM, signal.SIGTERM], Stop.NOW),
+        ([signal.SIGTERM, signal.SIGINT], Stop.NOW),
+        ([signal.SIGQUIT], Stop.NOW),
+    ],
+)
+def test_signals(numbers: list[signal.Signals], stop: Stop) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
+    signals = Signals()
+    try:
+        signals.install()
+        for number in numbers:
+            os.kill(os.getpid(), number)
+        assert signals.order.stop is stop
+        assert bool(select.select([signals.wake], [], [], 0)[0]) is bool(numbers)
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_nudge_wakes_and_is_taken_note_of() -> None:
+    signals = Signals()
+    for _ in range(100_000):  # more than a pipe holds
+        signals.nudge()
+    assert select.select([signals.wake], [], [], 0)[0]
+    signals.clear()
+    assert not select.select([signals.wake], [], [], 0)[0]

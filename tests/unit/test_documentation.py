@@ -1,0 +1,43 @@
+"""What the documentation says of the code is made from the code."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_reference_of_settings_is_up_to_date() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))["page"]()
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == made, "run: python docs/reference.py"
+
+
+def test_what_the_documentation_points_to_is_there() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+        files = re.findall(r"`(tests/[\w/]+\.py)`", text)
+        missing = [link for link in links if not (page.parent / link).exists()]
+        missing += [file for file in files if not (ROOT / file).exists()]
+        assert missing == [], page
+
+
+def test_the_yaml_in_the_readme_is_a_hosts_yaml() -> None:
+    from fleet.inventory import parse_inventory
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(parse_inventory(block, "README.md").hosts) == 40
+
+
+def test_every_verb_in_the_readme_exists() -> None:
+    import click
+
+    from fleet.cli import cli
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    verbs = set(re.findall(r"`puffin-fleet (\w+)", text))
+    assert verbs <= set(cli.list_commands(click.Context(cli)))
+    assert {"deploy", "queue", "status", "trust"} <= verbs

@@ -8,67 +8,22 @@ Needs the extras ``scine``, ``embedded`` and ``dev``.
 from __future__ import annotations
 
 import argparse
-import socket
 import statistics
-import struct
 import tempfile
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bson
 import psutil
 
 from tests.lab.database import DatabaseServer
 from tests.lab.fixtures_database import Database, initialise
+from tests.lab.link import Link
 from tests.lab.scine_puffin import ScinePuffin
 from tests.lab.worker import Queue, Worker, Workers, until
 
 IDLE_S = 60.0
-
-
-class CountingProxy:
-    """Stands between worker and server, and counts the commands that pass, by name."""
-
-    def __init__(self, port: int) -> None:
-        self.commands: Counter[str] = Counter()
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            client, _ = self._listener.accept()
-            server = socket.create_connection(("127.0.0.1", self._target))
-            for source, target, look in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._pass_on, args=(source, target, look), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket, look: bool) -> None:
-        try:
-            while header := self._read(source, 4):
-                message = header + self._read(source, struct.unpack("<i", header)[0] - 4)
-                if look:
-                    self._count(message)
-                target.sendall(message)
-        except OSError:
-            pass
-        target.close()
-
-    @staticmethod
-    def _read(source: socket.socket, size: int) -> bytes:
-        data = b""
-        while len(data) < size and (part := source.recv(size - len(data))):
-            data += part
-        return data
-
-    def _count(self, message: bytes) -> None:
-        if struct.unpack("<i", message[12:16])[0] == 2013:
-            length = struct.unpack("<i", message[21:25])[0]
-            self.commands[next(iter(bson.decode(message[21 : 21 + length])))] += 1
 
 
 def jobs_per_second(queue: Queue, jobs: int, work: Callable[[], Any]) -> float:
@@ -140,10 +95,10 @@ def main() -> None:
 def _measure(
     jobs: int, directory: Path, server: DatabaseServer, database: Database, queue: Queue, workers: Workers
 ) -> None:
-    proxy = CountingProxy(server.port)
-    proxied = {"uri": f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true"}
+    link = Link(server.port)
+    proxied = {"uri": link.uri}
     ours = jobs_per_second(queue, jobs, lambda: Running(workers.make("fast", database=proxied)))
-    counted = {name: count / jobs for name, count in proxy.commands.items() if name not in {"hello", "ismaster"}}
+    counted = {name: count / jobs for name, count in link.commands.items() if name not in {"hello", "ismaster"}}
     theirs = jobs_per_second(queue, max(10, jobs // 20), lambda: ScinePuffin(directory, queue, cycle_time_in_s=0.01))
     print(f"zero-second jobs per second     {ours:8.1f}   SCINE Puffin {theirs:.2f}   ratio {ours / theirs:.0f}")
     print(f"commands per job                {sum(counted.values()):8.2f}   {_shown(counted)}")
@@ -155,9 +110,9 @@ def _measure(
     print(f"submitted to written, idle      {median:8.1f} ms (median)   worst {worst:.1f} ms")
     until(lambda: not queue.documents.count_documents({"status": {"$ne": "complete"}}), "all done")
     time.sleep(3.0)
-    proxy.commands.clear()
+    link.commands.clear()
     time.sleep(IDLE_S)
-    idle = {name: count for name, count in proxy.commands.items() if name not in {"hello", "ismaster"}}
+    idle = {name: count for name, count in link.commands.items() if name not in {"hello", "ismaster"}}
     print(f"commands of an idle worker      {sum(idle.values()) * 60 / IDLE_S:8.1f} per minute   {_shown(idle)}")
     own, rest = memory_mb(worker)
     print(f"memory with SCINE (PSS)         {own:8.1f} MB worker, {rest:.1f} MB fork server and waiting process")

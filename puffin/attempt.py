@@ -176,7 +176,7 @@ class Attempt:
     def _settle(self, ended: Ended, released: Released, told_to_stop: str) -> Status | None:
         bench, claim, loss = self._bench, self._claim, verdicts.loss(ended)
         if ended.detail == KEEPER_KILLED:
-            end_leftovers(claim.executor)
+            end_leftovers(bench.settings.daemon.pid)
         if not released.ours:
             bench.journal.warning("discarded: the calculation was taken or changed by somebody else", claim.id)
             bench.reporter.event("discarded", claim.id)

@@ -89,7 +89,7 @@ def installed_kinds(settings: Settings) -> tuple[JobKind, ...]:
         The worker's settings.
     """
     prepare(settings)
-    return Runner(settings.resources.cores, settings.daemon.uuid).job_kinds()
+    return Runner(settings.resources.cores, settings.daemon.pid).job_kinds()
 
 
 def accepted_kinds(settings: Settings, kinds: tuple[JobKind, ...]) -> tuple[JobKind, ...]:
@@ -166,7 +166,7 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
         log.warning(f"{name} is not offered: {reason}")
     signals = Signals()
     signals.install()
-    runner = Runner(settings.resources.cores, settings.daemon.uuid)
+    runner = Runner(settings.resources.cores, settings.daemon.pid)
     runner.warm_up()
     kinds = {kind.order: kind for kind in runner.job_kinds() if kind.order in available_jobs}
     if not kinds:

@@ -1,8 +1,8 @@
 """Ends processes that a worker's jobs left running after everything that should have ended them was killed.
 
-The fork server is started with the worker's uuid in its environment, and all processes below it inherit that, the
-programs that jobs start included. So they are found again, however they were detached from the process that
-started them.
+The fork server is started with the path of the worker's process id file in its environment, and all processes
+below it inherit that, the programs that jobs start included. So they are found again, however they were detached
+from the process that started them; and who holds the lock on that file knows that they are nobody else's.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Iterator
 
 import psutil
 
-MARK = "PUFFIN_EXECUTOR"
+MARK = "PUFFIN_PID_FILE"
 _TRIES = 100
 _PAUSE_S = 0.02
 
 
-def end_leftovers(executor: str) -> int:
+def end_leftovers(lock: str) -> int:
     """Kill the marked processes that are not below this one.
 
     Parameters
     ----------
-    executor
-        The worker's uuid.
+    lock
+        Path of the worker's process id file, whose lock the caller holds.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def end_leftovers(executor: str) -> int:
     """
     ended: set[int] = set()
     for _ in range(_TRIES):
-        found = list(_strays(executor))
+        found = list(_strays(lock))
         if not found:
             break
         for process in found:
@@ -45,16 +45,16 @@ def end_leftovers(executor: str) -> int:
     return len(ended)
 
 
-def _strays(executor: str) -> Iterator[psutil.Process]:
+def _strays(lock: str) -> Iterator[psutil.Process]:
     ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
     for process in psutil.process_iter():
-        if process.pid not in ours and _is_marked(process, executor):
+        if process.pid not in ours and _is_marked(process, lock):
             yield process
 
 
-def _is_marked(process: psutil.Process, executor: str) -> bool:
+def _is_marked(process: psutil.Process, lock: str) -> bool:
     # Other users' processes cannot be read, and some end while they are looked at.
     with contextlib.suppress(psutil.Error, OSError):
         if process.uids().real == os.getuid() and process.status() != psutil.STATUS_ZOMBIE:
-            return process.environ().get(MARK) == executor
+            return process.environ().get(MARK) == lock
     return False

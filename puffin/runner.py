@@ -30,7 +30,6 @@ KEEPER_KILLED = "the process that watches over it was killed"
 _TRIES = 5
 _PAUSE_S = 0.2
 _LONGEST_DISMISSAL_S = 5.0
-_LONGEST_KILL_S = 30.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -44,7 +43,7 @@ class RunningJob:
         self._process = process
         self._lock = threading.Lock()
         self._started = boot_time()
-        self._killed = False
+        self._patience_s: float | None = None
         self.connection = connection
         self.context = context
 
@@ -66,9 +65,15 @@ class RunningJob:
         """
         self._send(Until(freeze_at))
 
-    def kill(self) -> None:
-        """Kill the job and all its processes. Its end is reported as usual."""
-        self._killed = True
+    def kill(self, patience_s: float = 30.0) -> None:
+        """Kill the job and all its processes. Its end is reported as usual.
+
+        Parameters
+        ----------
+        patience_s
+            How long :meth:`ended` waits for that, in seconds, before it kills the keeper itself.
+        """
+        self._patience_s = patience_s
         self._send(Kill())
 
     def ended(self) -> Ended:
@@ -79,7 +84,7 @@ class RunningJob:
         Ended
             How it ended. A keeper that was killed cannot say; the job then died with it.
         """
-        if self._killed and not self.connection.poll(_LONGEST_KILL_S):
+        if self._patience_s is not None and not self.connection.poll(self._patience_s):
             # Somebody stopped the keeper, so it cannot obey. The job dies with it.
             self._process.kill()
         try:
@@ -111,18 +116,18 @@ class Runner:
     ----------
     cores
         Threads that the jobs may use.
-    executor
-        The worker's uuid, with which all processes of its jobs are marked.
+    lock
+        Path of the worker's process id file, with which all processes of its jobs are marked.
     """
 
-    def __init__(self, cores: int, executor: str = "") -> None:
+    def __init__(self, cores: int, lock: str = "") -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOADED)
         self._spare: _Spare | None = None
         # Thread pools read these when their library is loaded, which the fork server does once for all jobs.
         for variable in _THREAD_VARIABLES:
             os.environ[variable] = str(cores)
-        os.environ[MARK] = executor
+        os.environ[MARK] = lock
 
     def warm_up(self) -> None:
         """Fork the process of the next job, unless it is there already."""

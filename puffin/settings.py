@@ -85,7 +85,7 @@ class DaemonSettings:
     max_walltime_in_h: float = _option(-1.0, "time after which a job is killed and fails; 0 or less: never")
     jobs: tuple[str, ...] = _option([], "the only jobs to accept; empty: all whose programs are available")
     commands: tuple[str, ...] = _option(
-        [], "absolute paths of the programs that the job 'command' may run; empty: none"
+        [], "paths of the programs that the job 'command' may run; empty: none"
     )
 
 

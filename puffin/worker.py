@@ -142,7 +142,7 @@ class Worker:
             The worker cannot make its directories.
         """
         self._workplace.prepare()
-        strays = end_leftovers(self._claimant.executor)
+        strays = end_leftovers(self._settings.daemon.pid)
         if strays:
             self._log.warning(f"ended {strays} processes that jobs of an earlier run had left")
         if not self._connect():
@@ -243,13 +243,16 @@ class Worker:
         return None
 
     def _give_back_what_is_not_run(self) -> None:
-        """Give back what is pending in this worker's name: it runs nothing now, and nobody else has its name."""
+        """Give back what is pending in this worker's name: it runs nothing now, and nobody here has its name.
+
+        On another host somebody may, by mistake; what runs there is left to the judge.
+        """
         # What this incarnation took without learning of it never ran.
         loss = None if self._has_claimed else self._bench.loss("its worker was ended while it ran")
         for name in self._store.names:
             calculations = self._store.calculations(name)
             for pending in calculations.pending(self._claimant.executor):
-                if calculations.reset(pending, loss):
+                if pending.host == self._claimant.host and calculations.reset(pending, loss):
                     reason = loss.reason if loss else "the answer to its claim was lost"
                     self._log.warning(f"given back: {reason}", pending.id)
                     self._reporter.event("requeued", pending.id, reason)

@@ -51,6 +51,9 @@ def command_line(settings: Mapping[str, Any], allowed: tuple[str, ...]) -> list[
         The program is not allowed, or the arguments are no list of texts.
     """
     program, arguments = settings.get("program"), settings.get("arguments", [])
+    if isinstance(arguments, Mapping):
+        # As SCINE stores a list in a value collection.
+        arguments = arguments.get("list")
     found = [path for path in allowed if program in {path, PurePath(path).name}]
     if not found:
         raise ValueError(f"program {program!r} is not in daemon.commands of this worker: {', '.join(allowed)}")

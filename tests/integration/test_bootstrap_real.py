@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from puffin.errors import ProgramError
 from puffin.programs.building import uv_program, uv_settings
+from puffin.programs.program import Program
 from tests.lab.bootstrapping import Host
 from tests.lab.fixtures_database import Database
 from tests.lab.requirements import missing
@@ -125,6 +127,15 @@ def test_without_a_network_it_says_so(bare_puffin: Path, tmp_path: Path) -> None
     assert done.returncode == 1
     assert "wheels: the package index cannot be reached" in done.stderr
     assert "sparrow: scine_sparrow is not installed: run 'puffin bootstrap'" in done.stderr
+
+
+def test_one_package_may_be_installed_by_a_script(tmp_path: Path) -> None:
+    Program.pip_package_install("iniconfig==2.0.0", str(tmp_path / "prefix"))
+    [package] = tmp_path.glob("prefix/lib/python3.*/site-packages/iniconfig")
+    assert (package / "__init__.py").is_file()
+    assert "iniconfig" in (tmp_path / "prefix.log").read_text()
+    with pytest.raises(ProgramError, match=r"cannot install iniconfig==0\.0\.0"):
+        Program.pip_package_install("iniconfig==0.0.0", str(tmp_path / "prefix"))
 
 
 def test_what_is_installed_beside_puffin_is_not_installed_again(tmp_path: Path) -> None:

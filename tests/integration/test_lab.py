@@ -173,6 +173,15 @@ def test_a_kill_is_a_power_cut(left: Laboratory) -> None:
     assert "python3" not in {process.name() for process in left.processes("left")}
 
 
+def test_nobody_is_told_of_a_kill(left: Laboratory) -> None:
+    with socket.create_connection((left["left"].address, 22), timeout=5) as connection:
+        connection.recv(100)
+        left.kill("left")
+        connection.settimeout(1)
+        with pytest.raises(TimeoutError):
+            connection.recv(100)
+
+
 def test_a_host_that_is_cut_off_stays_so_through_a_power_cut(left: Laboratory) -> None:
     left.cut("left")
     left.kill("left")
@@ -254,6 +263,7 @@ time.sleep(1000)
             creator.kill()
     wait_for(lambda: not running_with(state), "all processes to end")
     wait_for(lambda: interface not in psutil.net_if_addrs(), "the network to go")
+    assert "use `down` first" in by_hand(state, "up", "1").stderr
     Laboratory(state).down()
     assert not state.exists()
 
@@ -290,6 +300,15 @@ def test_down_cleans_up_after_an_up_that_was_killed(can_make_hosts: None, tmp_pa
     assert by_hand(state, "down").returncode == 0
     assert not state.exists()
     assert not running_with(state)
+
+
+def test_a_directory_of_something_else_is_left_alone(can_make_hosts: None, tmp_path: Path) -> None:
+    (tmp_path / "thesis").touch()
+    for verb in ("up", "down"):
+        done = by_hand(tmp_path, verb)
+        assert done.returncode == 1
+        assert done.stderr == f"{tmp_path} holds something else than a laboratory: choose another directory\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
 
 
 # --- a bare host ---

@@ -352,11 +352,12 @@ def test_transition_state_guess(exploration: Exploration, saddle_point: Any) -> 
     assert step.has_transition_state()
 
 
-def test_dissociation_cut(exploration: Exploration, hydrogen_cyanide: Any) -> None:
+@pytest.mark.parametrize("order", ["scine_dissociation_cut", "scine_dissociation_cut_with_optimization"])
+def test_dissociation_cut(exploration: Exploration, hydrogen_cyanide: Any, order: str) -> None:
     import scine_database as db
 
     settings = {"dissociations": [0, 1], "charge_propensity_check": 1}
-    results = exploration.run("scine_dissociation_cut", hydrogen_cyanide, **settings)
+    results = exploration.run(order, hydrogen_cyanide, **settings)
     [step] = results.steps
     assert step.get_type() == db.ElementaryStepType.BARRIERLESS
     _, parts = step.get_reactants(db.Side.BOTH)

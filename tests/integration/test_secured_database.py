@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pymongo
 import pytest
@@ -17,6 +16,7 @@ from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.settings import DatabaseSettings
 from puffin.store import Store, connection_uri, location
 from tests.lab.requirements import missing
+from tests.lab.servers import Anywhere, serve, wait_for
 from tests.lab.worker import Place, Worker, configuration, plugin_path, until, write_configuration
 
 PASSWORD = "p@ss/w:rd%"
@@ -68,31 +68,6 @@ def _certificates(directory: Path) -> None:
     )
 
 
-def _serve(directory: Path, port: int, *options: str) -> subprocess.Popen[bytes]:
-    (directory / "secantusd.toml").touch()
-    with (directory / "log").open("ab") as log:
-        return subprocess.Popen(
-            [
-                *(str(program()), "--config", str(directory / "secantusd.toml"), "--host", "127.0.0.1"),
-                *("--port", str(port), "--storage-path", str(directory / "data"), "--log-level", "WARNING"),
-                *options,
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-
-
-def _wait_for(client: pymongo.MongoClient[Any]) -> None:
-    def answers() -> bool:
-        try:
-            client.admin.command("ping")
-        except pymongo.errors.ConnectionFailure:
-            return False
-        return True
-
-    until(answers, "the server to answer")
-
-
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     try:
@@ -102,10 +77,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     directory = tmp_path_factory.mktemp("secured")
     _certificates(directory)
     port = free_port()
-    plain = _serve(directory, port)
+    plain = serve(directory, port)
     try:
         with pymongo.MongoClient(f"mongodb://127.0.0.1:{port}", serverSelectionTimeoutMS=500) as client:
-            _wait_for(client)
+            wait_for(client)
             client.admin.command("createUser", "chem", pwd=PASSWORD, roles=["root"])
     finally:
         plain.terminate()
@@ -113,10 +88,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     (directory / "password").write_text(PASSWORD + "\n")
     found = Secured(port, directory / "ca.pem", directory / "password")
     tls = ("--tls-cert-file", str(directory / "server.pem"), "--tls-key-file", str(directory / "server.key"))
-    server = _serve(directory, port, "--auth", *tls)
+    server = serve(directory, port, "--auth", *tls)
     try:
         with pymongo.MongoClient(connection_uri(found.settings), serverSelectionTimeoutMS=500) as client:
-            _wait_for(client)
+            wait_for(client)
         yield found
     finally:
         server.terminate()
@@ -146,7 +121,7 @@ def test_a_worker_with_the_right_password(secured: Secured, tmp_path: Path) -> N
     id_ = chemistry.submit("water", "scine_single_point")
     place = Place(tmp_path / f"secured-{secured.port}")
     database = {"uri": secured.uri, "username": "chem", "password_file": str(secured.password_file), "name": "secured"}
-    write_configuration(place, configuration(place, _Anywhere(secured.uri, "secured"), {"database": database}))
+    write_configuration(place, configuration(place, Anywhere(secured.uri, "secured"), {"database": database}))
     worker = Worker(place, {"PYTHONPATH": plugin_path(tmp_path / "plugin")}).start()
     try:
         calculation = chemistry.calculation(id_)
@@ -157,12 +132,6 @@ def test_a_worker_with_the_right_password(secured: Secured, tmp_path: Path) -> N
         assert "p%40ss" not in worker.log + worker.console
     finally:
         worker.end()
-
-
-@dataclass(frozen=True)
-class _Anywhere:
-    uri: str
-    name: str
 
 
 @pytest.mark.parametrize(

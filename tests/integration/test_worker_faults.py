@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.lab.fixtures_database import Database
+from tests.lab.link import Link
 from tests.lab.worker import Queue, Worker, Workers, lines_of, until
 
 SHORT = {"lease_in_s": 2.0}
@@ -236,6 +237,45 @@ def test_a_worker_that_is_stopped_for_longer_than_its_lease(workers: Workers, qu
     assert [stopped.stop(), heir.stop()] == [0, 0]
 
 
+def test_the_network_of_one_worker_is_cut(workers: Workers, queue: Queue, database: Database, path: Path) -> None:
+    """It freezes its job, another takes over, and what it does once it is back changes nothing."""
+    link = Link(database.port)
+    try:
+        id_ = queue.code(ticking_code(path) + "\nprint('attempt', attempt)")
+        cut_off = workers.start("cut-off", daemon=SHORT, database={"uri": link.uri})
+        runs(path, 1)
+        heir = workers.start("heir", daemon=SHORT)
+        link.cut()
+        stands_still(path, 1)
+        runs(path, 2)
+        let_end(path)
+        document = queue.wait(id_)
+        link.heal()
+        until(lambda: "discarded" in cut_off.log, "the one that was cut off to give up")
+        assert queue[id_] == document
+        assert (document["executor"], document["raw_output"]) == (heir.uuid, "attempt 2\n")
+        never_ran_side_by_side(path)
+        assert [cut_off.stop(), heir.stop()] == [0, 0]
+    finally:
+        link.close()
+
+
+def test_the_answer_to_a_claim_is_lost(workers: Workers, queue: Queue, database: Database) -> None:
+    """The worker finds what it took without knowing, gives it back, and takes it again."""
+    link = Link(database.port)
+    try:
+        worker = workers.start(daemon=SHORT, database={"uri": link.uri})
+        queue.wait(queue.sleep())
+        link.cut()
+        id_ = queue.sleep()
+        until(lambda: "no work to be had" in worker.log, "the worker to notice")
+        link.heal()
+        assert "lost_on" not in queue.wait(id_)["puffin"]
+        assert worker.stop() == 0
+    finally:
+        link.close()
+
+
 def test_the_database_is_killed_for_longer_than_the_lease(
     own_workers: Workers, own_queue: Queue, own_database: Database, path: Path
 ) -> None:
@@ -261,7 +301,7 @@ def test_a_job_that_ends_while_the_database_is_away(
 ) -> None:
     """Its result waits on disk and is written when the database is back."""
     id_ = own_queue.code(ticking_code(path) + "\nprint('precious')")
-    worker = own_workers.start()
+    worker = own_workers.start(daemon={"lease_in_s": 4.0})
     runs(path, 1)
     own_database.server.kill()
     let_end(path)
@@ -276,7 +316,7 @@ def test_the_next_incarnation_writes_what_the_last_one_could_not(
     own_workers: Workers, own_queue: Queue, own_database: Database, path: Path
 ) -> None:
     id_ = own_queue.code(ticking_code(path) + "\nprint('precious')")
-    worker = own_workers.start()
+    worker = own_workers.start(daemon={"lease_in_s": 4.0})
     runs(path, 1)
     own_database.server.kill()
     let_end(path)
@@ -468,3 +508,20 @@ def _make_fault(number: int, worker: Worker, starts: int, database: Database) ->
         database.server.freeze()
         time.sleep(2.5)
         database.server.thaw()
+
+
+# Mistakes ----------------------------------------------------------------------------------------------
+
+
+def test_a_worker_of_the_same_name_on_another_host(workers: Workers, queue: Queue, path: Path) -> None:
+    """The lock is each host's own: but neither takes what the other runs."""
+    id_ = queue.code(ticking_code(path))
+    first = workers.start("first", daemon={"uuid": "twin"})
+    runs(path, 1)
+    second = workers.start("second", daemon={"uuid": "twin"})
+    queue.wait(queue.sleep())
+    runs(path, 1)
+    let_end(path)
+    document = queue.wait(id_)
+    assert (document["puffin"]["attempt"], document["puffin"]["worker"]) == (1, first.uuid)
+    assert [first.stop(), second.stop()] == [0, 0]

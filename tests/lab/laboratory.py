@@ -31,7 +31,7 @@ DISK_SIZE = 4 << 30
 ROOT = "/"
 _MARK = "PUFFIN_LABORATORY"
 _SWITCH = "switch"
-_TOOLS = ("chroot", "ip", "mount", "nsenter", "setpriv", "ssh-keygen", "unshare")
+_TOOLS = ("chroot", "ip", "mount", "nsenter", "setpriv", "ssh", "ssh-keygen", "unshare")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROJECT = Path(__file__).resolve().parents[2]
 _Found = TypeVar("_Found")
@@ -155,6 +155,8 @@ class Laboratory:
             Of each, in bytes.
         """
         if self._process(_SWITCH) is None:
+            if self.machines:
+                raise LaboratoryError(f"{self.state} holds what is left of a laboratory: use `down` first")
             self._make_network()
         sshd = sshd or shutil.which("sshd", path=_PATH) or "/usr/sbin/sshd"
         first = max((machine.index for machine in self.machines), default=0) + 1
@@ -171,6 +173,7 @@ class Laboratory:
 
     def down(self) -> None:
         """End everything and remove the directory; also what a process left that was killed."""
+        self._refuse_other_directories()
         with contextlib.suppress(LaboratoryError):
             subnet = self.subnet
             _ip([f"link del {subnet.interface}"], must=False)
@@ -199,11 +202,13 @@ class Laboratory:
         self._plug(self[name])
 
     def kill(self, name: str) -> None:
-        """Switch a host off without warning: all its processes are gone when this returns, its disk is kept."""
+        """Switch a host off without warning, also to its peers; when this returns, all is gone but its disk."""
         self._end(f"relay {self[name].name}")
         keeper = self._process(f"host {name}")
         if keeper is None:
             raise LaboratoryError(f"{name} is off already")
+        # Off the network first: the kernel ends each connection of a process that dies, a power cut does not.
+        self._inside(Cable(self[name].index).plug(cut=True, delayed=False))
         _switch_off(keeper)
         self._wait_for_end(f"host {name}")
 
@@ -246,6 +251,8 @@ class Laboratory:
 
     def _make_network(self) -> None:
         self.state.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._refuse_other_directories()
+        (self.state / "laboratory.log").touch()
         (self.state / "ssh_config").touch()
         if not self.key.exists():
             keygen(self.key)
@@ -269,6 +276,11 @@ class Laboratory:
             self._inside(connect_uplink())
             return
         raise LaboratoryError("no subnet is free: end some laboratories")
+
+    def _refuse_other_directories(self) -> None:
+        """What `down` removes must have been made by `up`."""
+        if self.state.exists() and any(self.state.iterdir()) and not (self.state / "laboratory.log").exists():
+            raise LaboratoryError(f"{self.state} holds something else than a laboratory: choose another directory")
 
     def _plug(self, machine: Machine) -> None:
         """Bring the cable of a running host to what is asked for."""

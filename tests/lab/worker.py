@@ -164,7 +164,11 @@ class Worker:
 
     def marked(self) -> list[psutil.Process]:
         """Every process of the worker's jobs, wherever it hangs in the tree."""
-        return [process for process in psutil.process_iter() if _mark(process) == self.uuid]
+        return [
+            process
+            for process in psutil.process_iter()
+            if (mark := _mark(process)) and Path(mark).parent == self.place.directory
+        ]
 
     def is_gone(self) -> None:
         """Wait until nothing is left of it: the fork server notices the end of its worker by itself."""
@@ -189,7 +193,7 @@ def _words(process: psutil.Process) -> list[str]:
 def _mark(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error, OSError):
         if process.status() != psutil.STATUS_ZOMBIE:
-            return process.environ().get("PUFFIN_EXECUTOR", "")
+            return process.environ().get("PUFFIN_PID_FILE", "")
     return ""
 
 

@@ -4,7 +4,8 @@
 
 SOURCE is a checkout of scine-puffin, or anything that git can clone. The job classes are those of the installed
 scine-puffin; only the tests come from SOURCE. FOLDER has what scine-puffin requires and we do not: make it with
-`uv pip install --target FOLDER pymatgen`. Exits 1 if a test passes with its Configuration and not with ours.
+`uv pip install --target FOLDER pymatgen`. PYTHONPATH may name more for both runs, such as the wheel of xtb. Exits 1 if
+a test passes with its Configuration and not with ours.
 """
 
 from __future__ import annotations
@@ -56,9 +57,10 @@ def run(directory: Path, name: str, arguments: list[str], port: int, *path: str)
     report = directory / f"{name}.xml"
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=900"]
     words += ["--rootdir", str(directory), "-c", os.devnull, f"--junitxml={report}", *arguments]
+    present = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(directory), str(ROOT), *path]),
+        "PYTHONPATH": os.pathsep.join([str(directory), str(ROOT), *path, *present]),
         "TEST_MONGO_DB_IP": "127.0.0.1",
         "TEST_MONGO_DB_PORT": str(port),
         "OMP_NUM_THREADS": "1",
@@ -78,7 +80,7 @@ def run(directory: Path, name: str, arguments: list[str], port: int, *path: str)
 
 def outcomes(report: Path) -> list[tuple[str, str]]:
     cases = ElementTree.parse(report).getroot().iter("testcase")
-    return [(f"{case.get('classname', '').rpartition('.')[2]}.{case.get('name')}", outcome(case)) for case in cases]
+    return [(f"{case.get('classname', '').partition('jobs.')[2]}.{case.get('name')}", outcome(case)) for case in cases]
 
 
 def outcome(case: ElementTree.Element) -> str:

@@ -19,7 +19,7 @@ from puffin.programs.environment import Environment, activate, environment_of, m
 from puffin.programs.external import ExternalProgram
 from puffin.programs.module import ScineModule
 from puffin.programs.program import Program, add_path
-from puffin.programs.verify import check
+from puffin.programs.verify import check, verify
 from puffin.settings import PROGRAMS, ProgramSettings, parse
 
 HYDROGEN_ORCA = "! HF STO-3G\n* xyz 0 1\nH 0.0 0.0 0.0\nH 0.0 0.0 0.74\n*\n"
@@ -325,6 +325,22 @@ def test_dftbplus_parameters_may_be_elsewhere(tmp_path: Path) -> None:
     given: dict[str, str] = {}
     program("dftbplus", source="/x", parameters="/data/slakos").setup_environment(Configuration(), {}, given)
     assert given == {"DFTBPLUS_PARAM_DIR": "/data/slakos"}
+
+
+def test_a_module_that_crashes_takes_no_other_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scine_parrot.py").write_text(
+        'import os, signal\nprint(\'{"program": "noise"}\')\nos.kill(os.getpid(), signal.SIGSEGV)'
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    install_stand_in("orca", tmp_path / "orca")
+    config = configuration(
+        parrot={"available": True}, orca={"available": True, "root": str(tmp_path / "orca")}, cp2k={"available": True}
+    )
+    found = {verdict.program: verdict for verdict in verify(config)}
+    assert set(found) == {"parrot", "orca", "cp2k"}
+    assert "ended with signal 11" in found["parrot"].problem
+    assert (found["orca"].problem, found["orca"].version) == ("", "5.0.3")
+    assert "programs.cp2k.root" in found["cp2k"].problem
 
 
 # The environment -------------------------------------------------------------------------------------------------

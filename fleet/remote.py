@@ -11,9 +11,9 @@ anything breaks it. The same exec as for everything else does not care.
 
 from __future__ import annotations
 
-import ast
 import base64
 import json
+import re
 import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -214,6 +214,10 @@ common.run(action.main, payload["request"], "{marker}")
 _TOO_OLD = '{{\\"ok\\": false, \\"too_old\\": \\"%d.%d\\"}}'
 
 
+_IMPORT = re.compile(rf"^from {re.escape(PACKAGE)}(?:\.(\w+))? import \(?([^)\n]*)", re.MULTILINE)
+"""With the module's name, or without it and the names of modules; the latter stand on one line."""
+
+
 def build_program(action: str, request: Mapping[str, Any], marker: str, source: Callable[[str], str]) -> str:
     """Build the text that does one action on a host.
 
@@ -251,13 +255,9 @@ def _needed(action: str, source: Callable[[str], str]) -> list[str]:
 
 
 def _neighbours(text: str) -> Iterator[str]:
-    for node in ast.parse(text).body:
-        if not isinstance(node, ast.ImportFrom) or node.module is None:
-            continue
-        if node.module == PACKAGE:
-            yield from (alias.name for alias in node.names)
-        elif node.module.startswith(PACKAGE + "."):
-            yield node.module[len(PACKAGE) + 1 :]
+    """Modules of the package that a module imports; as text, since ast.parse fails at times in several threads."""
+    for module, names in _IMPORT.findall(text):
+        yield from [module] if module else [name.strip() for name in names.split(",")]
 
 
 def parse_reply(host: str, action: str, result: CommandResult, marker: str, python: str) -> dict[str, Any]:

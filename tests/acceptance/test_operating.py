@@ -63,6 +63,11 @@ class Here:
         with self.database.server.client() as client:
             return list(client[self.database.name]["calculations"].find())
 
+    def events(self) -> list[str]:
+        with self.database.server.client() as client:
+            found = client[self.database.name]["puffin_events"].find()
+            return [f"{item['at']} {item['worker']} {item['kind']} {item['detail']}" for item in found]
+
     def all_are(self, status: str) -> bool:
         return {item["status"] for item in self.calculations()} == {status}
 
@@ -146,7 +151,7 @@ def test_a_stop_at_once_gives_calculations_back_and_a_start_takes_them_again(her
 
 def test_a_start_while_workers_still_drain_keeps_them_working(here: Here) -> None:
     here.run("deploy", "--yes").ok()
-    here.submit(seconds=4, count=2)
+    here.submit(seconds=12, count=2)
     until(lambda: here.all_are("pending"), "both calculations to be taken")
     before = here.workers()
     here.run("stop", "--no-wait").ok()
@@ -206,7 +211,7 @@ def test_workers_that_lost_their_supervisord_are_not_started_twice(here: Here) -
     assert here.all_are("complete")
     here.run("deploy", "--yes").ok()
     assert sorted(here.running()) == ["here-1", "here-2"]
-    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}, here.events()
 
 
 def _is_zombie(pid: int) -> bool:

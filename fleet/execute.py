@@ -12,13 +12,14 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from fleet.errors import FleetError, RemoteError
 from fleet.hostside import source
-from fleet.remote import HostResult, Progress, Remote, Upload, build_program, parse_reply, parse_stream
+from fleet.remote import ConnectionLost, HostResult, Progress, Remote, Upload, build_program, parse_reply, parse_stream
 from puffin.errors import PuffinError
 
 log = logging.getLogger(__name__)
@@ -83,8 +84,18 @@ def ask(remote: Remote, action: str, request: Mapping[str, Any], timeout: float 
         The host cannot be reached, or cannot do it.
     """
     marker = new_marker()
-    result = remote.call(build_program(action, request, marker, source), timeout)
+    with _named(action):
+        result = remote.call(build_program(action, request, marker, source), timeout)
     return parse_reply(remote.name, action, result, marker, remote.python)
+
+
+@contextmanager
+def _named(action: str) -> Iterator[None]:
+    """Say in which step a connection was lost: the connection itself does not know."""
+    try:
+        yield
+    except ConnectionLost as lost:
+        raise ConnectionLost(lost.host, action.replace("_", " "), lost.what, lost.hint) from lost
 
 
 def follow(remote: Remote, action: str, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -124,7 +135,8 @@ def upload(remote: Remote, files: Sequence[Upload], progress: Progress | None = 
     marker = new_marker()
     program = build_program("receive", request, marker, source)
     data = _blocks(files, total, progress)
-    result = remote.call(program, DEFAULT_TIMEOUT + total / _SLOWEST_LINE, data)
+    with _named("upload"):
+        result = remote.call(program, DEFAULT_TIMEOUT + total / _SLOWEST_LINE, data)
     parse_reply(remote.name, "receive", result, marker, remote.python)
 
 

@@ -44,6 +44,9 @@ ATTEMPTS = 3
 SILENCE = 60.0
 """Seconds without a word after which a stream is taken for lost; its program gives a sign every 10 s."""
 
+_DEAD_AFTER_MS = 20_000
+"""Milliseconds for which what was sent may stay unanswered by the host's kernel."""
+
 _BLOCK = 1 << 16
 
 # Everything paramiko logs is also raised, and translated here; without a handler it would go to the terminal.
@@ -176,7 +179,8 @@ class SshRemote:
         try:
             channel = connection.create_session()
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise self._lost(False, 0) from error
+            connection.close()  # so that the next call connects anew
+            raise ConnectionLost(self.name, "run", "the host does not answer any more", "try again") from error
         self.round_trips += 1
         try:
             yield channel
@@ -328,9 +332,17 @@ def _open(name: str, connection: Connection, options: SshOptions) -> None:
             connection.client.close()
             raise
         else:
-            connection.transport.set_keepalive(15)
+            _notice_silence(connection.transport)
             return
         time.sleep(random.uniform(0.1, 0.25) * 2**attempt)  # noqa: S311 - spreads the load, guards nothing
+
+
+def _notice_silence(transport: Any) -> None:
+    """Have a connection to a host without power end soon, instead of when the system gives up after many minutes."""
+    transport.set_keepalive(15)
+    # Through a jump host it is a channel, and the connection below it notices.
+    if isinstance(transport.sock, socket.socket):
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
 
 
 def _may_pass(error: Exception) -> bool:

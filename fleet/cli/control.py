@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import socket
+import sys
 from collections.abc import Callable, Sequence
 
 import click
@@ -13,7 +14,7 @@ from fleet.access import open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
-from fleet.errors import ExitCode
+from fleet.errors import ExitCode, UsageError
 from fleet.execute import fan_out
 from fleet.remote import HostResult
 from fleet.stopping import HostControl, Stop, Stopped
@@ -29,6 +30,7 @@ from puffin.store import Control
 @click.option("--no-wait", is_flag=True, help="Return once the workers have been told.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Wait no longer than this.")
 @click.option("--supervisord", is_flag=True, help="End supervisord as well.")
+@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 def stop(
     hosts_file: str | None,
     patterns: tuple[str, ...],
@@ -38,6 +40,7 @@ def stop(
     no_wait: bool,
     timeout: float | None,
     supervisord: bool,
+    yes: bool,
 ) -> int:
     """Let the workers finish their jobs and stop; they stay stopped until 'start'.
 
@@ -48,6 +51,13 @@ def stop(
     puffin-fleet stop --now --timeout 60
     """
     chosen = options.choose(hosts_file, patterns)
+    # A script that stops before a power cut must not wait for an answer.
+    if (
+        not yes
+        and sys.stdin.isatty()
+        and not click.confirm(f"Stop the workers of {len(chosen.hosts)} hosts?", err=True)
+    ):
+        raise UsageError("nothing was stopped")
     how = Stop(now=now, wait=not no_wait, timeout_s=timeout, supervisord=supervisord)
     if chosen.whole:
         by = f"{getpass.getuser()}@{socket.gethostname()}"

@@ -215,7 +215,7 @@ def _carry_out(
 def _say_how_far(results: Sequence[HostResult[Deployed]]) -> None:
     done = [result.host for result in results if result.ok]
     rest = [result.host for result in results if not result.ok]
-    note(f"\ninterrupted: done {', '.join(done) or 'none'}; not finished {', '.join(rest) or 'none'}.", "yellow")
+    note(f"\ndone {', '.join(done) or 'none'}; not finished {', '.join(rest) or 'none'}.", "yellow")
     note("Until then the old release works; the same command goes on where this one stopped.", "yellow")
 
 
@@ -253,10 +253,10 @@ def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[
     if json_lines:
         for result in results:
             print_json(_as_record(result, releases))
-    elif any(result.value is not None and result.value.changed for result in results):
+    elif any(result.value is None or result.value.changed for result in results):
         rows = [_row(result, releases) for result in results]
         print_table(_COLUMNS, rows)
-    elif all(result.ok for result in results):
+    else:
         note("Nothing to do: every host is as hosts.yaml describes it. Nothing was restarted.", "green")
         stopped = [name for work in works if work.value for name in work.value.plan.kept_stopped]
         if stopped:

@@ -166,7 +166,7 @@ def print_error(host: str, error: FleetError) -> None:
         if error.hint:
             console.print(Text("  " + error.hint))
     else:
-        console.print(f"[bold red]{escape(host)}[/] failed: {escape(str(error))}")
+        console.print(f"[bold red]{escape(host)}[/] failed: {escape(str(error).removeprefix(f'{host}: '))}")
 
 
 class Board:

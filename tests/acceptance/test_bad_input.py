@@ -157,7 +157,7 @@ def test_more_is_asked_for_than_the_host_has(site: Site) -> None:
     site.content["defaults"]["workers"] = {"cores": 4096, "memory": 1, "count": 1}
     ran = site.run("deploy", "--yes")
     assert ran.code == 1
-    assert "good: workers ask for 4096 cores, the host has" in ran.err
+    assert "good failed: workers ask for 4096 cores, the host has" in ran.err
 
 
 def test_a_verb_that_does_not_exist() -> None:

@@ -353,8 +353,10 @@ def test_a_connection_that_is_cut_in_the_middle(ssh_hosts: Hosts, connect: Conne
     def cut() -> None:
         for session in host.sessions():
             for process in [*session.children(recursive=True), session]:
-                if process.name() == "sshd":
-                    process.kill()
+                # One may be gone by now, because its parent is.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.name() == "sshd":
+                        process.kill()
 
     timer = threading.Timer(0.5, cut)
     timer.start()

@@ -49,7 +49,19 @@ def _build(root: Path, mirror: str, suite: str) -> None:
     fresh, place = root.with_name(f"{root.name}.new"), root.with_name(f"{root.name}.build")
     shutil.rmtree(fresh, ignore_errors=True)
     place.mkdir(exist_ok=True)
-    words = ["unshare", "--mount", "/bin/sh", "-euc", _BUILD, "build", fresh, place, ",".join(_PACKAGES), suite, mirror]
+    words = [
+        "unshare",
+        "--mount",
+        "/bin/sh",
+        "-euc",
+        _BUILD,
+        "build",
+        str(fresh),
+        str(place),
+        ",".join(_PACKAGES),
+        suite,
+        mirror,
+    ]
     done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     place.rmdir()
     if done.returncode != 0:

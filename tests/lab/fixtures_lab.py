@@ -75,8 +75,8 @@ class ReachableServer:
         """Start, or start again with the same data, and wait for an answer to a ping."""
         settings = self._directory / "secantusd.toml"
         settings.touch()  # an empty file of our own keeps the server from looking for the user's
-        words = [program(), "--config", settings, "--host", self.host, "--port", str(self.port)]
-        words += ["--storage-path", self._directory / "data", "--sync-on-commit", "--log-level", "WARNING"]
+        words = [str(program()), "--config", str(settings), "--host", self.host, "--port", str(self.port)]
+        words += ["--storage-path", str(self._directory / "data"), "--sync-on-commit", "--log-level", "WARNING"]
         with (self._directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *words],

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-
-import psutil
 
 from tests.lab.worker import Queue
 
@@ -51,6 +50,7 @@ class ScinePuffin:
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 cwd=self._directory,
+                start_new_session=True,
             )
         return self
 
@@ -71,9 +71,8 @@ class ScinePuffin:
         """End it with all its processes, as a power cut would."""
         if self._process is None:
             return
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for process in [*psutil.Process(self._process.pid).children(recursive=True), self._process]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+        # All at once: a process that forks while its family is being listed would leave one behind.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None

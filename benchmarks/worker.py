@@ -1,7 +1,9 @@
 """What a worker costs, beside SCINE Puffin 2.1 on the same database server; prints a table, asserts nothing.
 
-    python -m benchmarks.worker [--jobs 200]
+    python -m benchmarks.worker [--jobs 200] [--port 27017]
 
+Without ``--port`` it starts a SecantusDB, which takes longer for a claim the more calculations are queued; with it,
+a server that runs on this machine already is used, whose database ``benchmark`` is overwritten.
 Needs the extras ``scine``, ``embedded`` and ``dev``.
 """
 
@@ -26,6 +28,28 @@ from tests.lab.worker import Queue, Worker, Workers, until
 IDLE_S = 60.0
 
 
+class ServerElsewhere(DatabaseServer):
+    """A server that somebody else started on this machine."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        super().__init__(directory)
+        self._port = port
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def uri(self) -> str:
+        return f"mongodb://{self.host}:{self._port}"
+
+    def start(self) -> None:
+        """It runs."""
+
+    def stop(self) -> None:
+        """It is not ours to stop."""
+
+
 def jobs_per_second(queue: Queue, jobs: int, work: Callable[[], Any]) -> float:
     """From the first job that is seen to be done to the last, so that nobody's start-up counts."""
     for _ in range(jobs):
@@ -38,7 +62,7 @@ def jobs_per_second(queue: Queue, jobs: int, work: Callable[[], Any]) -> float:
             end = time.monotonic()
             if not first:
                 first, begin = done, end
-            time.sleep(0.01)
+            time.sleep(0.05)
     queue.documents.delete_many({})
     return (jobs - first) / (end - begin)
 
@@ -77,10 +101,13 @@ def memory_mb(worker: Worker) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="puffin-benchmark-"))
-    server = DatabaseServer(directory / "database")
+    server = ServerElsewhere(directory, arguments.port) if arguments.port else DatabaseServer(directory / "database")
     server.start()
+    with server.client() as client:
+        client.drop_database("benchmark")
     initialise(server, "benchmark")
     database = Database(server, "benchmark")
     queue, workers = Queue(database), Workers(directory, database)
@@ -97,7 +124,8 @@ def _measure(
 ) -> None:
     link = Link(server.port)
     proxied = {"uri": link.uri}
-    ours = jobs_per_second(queue, jobs, lambda: Running(workers.make("fast", database=proxied)))
+    ours = jobs_per_second(queue, jobs, lambda: Running(workers.make("fast")))
+    jobs_per_second(queue, jobs, lambda: Running(workers.make("counted", database=proxied)))
     counted = {name: count / jobs for name, count in link.commands.items() if name not in {"hello", "ismaster"}}
     theirs = jobs_per_second(queue, max(10, jobs // 20), lambda: ScinePuffin(directory, queue, cycle_time_in_s=0.01))
     print(f"zero-second jobs per second     {ours:8.1f}   SCINE Puffin {theirs:.2f}   ratio {ours / theirs:.0f}")

@@ -84,9 +84,7 @@ class DaemonSettings:
     max_attempts: int = _option(5, "how often a calculation may be lost with its worker before it fails", _at_least(1))
     max_walltime_in_h: float = _option(-1.0, "time after which a job is killed and fails; 0 or less: never")
     jobs: tuple[str, ...] = _option([], "the only jobs to accept; empty: all whose programs are available")
-    commands: tuple[str, ...] = _option(
-        [], "paths of the programs that the job 'command' may run; empty: none"
-    )
+    commands: tuple[str, ...] = _option([], "paths of the programs that the job 'command' may run; empty: none")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,14 @@ import threading
 from collections.abc import Callable
 
 from puffin.errors import DatabaseError, DatabaseUnavailable
+from puffin.keeper import boot_time
 from puffin.store import Calculations
 from puffin.threads import LONGEST_JOIN_S, ends_the_process
 from puffin.worklog import Log
+
+_HASTE_S = 0.5
+_MOST_HASTY_ANSWERS = 20
+_LONGEST_PAUSE_S = 0.25
 
 
 class Watcher:
@@ -33,6 +38,7 @@ class Watcher:
         self._stopping = threading.Event()
         self._news = threading.Event()
         self._watching = False
+        self._proven = False
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
     def start(self) -> None:
@@ -53,9 +59,12 @@ class Watcher:
             self._wanted.clear()
 
     @property
-    def is_watching(self) -> bool:
-        """Whether news would be noticed."""
-        return self._watching
+    def is_trusted(self) -> bool:
+        """Whether news would be noticed: the stream is open, and has told something at least once.
+
+        There are servers that open a change stream and never say anything in it.
+        """
+        return self._watching and self._proven
 
     def has_news(self) -> bool:
         """Whether there may be work; says so once."""
@@ -79,11 +88,23 @@ class Watcher:
                 self._watching = False
 
     def _watch(self) -> None:
+        hasty, asked = 0, boot_time()
         for arrived in self._calculations.news():
             if self._stopping.is_set() or (arrived and not self._wanted.is_set()):
                 return
+            self._proven = self._proven or arrived
             # What came before the stream was open is not in it: the first word is always worth a look.
             if arrived or not self._watching:
                 self._watching = True
                 self._news.set()
                 self._on_news()
+            hasty = hasty + 1 if not arrived and boot_time() - asked < _HASTE_S else 0
+            self._slow_down(hasty)
+            asked = boot_time()
+
+    def _slow_down(self, hasty: int) -> None:
+        """Not every server waits before it says that there is nothing; it must not be asked without a pause."""
+        if hasty > _MOST_HASTY_ANSWERS and not self._proven:
+            raise DatabaseError("the server has change streams, but does not wait for changes")
+        if hasty:
+            self._stopping.wait(min(_LONGEST_PAUSE_S, 0.01 * 2**hasty))

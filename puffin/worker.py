@@ -213,7 +213,7 @@ class Worker:
         for watcher in self._watchers:
             watcher.want(True)
         # Also where the server tells of new work: a connection can be dead without anybody noticing.
-        watched = all(watcher.is_watching for watcher in self._watchers)
+        watched = all(watcher.is_trusted for watcher in self._watchers)
         longest = _LOOK_ALL_THE_SAME_S if watched else pause
         self._pause(longest * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
 

@@ -1,0 +1,33 @@
+"""The database: calculations, the registry of workers, their events, and orders to the fleet.
+
+The only package that imports the driver. Every driver error leaves it as a
+:class:`~puffin.errors.DatabaseUnavailable` (try again later) or a :class:`~puffin.errors.DatabaseError` (will not
+get better by itself).
+"""
+
+from puffin.store.bench import Bench, Tenure
+from puffin.store.calculations import Calculations
+from puffin.store.control import Control
+from puffin.store.driver import connection_uri, location
+from puffin.store.events import Event, Events
+from puffin.store.queue import Queue
+from puffin.store.registry import Registry, WorkerRecord
+from puffin.store.results import CalculationResult
+from puffin.store.server import Store, wait_until_reachable
+
+__all__ = [
+    "Bench",
+    "CalculationResult",
+    "Calculations",
+    "Control",
+    "Event",
+    "Events",
+    "Queue",
+    "Registry",
+    "Store",
+    "Tenure",
+    "WorkerRecord",
+    "connection_uri",
+    "location",
+    "wait_until_reachable",
+]

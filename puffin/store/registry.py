@@ -1,0 +1,150 @@
+"""The workers that have reported to a database."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from puffin.store.driver import Documents, translated
+
+WORKERS = "puffin_workers"
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """One worker as the registry knows it.
+
+    Parameters
+    ----------
+    uuid
+        Its unique name.
+    fleet, host, worker
+        Where it belongs; empty for one started by hand.
+    release, configuration
+        The release it runs and the hash of the configuration it read.
+    pid
+        Its process id on its host.
+    cores, memory, disk
+        What its jobs may use; memory and disk in GB.
+    programs, jobs
+        What it accepts.
+    state
+        starting, idle, running, frozen, draining, stopped or quarantined.
+    calculation, order
+        What it runs now; empty if nothing.
+    done, failed
+        Jobs since it started.
+    restarts
+        Starts after an incarnation that ended without saying so: crashes.
+    started, seen
+        When it started and last reported, by the server's clock.
+    """
+
+    uuid: str
+    fleet: str
+    host: str
+    worker: str
+    release: str
+    configuration: str
+    pid: int
+    cores: int
+    memory: float
+    disk: float
+    programs: tuple[str, ...]
+    jobs: tuple[str, ...]
+    state: str
+    calculation: str = ""
+    order: str = ""
+    done: int = 0
+    failed: int = 0
+    restarts: int = 0
+    started: datetime | None = None
+    seen: datetime | None = None
+
+
+class Registry:
+    """The workers that have ever reported to a database."""
+
+    def __init__(self, collection: Documents, where: str) -> None:
+        self._collection = collection
+        self._where = where
+
+    def announce(self, record: WorkerRecord) -> None:
+        """Report a start.
+
+        Parameters
+        ----------
+        record
+            The worker; its times and count of restarts are the server's to fill in.
+        """
+        update = {"$set": _registry_fields(record), "$currentDate": {"started": True, "seen": True}}
+        with translated("announcing the worker", self._where):
+            # One that did not say goodbye has crashed; a deploy or a stop is no crash.
+            unfinished = {"_id": record.uuid, "state": {"$nin": list(_SAID_GOODBYE)}}
+            self._collection.update_one(unfinished, {"$inc": {"crashes": 1}})
+            self._collection.update_one({"_id": record.uuid}, update, upsert=True)
+
+    def report(self, record: WorkerRecord) -> None:
+        """Report the present state.
+
+        Parameters
+        ----------
+        record
+            The worker.
+        """
+        with translated("reporting the worker's state", self._where):
+            self._collection.update_one(
+                {"_id": record.uuid}, {"$set": _registry_fields(record), "$currentDate": {"seen": True}}, upsert=True
+            )
+
+    def workers(self, fleet: str | None = None) -> list[WorkerRecord]:
+        """The workers, in one query.
+
+        Parameters
+        ----------
+        fleet
+            Only those of this fleet.
+        """
+        with translated("reading the registry", self._where):
+            selection = {} if fleet is None else {"fleet": fleet}
+            return [_to_record(document) for document in self._collection.find(selection)]
+
+    def forget(self, uuids: Iterable[str]) -> int:
+        """Remove workers that are gone for good.
+
+        Parameters
+        ----------
+        uuids
+            Their names.
+        """
+        with translated("removing workers from the registry", self._where):
+            return self._collection.delete_many({"_id": {"$in": list(uuids)}}).deleted_count
+
+
+_SAID_GOODBYE = ("stopped", "quarantined")
+
+
+_SERVER_FIELDS = frozenset({"uuid", "restarts", "started", "seen"})
+
+
+def _registry_fields(record: WorkerRecord) -> dict[str, Any]:
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(record).items()
+        if key not in _SERVER_FIELDS
+    }
+
+
+def _to_record(document: Mapping[str, Any]) -> WorkerRecord:
+    known = {field.name for field in dataclasses.fields(WorkerRecord)}
+    values = {key: value for key, value in document.items() if key in known}
+    values.update(
+        uuid=str(document["_id"]),
+        programs=tuple(document.get("programs", ())),
+        jobs=tuple(document.get("jobs", ())),
+        restarts=int(document.get("crashes", 0)),
+    )
+    return WorkerRecord(**values)

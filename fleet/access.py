@@ -122,8 +122,10 @@ def read_password(fleet: Fleet) -> str | None:
         return None
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FleetError(f"database.password_file: cannot read {path}: {error}") from error
+    except OSError as error:
+        raise FleetError(f"database.password_file: cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FleetError(f"database.password_file: {path} is not text") from error
 
 
 def open_store(fleet: Fleet, timeout_s: float = 5.0) -> Store:

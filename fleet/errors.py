@@ -12,7 +12,6 @@ class ExitCode(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
-    LOCKED = 4
     INTERRUPTED = 130
 
 
@@ -26,12 +25,6 @@ class UsageError(FleetError):
     """The command line asks for something that does not exist or does not go together."""
 
     exit_code = ExitCode.USAGE
-
-
-class LockedError(FleetError):
-    """Somebody else holds the lock; the message says who, since when and for what."""
-
-    exit_code = ExitCode.LOCKED
 
 
 class RemoteError(FleetError):

@@ -20,10 +20,12 @@ from puffin.jobs.base import JobKind
 from puffin.pidfile import PidFile
 from puffin.programs.environment import prepare
 from puffin.programs.verify import verify
-from puffin.settings import Settings
-from puffin.store import Store
+from puffin.settings import DatabaseSettings, Settings
+from puffin.store import Store, location
+from puffin.tunnel import database_in_reach
 
 _GB = 1024**3
+_TUNNEL_PATIENCE_S = 15.0
 
 
 class Verdict(Enum):
@@ -122,10 +124,18 @@ def _worker(config: Configuration) -> Iterator[Finding]:
 
 
 def _database(config: Configuration) -> Iterator[Finding]:
-    store = Store(config.settings.database, timeout_s=5.0)
+    # What goes wrong with the tunnel comes as an error.
+    with database_in_reach(config.settings, lambda _: None, _TUNNEL_PATIENCE_S) as database:
+        yield from _reached_database(config, database)
+
+
+def _reached_database(config: Configuration, database: DatabaseSettings) -> Iterator[Finding]:
+    gateway = config.settings.database.ssh_tunnel
+    where = location(config.settings.database) + (f" through {gateway}" if gateway else "")
+    store = Store(database, timeout_s=5.0)
     try:
         store.check()
-        yield Finding("database", Verdict.GOOD, f"{store.where}, {', '.join(store.names)}")
+        yield Finding("database", Verdict.GOOD, f"{where}, {', '.join(store.names)}")
         streams = store.calculations(store.names[0]).offers_change_streams()
         cycle = config["daemon"]["cycle_time_in_s"]
         wait = "the server tells of new calculations" if streams else f"the server is asked at least each {cycle:g} s"

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from puffin.config import Configuration
@@ -19,15 +20,16 @@ from puffin.runner import Runner
 from puffin.settings import Settings
 from puffin.stopping import Signals
 from puffin.store import Store, connection_uri, location
+from puffin.tunnel import database_in_reach
 from puffin.worker import Identity, Worker
-from puffin.worklog import open_log
+from puffin.worklog import Log, open_log
 
 _LONGEST_OPERATION_S = 10.0
 _CONNECT_TRIES = 30
 
 
 def slow_connect(manager: Any, config: Configuration) -> None:
-    """Connect a ``scine_database.Manager`` to the first database of the configuration.
+    """Connect a ``scine_database.Manager`` to the first database of the configuration; makes no tunnel.
 
     Tries 30 times; after each failure it waits 1 s and up to 1 s more at random, so that many workers started
     together do not come all at once.
@@ -164,6 +166,14 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
     log = open_log(settings.daemon.log, _name(settings), also_stderr=settings.daemon.mode == "debug")
     for name, reason in missing.items():
         log.warning(f"{name} is not offered: {reason}")
+    with database_in_reach(settings, log.warning) as database:
+        # Its jobs connect by themselves, and find the way in the settings too.
+        code = _work(config, replace(settings, database=database), available_jobs, log)
+    log.info(f"ended with exit code {code.value}")
+    return code
+
+
+def _work(config: Configuration, settings: Settings, available_jobs: dict[str, str], log: Log) -> ExitCode:
     signals = Signals()
     signals.install()
     runner = Runner(settings.resources.cores, settings.daemon.pid)
@@ -183,7 +193,7 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
         settings=settings, identity=identity, store=store, runner=runner, kinds=kinds, signals=signals, log=log
     )
     try:
-        code = worker.run()
+        return worker.run()
     except Exception as error:
         log.error(f"the worker ends: {error}")
         raise
@@ -191,8 +201,6 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
         # A job process that waits for work would be waited for, for ever.
         runner.close()
         store.close()
-    log.info(f"ended with exit code {code.value}")
-    return code
 
 
 def _name(settings: Settings) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,6 +16,9 @@ from typing import Any, cast
 from puffin.errors import ConfigurationError
 
 Check = Callable[[Any], str | None]
+
+GATEWAY = re.compile(r"(?P<user>[\w.][\w.+-]*)@(?P<host>[\w.][\w.-]*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?")
+"""``user@gateway`` or ``user@gateway:port``."""
 
 
 def _option(default: Any, meaning: str, check: Check | None = None, hidden: bool = False) -> Any:
@@ -38,6 +42,13 @@ def _one_of(*choices: str) -> Check:
 
 def _port(value: int) -> str | None:
     return None if 0 < value < 65536 else "must be between 1 and 65535"
+
+
+def _gateway(value: str) -> str | None:
+    found = GATEWAY.fullmatch(value)
+    if value and not found:
+        return "must look like user@gateway or user@gateway:port"
+    return _port(int(found["port"])) if found and found["port"] else None
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,14 @@ class DatabaseSettings:
     )
     username: str = _option("", "name to log in with")
     password_file: str = _option("", "file that holds the password, readable by its owner only")
+    ssh_tunnel: str = _option(
+        "",
+        "user@gateway or user@gateway:port through which to reach the server, with the keys in resources.ssh_keys; "
+        "ip or uri is then the one server as the gateway sees it. With TLS its certificate must name 127.0.0.1 too; "
+        "let the server ask for a password, since everybody on this host can connect to the tunnel's local end",
+        _gateway,
+    )
+    ssh_known_hosts: str = _option("", "file with the gateway's host key; empty: ssh's own, ~/.ssh/known_hosts")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -114,6 +114,7 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(
 def test_every_key_can_be_set_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     samples: dict[type, str] = {bool: "false", int: "3", float: "2.5", str: "text", list: "a,b"}
     special = {"mode": "debug", "touch_time_in_s": "1", "name": "db", "username": "me", "password_file": "file"}
+    special["ssh_tunnel"] = "me@gateway"
     config = Configuration()
     for section in ("daemon", "database", "resources", "fleet"):
         for key, value in config[section].items():

@@ -12,7 +12,6 @@ import subprocess
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -452,62 +451,6 @@ def test_a_disk_without_room_for_a_directory_gives_calculations_back(
         assert worker.stop() == 0
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
-
-
-# Everything at once ------------------------------------------------------------------------------------
-
-
-def test_random_faults_over_many_jobs(
-    own_workers: Workers, own_queue: Queue, own_database: Database, path: Path
-) -> None:
-    """Whatever is killed or frozen: every calculation is complete, and its job ended exactly once."""
-    done = path.with_name("done")
-    code = (
-        f"import os, time\ntime.sleep(0.02)\nopen({str(done)!r}, 'a').write(os.environ['PUFFIN_CALCULATION'] + '\\n')"
-    )
-    ids = [own_queue.code(code) for _ in range(60)]
-    crew = [own_workers.start(name, daemon={**SHORT, "max_attempts": 50}) for name in ("one", "two")]
-    starts = [1, 1]
-    for round_ in range(6):
-        worker = crew[round_ % 2]
-        _make_fault(round_, worker, starts[round_ % 2], own_database)
-        if worker.process.poll() is not None:
-            worker.start()
-            starts[round_ % 2] += 1
-        time.sleep(0.3)
-
-    def left() -> list[Any]:
-        return list(own_queue.documents.find({"status": {"$ne": "complete"}}, {"status": 1, "executor": 1}))
-
-    until(lambda: not left(), "all calculations to be complete")
-    assert set(lines_of(done)) == set(ids)
-    for worker in crew:
-        assert worker.stop() == 0
-
-
-def _make_fault(number: int, worker: Worker, starts: int, database: Database) -> None:
-    until(lambda: worker.log.count(" started: ") == starts, "the worker to have started")
-    if number == 0:
-        worker.signal(signal.SIGKILL)
-        worker.wait()
-    elif number == 1:
-        worker.forkserver().kill()
-    elif number == 2:
-        database.server.kill()
-        time.sleep(1.0)
-        database.server.start()
-    elif number == 3:
-        worker.signal(signal.SIGSTOP)
-        time.sleep(2.5)
-        worker.signal(signal.SIGCONT)
-    elif number == 4:
-        for process in [psutil.Process(worker.pid), *worker.below()]:
-            process.kill()
-        worker.wait()
-    else:
-        database.server.freeze()
-        time.sleep(2.5)
-        database.server.thaw()
 
 
 # Mistakes ----------------------------------------------------------------------------------------------

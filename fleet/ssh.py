@@ -47,6 +47,9 @@ SILENCE = 60.0
 _DEAD_AFTER_MS = 20_000
 """Milliseconds for which what was sent may stay unanswered by the host's kernel."""
 
+_NOT_FOUND = 127
+"""Exit status of a shell that finds no such program."""
+
 _BLOCK = 1 << 16
 
 # Everything paramiko logs is also raised, and translated here; without a handler it would go to the terminal.
@@ -154,8 +157,11 @@ class SshRemote:
                     yield chunk
                 status = channel.recv_exit_status()
             except (paramiko.SSHException, OSError, EOFError) as error:
-                raise self._lost(isinstance(error, TimeoutError), SILENCE) from error
-        if status == 127:
+                # Where there is no such Python the shell may have ended before it was sent anything.
+                if not channel.exit_status_ready() or channel.recv_exit_status() != _NOT_FOUND:
+                    raise self._lost(isinstance(error, TimeoutError), SILENCE) from error
+                status = _NOT_FOUND
+        if status == _NOT_FOUND:
             raise no_python(self.name, "run", self.python)
         if status < 0:
             raise self._lost(False, SILENCE)

@@ -45,8 +45,7 @@ def test_the_demo_optimizes_all_molecules_and_leaves_nothing(place: Path) -> Non
     assert demo_processes(place) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("number", "seed"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 3)])
 def test_an_interrupted_demo_leaves_nothing(place: Path, number: signal.Signals, seed: int) -> None:
     process = subprocess.Popen(
         [str(BIN / "puffin-fleet"), "demo"],

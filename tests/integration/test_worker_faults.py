@@ -176,9 +176,13 @@ def test_kill_9_of_all_at_once(workers: Workers, queue: Queue, path: Path) -> No
     )
     worker = workers.start()
     runs(path, 1)
-    for process in [psutil.Process(worker.pid), *worker.below()]:
-        if process.pid != int(Path(f"{path}.pid").read_text() or 0):
-            process.kill()
+    out_of_reach = int(Path(f"{path}.pid").read_text())
+    doomed = [one for one in (psutil.Process(worker.pid), *worker.below()) if one.pid != out_of_reach]
+    # One after the other would leave the keeper time to end that program, as it should.
+    for process in doomed:
+        process.suspend()
+    for process in doomed:
+        process.kill()
     worker.wait()
     stray = psutil.Process(int(Path(f"{path}.pid").read_text()))
     assert stray.status() != psutil.STATUS_ZOMBIE

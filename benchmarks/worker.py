@@ -25,7 +25,7 @@ from tests.lab.link import Link
 from tests.lab.scine_puffin import ScinePuffin
 from tests.lab.worker import Queue, Worker, Workers, until
 
-IDLE_S = 60.0
+IDLE_S = 180.0
 
 
 class ServerElsewhere(DatabaseServer):

@@ -321,13 +321,13 @@ def test_a_host_that_changed_since_is_refused_for_all(places: dict[str, Path], l
 
 
 def test_waiting_for_one_that_is_given_back(places: dict[str, Path], local: dict[str, Remote]) -> None:
-    take(places["b"], "ann")
+    take(places["b"], "ann", id="0")
     said: list[str] = []
 
     def say(what: str) -> None:
         if not said:
             assert guard.read_holder(places["a"]) is None  # whoever waits is in nobody's way
-            step(places["b"], "release", "ann", outcome="done")
+            step(places["b"], "release", "ann", id="0", outcome="done")
         said.append(what)
 
     with hold(local, targets(places), new_deed("deploy"), 60, 3, say):

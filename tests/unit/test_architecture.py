@@ -33,6 +33,7 @@ PURE = (
     "fleet.remote",
     "fleet.rollout",
     "fleet.templates",
+    "fleet.audit",
     "fleet.facts",
     "fleet.locked",
     "fleet.logs",

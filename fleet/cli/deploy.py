@@ -1,31 +1,27 @@
-"""plan, deploy."""
+"""deploy."""
 
 from __future__ import annotations
 
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import click
 from rich.text import Text
 
-from fleet.access import Remotes, open_remotes, open_store, read_password
-from fleet.bundle import default_cache
+from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
-from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
+from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
+from fleet.cli.planning import known_of, show_plans, survey_chosen
 from fleet.deploy import Deployed, Deployment
-from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.errors import ExitCode, UsageError
 from fleet.execute import Interrupted, fan_out
 from fleet.health import Health
-from fleet.plantext import PlanLine, summary
 from fleet.remote import HostResult
 from fleet.render import worker_uuid
-from fleet.status import status_of
-from fleet.survey import Goal, HostWork, survey
-from puffin.errors import DatabaseError
-from puffin.store import Store, WorkerRecord
+from fleet.survey import HostWork
+from puffin.store import Store
 
 _COLUMNS = (
     Column("HOST"),
@@ -34,27 +30,6 @@ _COLUMNS = (
     Column("RELEASE", spare=1),
     Column("SECONDS", right=True, spare=2),
 )
-_STYLES = {"add": "green", "start": "green", "remove": "red", "recycle": "yellow", "restart": "yellow"}
-
-
-@click.command()
-@options.hosts_file
-@options.parallel
-@options.as_json
-@click.option("--refresh", is_flag=True, help="Look for newer versions of what the workers require.")
-def plan(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, refresh: bool) -> int:
-    """Show what a deploy would change; changes nothing.
-
-    \b
-    puffin-fleet plan hosts.yaml
-    puffin-fleet plan --host 'node0*' --json
-    """
-    chosen = options.choose(hosts_file, patterns)
-    store = open_store(chosen.fleet)
-    with open_remotes(chosen.fleet, chosen.hosts) as remotes:
-        works = _survey(chosen, remotes, _known(chosen, store, must=False), parallel, refresh)
-    _show_plans(works, json_lines)
-    return ExitCode.FAILED if report_failures(works) else ExitCode.DONE
 
 
 @click.command()
@@ -76,12 +51,12 @@ def deploy(
     """
     chosen = options.choose(hosts_file, patterns)
     store = open_store(chosen.fleet)
-    known = _known(chosen, store, must=True)
+    known = known_of(chosen, store, must=True)
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
-        works = _survey(chosen, remotes, known, parallel, refresh)
+        works = survey_chosen(chosen, remotes, known, parallel, refresh)
         to_change = [work.value for work in works if work.value is not None and not work.value.plan.empty]
         if not json_lines:
-            _show_plans(works, json_lines=False)
+            show_plans(works, json_lines=False)
         report_failures(works)
         if to_change:
             _confirm(len(to_change), yes)
@@ -106,63 +81,8 @@ def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> 
     parallel
         Hosts at a time.
     """
-    works = _survey(chosen, remotes, _known(chosen, store, must=True), parallel, refresh=False)
+    works = survey_chosen(chosen, remotes, known_of(chosen, store, must=True), parallel, refresh=False)
     return _carry_out(chosen, remotes, store, works, parallel)
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What the database knows of the fleet; no records where it could not be asked."""
-
-    records: Sequence[WorkerRecord] | None = None
-    alive: frozenset[str] = frozenset()
-    stopped: bool = False
-
-
-def _known(chosen: Chosen, store: Store, must: bool) -> _Known:
-    try:
-        records = store.registry.workers(chosen.fleet.name)
-        alive = [status.record.worker for status in status_of(records, store.server_time()) if status.works]
-        stopped = store.control.is_stopped(chosen.fleet.name)
-    except DatabaseError as error:
-        if must:
-            raise FleetError(
-                f"{error}\n  A deploy watches its workers through the database; check the section 'database' of "
-                f"{chosen.fleet.source} and the server"
-            ) from error
-        note(f"{error}\n  The plan is made from the hosts alone.", "yellow")
-        return _Known()
-    _warn_of_strangers(chosen, records, frozenset(alive))
-    if stopped:
-        note("The fleet was told to stop: its workers stay down until 'puffin-fleet start'.", "yellow")
-    return _Known(records, frozenset(alive), stopped)
-
-
-def _warn_of_strangers(chosen: Chosen, records: Sequence[WorkerRecord], alive: frozenset[str]) -> None:
-    known = {host.name for host in chosen.fleet.hosts}
-    hosts = sorted({record.host for record in records if record.worker in alive and record.host not in known})
-    if hosts:
-        note(
-            f"Workers run on {', '.join(hosts)}, which {chosen.fleet.source} does not have. To end them put "
-            f"the host back, run 'puffin-fleet stop --host {hosts[0]} --supervisord', and remove it again.",
-            "yellow",
-        )
-
-
-def _survey(
-    chosen: Chosen, remotes: Remotes, known: _Known, parallel: int, refresh: bool
-) -> list[HostResult[HostWork]]:
-    goal = Goal(
-        fleet=chosen.fleet,
-        password=read_password(chosen.fleet),
-        records=known.records,
-        cache=default_cache(),
-        alive=known.alive,
-        stopped=known.stopped,
-        refresh=refresh,
-    )
-    with Board("Looking at the hosts", len(chosen.hosts)) as board:
-        return survey(goal, chosen.hosts, remotes, parallel, lambda what: board.step("this machine", what))
 
 
 def _confirm(count: int, yes: bool) -> None:
@@ -217,35 +137,6 @@ def _say_how_far(results: Sequence[HostResult[Deployed]]) -> None:
     rest = [result.host for result in results if not result.ok]
     note(f"\ndone {', '.join(done) or 'none'}; not finished {', '.join(rest) or 'none'}.", "yellow")
     note("Until then the old release works; the same command goes on where this one stopped.", "yellow")
-
-
-def _show_plans(works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:
-    console = data_console()
-    for work in works:
-        if work.value is None:
-            continue
-        if json_lines:
-            print_json(work.value.plan.to_json())
-            continue
-        lines = summary(work.value.plan)
-        if lines:
-            console.print(Text(work.host, style="bold"))
-            for line in lines:
-                console.print(_plan_line(line))
-    found = [work.value for work in works if work.value is not None]
-    same = sum(work.plan.empty for work in found)
-    if not json_lines and found:
-        lost = f", {len(works) - len(found)} cannot be deployed" if len(found) < len(works) else ""
-        note(f"{len(found) - same} of {len(works)} hosts to change, {same} as they should be{lost}.")
-
-
-def _plan_line(line: PlanLine) -> Text:
-    text = Text("  ")
-    text.append(f"{line.action:8}", style=_STYLES.get(line.action, ""))
-    text.append(f" {line.subject}")
-    if line.detail:
-        text.append(f"  {line.detail}", style="dim")
-    return text
 
 
 def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:

@@ -18,6 +18,7 @@ _VERBS = {
     "trust": ("fleet.cli.setup", "show and record the keys of hosts"),
     "plan": ("fleet.cli.plan", "show what a deploy would change"),
     "deploy": ("fleet.cli.deploy", "bring the hosts to what hosts.yaml says"),
+    "rollback": ("fleet.cli.deploy", "go back to a release that the hosts still have"),
     "stop": ("fleet.cli.control", "let the workers finish their jobs and stop"),
     "start": ("fleet.cli.control", "start what was stopped"),
     "status": ("fleet.cli.watch", "what every worker is doing"),

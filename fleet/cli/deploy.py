@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 from rich.text import Text
@@ -14,14 +16,17 @@ from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.cli.planning import known_of, show_plans, survey_chosen
-from fleet.deploy import Deployed, Deployment
-from fleet.errors import ExitCode, UsageError
-from fleet.execute import Interrupted, fan_out
+from fleet.deploy import Deployed, Running
+from fleet.deploying import How, deploy_hosts
+from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.execute import Interrupted
 from fleet.health import Health
 from fleet.remote import HostResult
-from fleet.render import worker_uuid
-from fleet.survey import HostWork
+from fleet.rolling import NotBegun, PutBack
+from fleet.survey import PREVIOUS, HostWork
 from puffin.store import Store
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _COLUMNS = (
     Column("HOST"),
@@ -32,35 +37,103 @@ _COLUMNS = (
 )
 
 
+def _calculations(command: Command) -> Command:
+    """Add --when-idle and --now."""
+    command = click.option(
+        "--now", is_flag=True, help="Give the calculations of workers that change back to the queue."
+    )(command)
+    return click.option(
+        "--when-idle", is_flag=True, help="Return at once; each worker changes when its calculation is done."
+    )(command)
+
+
 @click.command()
 @options.hosts_file
 @options.parallel
 @options.as_json
+@_calculations
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 @click.option("--refresh", is_flag=True, help="Look for newer versions of what the workers require.")
 def deploy(
-    hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, yes: bool, refresh: bool
+    hosts_file: str | None,
+    patterns: tuple[str, ...],
+    parallel: int,
+    json_lines: bool,
+    when_idle: bool,
+    now: bool,
+    yes: bool,
+    refresh: bool,
 ) -> int:
     """Bring the hosts to what hosts.yaml says, and wait until every worker is healthy.
 
-    Running calculations are not touched: a worker that has to change does so when its job is done.
+    Running calculations are not touched: a worker that has to change does so when its job is done. The section
+    'update' says how many hosts change at a time, and when all are put back.
 
     \b
     puffin-fleet deploy hosts.yaml
     puffin-fleet deploy --host node7 --yes
     """
-    chosen = options.choose(hosts_file, patterns)
+    how = How(_chosen_way(when_idle, now), parallel, _me())
+    return _run(options.choose(hosts_file, patterns), how, json_lines, yes, refresh=refresh)
+
+
+@click.command()
+@options.hosts_file
+@options.parallel
+@options.as_json
+@_calculations
+@click.option("--release", "release", default=PREVIOUS, metavar="ID", help="The release; else the one before.")
+@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+def rollback(
+    hosts_file: str | None,
+    patterns: tuple[str, ...],
+    parallel: int,
+    json_lines: bool,
+    when_idle: bool,
+    now: bool,
+    release: str,
+    yes: bool,
+) -> int:
+    """Go back to a release that all hosts still have; settings are those of hosts.yaml.
+
+    The next deploy goes forward again, so correct release.package in hosts.yaml first.
+
+    \b
+    puffin-fleet rollback
+    puffin-fleet rollback --release 3f9a1c20b7de --now
+    """
+    how = How(_chosen_way(when_idle, now), parallel, _me())
+    return _run(options.choose(hosts_file, patterns), how, json_lines, yes, back_to=release)
+
+
+def _chosen_way(when_idle: bool, now: bool) -> Running:
+    if when_idle and now:
+        raise UsageError("--when-idle and --now exclude each other")
+    if when_idle:
+        return Running.WHEN_IDLE
+    return Running.NOW if now else Running.WAIT
+
+
+def _me() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _run(
+    chosen: Chosen, how: How, json_lines: bool, yes: bool, refresh: bool = False, back_to: str | None = None
+) -> int:
     store = open_store(chosen.fleet)
     known = known_of(chosen, store, must=True)
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
-        works = survey_chosen(chosen, remotes, known, parallel, refresh)
+        works = survey_chosen(chosen, remotes, known, how.parallel, refresh, back_to)
         to_change = [work.value for work in works if work.value is not None and not work.value.plan.empty]
         if not json_lines:
             show_plans(works, json_lines=False)
-        report_failures(works)
+        lost = report_failures(works)
+        if lost and back_to is not None:
+            raise FleetError("nothing was changed: not every host can go back; choose hosts with --host")
         if to_change:
             _confirm(len(to_change), yes)
-        results = _carry_out(chosen, remotes, store, works, parallel)
+        results = _carry_out(chosen, remotes, store, works, how)
     _report(results, works, json_lines)
     # What failed before anything was done has been said above.
     report_failures([result for result in results if result.host in {work.host.name for work in to_change}])
@@ -82,7 +155,7 @@ def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> 
         Hosts at a time.
     """
     works = survey_chosen(chosen, remotes, known_of(chosen, store, must=True), parallel, refresh=False)
-    return _carry_out(chosen, remotes, store, works, parallel)
+    return _carry_out(chosen, remotes, store, works, How(parallel=parallel, by=_me()))
 
 
 def _confirm(count: int, yes: bool) -> None:
@@ -95,41 +168,26 @@ def _confirm(count: int, yes: bool) -> None:
 
 
 def _carry_out(
-    chosen: Chosen, remotes: Remotes, store: Store, works: Sequence[HostResult[HostWork]], parallel: int
+    chosen: Chosen, remotes: Remotes, store: Store, works: Sequence[HostResult[HostWork]], how: How
 ) -> list[HostResult[Deployed]]:
-    ready = {work.host: work.value for work in works if work.value is not None}
-    name = chosen.fleet.name
-    slots = threading.BoundedSemaphore(parallel)
-    with Board("Deploying", len(ready)) as board:
+    results = {work.host: _before(work) for work in works}
+    to_change = [work.value for work in works if work.value is not None and not work.value.plan.empty]
+    if to_change:
+        with Board("Deploying", len(to_change)) as board:
+            try:
+                changed = deploy_hosts(chosen.fleet, to_change, remotes, store, how, board)
+            except Interrupted as interrupted:
+                _say_how_far(interrupted.results)
+                raise
+        results.update((result.host, result) for result in changed)
+    return list(results.values())
 
-        def one(work: HostWork) -> Deployed:
-            host = work.host.name
-            deployment = Deployment(
-                fleet=chosen.fleet,
-                work=work,
-                remote=remotes[host],
-                read_records=lambda: store.registry.workers(name),
-                say=lambda what: board.step(host, what),
-                slot=slots,
-            )
-            deployed = deployment.carry_out()
-            store.registry.forget(worker_uuid(chosen.fleet, name) for name in work.plan.workers_removed)
-            return deployed
 
-        # All at once, since most of the time is spent waiting; what takes effort takes turns by the slots.
-        try:
-            results = fan_out(
-                ready,
-                one,
-                max(1, len(ready)),
-                lambda event: board.finished(event.host, event.result.ok) if event.result else None,
-            )
-        except Interrupted as interrupted:
-            _say_how_far(interrupted.results)
-            raise
-    failed_before = {work.host: HostResult[Deployed](work.host, error=work.error) for work in works if not work.ok}
-    done = {result.host: result for result in results}
-    return [done.get(work.host) or failed_before[work.host] for work in works]
+def _before(work: HostResult[HostWork]) -> HostResult[Deployed]:
+    """What is to be said of a host on which nothing is done."""
+    if work.error is not None:
+        return HostResult(work.host, error=work.error)
+    return HostResult(work.host, Deployed(False))
 
 
 def _say_how_far(results: Sequence[HostResult[Deployed]]) -> None:
@@ -157,18 +215,30 @@ def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[
 def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | str]:
     release = releases.get(result.host, "")
     if result.value is None:
-        return [result.host, Text("failed", style="red"), "", release, f"{result.seconds:.1f}"]
+        return [result.host, _failure(result.error), "", "", f"{result.seconds:.1f}"]
     if not result.value.changed:
         return [result.host, "unchanged", "", release, ""]
+    if result.value.pending:
+        workers = f"{len(result.value.pending)} will change when idle"
+        return [result.host, Text("marked", style="green"), workers, release, f"{result.value.seconds:.1f}"]
     healthy = sum(worker.health is Health.HEALTHY for worker in result.value.workers)
     stopped = sum(worker.health is Health.STOPPED for worker in result.value.workers)
     workers = f"{healthy} healthy" + (f", {stopped} stopped" if stopped else "")
     return [result.host, Text("deployed", style="green"), workers, release, f"{result.value.seconds:.1f}"]
 
 
+def _failure(error: FleetError | None) -> Text:
+    if isinstance(error, PutBack):
+        return Text("put back", style="yellow")
+    if isinstance(error, NotBegun):
+        return Text("not begun", style="yellow")
+    return Text("failed", style="red")
+
+
 def _as_record(result: HostResult[Deployed], releases: dict[str, str]) -> dict[str, object]:
     record: dict[str, object] = {"host": result.host, "ok": result.ok, "release": releases.get(result.host)}
     if result.value is not None:
         workers = [{"worker": worker.worker, "health": worker.health.value} for worker in result.value.workers]
-        return {**record, "changed": result.value.changed, "workers": workers, "seconds": result.value.seconds}
-    return {**record, "error": str(result.error)}
+        value = {"changed": result.value.changed, "workers": workers, "pending": list(result.value.pending)}
+        return {**record, **value, "seconds": result.value.seconds}
+    return {**record, "outcome": _failure(result.error).plain, "error": str(result.error)}

@@ -78,7 +78,7 @@ def _warn_of_strangers(chosen: Chosen, records: Sequence[WorkerRecord], alive: f
 
 
 def survey_chosen(
-    chosen: Chosen, remotes: Remotes, known: Known, parallel: int, refresh: bool
+    chosen: Chosen, remotes: Remotes, known: Known, parallel: int, refresh: bool, back_to: str | None = None
 ) -> list[HostResult[HostWork]]:
     """Look at the hosts and work out what there is to do on each.
 
@@ -94,6 +94,8 @@ def survey_chosen(
         Hosts at a time.
     refresh
         Whether to look for newer versions of what the workers require.
+    back_to
+        The release to go back to; None for what hosts.yaml asks for.
     """
     goal = Goal(
         fleet=chosen.fleet,
@@ -103,6 +105,7 @@ def survey_chosen(
         alive=known.alive,
         stopped=known.stopped,
         refresh=refresh,
+        back_to=back_to,
     )
     with Board("Looking at the hosts", len(chosen.hosts)) as board:
         return survey(goal, chosen.hosts, remotes, parallel, lambda what: board.step("this machine", what))

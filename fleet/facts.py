@@ -132,6 +132,54 @@ class Orphan:
 
 
 @dataclass(frozen=True)
+class Holder:
+    """Who holds the lock of a host, by the host's clock.
+
+    Parameters
+    ----------
+    id
+        Of the deed, see `fleet.lock.Deed`.
+    who
+        As user@machine.
+    verb
+        What for.
+    since
+        When it was taken, seconds since 1970.
+    age
+        Seconds since then.
+    left
+        Seconds until it runs out unless it is renewed; below 0 it may be taken over.
+    """
+
+    id: str
+    who: str
+    verb: str
+    since: float
+    age: float
+    left: float
+
+    @property
+    def expired(self) -> bool:
+        return self.left < 0
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The lock of a host.
+
+    Parameters
+    ----------
+    serial
+        Changes whenever somebody who held the lock, and may have changed the host, gives it back.
+    holder
+        Who holds it now; None if nobody.
+    """
+
+    serial: int
+    holder: Holder | None
+
+
+@dataclass(frozen=True)
 class States:
     """The cheap look at the workers of a host.
 
@@ -188,6 +236,8 @@ class Facts:
         Text of manifest.json, or None.
     drifted
         Programs whose section on disk is not the one that supervisord runs with.
+    lock
+        Who is changing this host.
     """
 
     host: str
@@ -220,6 +270,7 @@ class Facts:
     supervisord: Supervisord
     drifted: frozenset[str]
     orphans: tuple[Orphan, ...]
+    lock: Lock
 
     def file(self, path: str) -> FileFact | None:
         """The file at a relative path, if it is there."""
@@ -275,6 +326,7 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         supervisord=_supervisord(reader.inner("supervisord")),
         drifted=frozenset(reader.texts("drifted")),
         orphans=tuple(_orphan(item) for item in reader.items("orphans")),
+        lock=_lock(reader.inner("lock")),
     )
 
 
@@ -377,4 +429,26 @@ def _orphan(reader: Reader) -> Orphan:
         parent=reader.whole("parent"),
         worker=reader.optional("worker", reader.text),
         command=reader.text("command"),
+    )
+
+
+def _lock(reader: Reader) -> Lock:
+    return Lock(reader.whole("serial"), reader.optional("holder", lambda key: read_holder(reader.inner(key))))
+
+
+def read_holder(reader: Reader) -> Holder:
+    """Read who holds a lock, in the reply of any action that says so.
+
+    Raises
+    ------
+    RemoteError
+        It is not what these reply; the message names the entry.
+    """
+    return Holder(
+        id=reader.text("id"),
+        who=reader.text("who"),
+        verb=reader.text("verb"),
+        since=reader.number("since"),
+        age=reader.number("age"),
+        left=reader.number("left"),
     )

@@ -44,7 +44,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done, 1 failed on at least one host, 2 usage or hosts.yaml,
-    130 interrupted.
+    4 locked by somebody else, 130 interrupted.
     """
 
 

@@ -1,7 +1,7 @@
 """Action `apply`: write what differs under the host's own directory, and switch the release.
 
 Request: fleet_root, host_root, run_dir, files [{path, mode, content_b64}], remove [paths],
-current (release id, or null to leave it), directories [absolute paths, made 0700].
+current (release id, or null to leave it), directories [absolute paths, made 0700], lock (token, or null).
 Reply: written, unchanged, removed (paths), switched (bool), previous (release id or null).
 
 All files are first written beside their places, then put there one after the other: where the disk is
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, inside, locked, os_failure
 from fleet.hostside.files import UNFINISHED, Staged, directory, link, private_directory, same, stage
+from fleet.hostside.guard import require_lock
 from fleet.hostside.places import host_root
 from fleet.hostside.probe import link_name, releases
 
@@ -46,6 +47,7 @@ class Wanted:
 def main(request: Json) -> Json:
     """Write, remove, switch."""
     root = host_root(request)
+    require_lock(request)
     wanted = [_wanted(root, entry) for entry in request.get("files", ())]
     unwanted = [(name, inside(root, name)) for name in request.get("remove", ())]
     directory(root, 0o755)

@@ -1,6 +1,7 @@
 """Action `control`: tell workers to drain, come back, recycle or end, and supervisord to go.
 
-Request: host_root, operations [{operation, workers (null: the whole host), signal}], timeout (s).
+Request: host_root, operations [{operation, workers (null: the whole host), signal}], timeout (s),
+lock (token, or null).
 Reply: done [{operation, worker, changed}], and all of `states` afterwards.
 
 Operations: `stop_file`, `clear_stop_file`, `recycle`, `clear_recycle`, `start`, `stop` (SIGTERM: drain),
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, plain_name, wait_until
 from fleet.hostside.files import write
+from fleet.hostside.guard import require_lock
 from fleet.hostside.places import host_root, socket_path
 from fleet.hostside.probe import suffixes
 from fleet.hostside.rpc import (
@@ -54,6 +56,7 @@ class Order:
 def main(request: Json) -> Json:
     """Do the operations in their order."""
     root = host_root(request)
+    require_lock(request)
     if not (root / "run").is_dir():
         raise Failure(f"nothing is deployed in {root}", STEP, "deploy to this host first")
     seconds = float(request.get("timeout", 20))

@@ -2,7 +2,8 @@
 
 Request: fleet_root, target (`releases/<id>` or `supervisor/<version>`), provides [paths that must be there],
 and either path (an existing environment to link to), or uv (its path; null: the one on PATH),
-wheels [{sha256, name}] and python (null: the Python that runs this).
+wheels [{sha256, name}] and python (null: the Python that runs this);
+optional host_root and lock (token).
 Reply: installed (bool: false if it was there), target (absolute), seconds.
 
 Scripts in an environment hold its absolute path, so it is built in its final place; the file `.complete`
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, clean_environment, digest, inside, locked, os_failure
 from fleet.hostside.files import directory, link, write
+from fleet.hostside.guard import require_lock
 
 STEP = "installing"
 COMPLETE = ".complete"
@@ -28,6 +30,7 @@ COMPLETE = ".complete"
 
 def main(request: Json) -> Json:
     """Install, unless that is done."""
+    require_lock(request)
     fleet = Path(request["fleet_root"])
     target = fleet / request["target"]
     directory(target.parent, 0o755)

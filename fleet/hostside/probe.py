@@ -19,6 +19,7 @@ from pathlib import Path
 
 from fleet.hostside import hardware
 from fleet.hostside.common import Json, digest, expand, read_text
+from fleet.hostside.guard import holder_of, serial_of
 from fleet.hostside.places import Places, on_network, run_directory
 from fleet.hostside.processes import orphans
 from fleet.hostside.rpc import drifted, observe
@@ -51,6 +52,7 @@ def main(request: Json) -> Json:
         "python": python_facts(),
         **_installed(places),
         **_deployed(places.host),
+        "lock": {"serial": serial_of(places.host), "holder": holder_of(places.host)},
         "supervisord": supervisord,
         "drifted": drifted(places.host) if supervisord["reachable"] else [],
         "orphans": orphans(places.host, run_dir, supervisord["pid"]),

@@ -1,7 +1,7 @@
 """Action `supervise`: have supervisord run, with the programs its configuration names.
 
 Request: host_root, supervisor (its environment's path; null: what etc/supervisor says), timeout (s),
-replace [programs that may be stopped to change them], ignore_orphans (bool).
+replace [programs that may be stopped to change them], ignore_orphans (bool), lock (token, or null).
 Reply: started (bool), pid, added, removed, replaced, pending [{name, why}], and all of `states`.
 
 Programs are added and removed one at a time and by name. A program that runs is never stopped here, unless
@@ -16,6 +16,7 @@ import xmlrpc.client
 from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, clean_environment, locked, read_text, tail_of, wait_until
+from fleet.hostside.guard import require_lock
 from fleet.hostside.places import host_root, socket_path
 from fleet.hostside.processes import orphans
 from fleet.hostside.rpc import (
@@ -35,6 +36,7 @@ STEP = "starting supervisord"
 def main(request: Json) -> Json:
     """Start or reload."""
     root = host_root(request)
+    require_lock(request)
     seconds = float(request.get("timeout", 30))
     if not (root / "etc/supervisord.conf").is_file():
         raise Failure(f"{root / 'etc/supervisord.conf'} is missing", STEP, "deploy to this host first")

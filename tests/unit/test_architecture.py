@@ -35,6 +35,7 @@ PURE = (
     "fleet.rollout",
     "fleet.templates",
     "fleet.facts",
+    "fleet.locked",
     "fleet.logs",
     "fleet.plantext",
     "fleet.reply",

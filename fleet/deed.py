@@ -1,0 +1,78 @@
+"""One run of a command that changes hosts: its name, and what came of it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+
+
+@dataclass(frozen=True, order=True)
+class Deed:
+    """One run of a command that changes hosts.
+
+    Parameters
+    ----------
+    id
+        Unique, and sorts by time, such as ``20261122T144500Z-3f9a``.
+    verb
+        The command, such as ``deploy``.
+    who
+        As user@machine.
+    """
+
+    id: str
+    verb: str
+    who: str
+
+
+def new_deed(verb: str) -> Deed:
+    """A deed that begins now.
+
+    Parameters
+    ----------
+    verb
+        The command.
+    """
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    return Deed(f"{now}-{secrets.token_hex(2)}", verb, _who())
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())  # no entry in the user database
+    return f"{user}@{socket.gethostname()}"
+
+
+class Result(Enum):
+    """How a deed ended on a host."""
+
+    DONE = "done"
+    FAILED = "failed"
+    UNCHANGED = "unchanged"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is written down on a host about a deed.
+
+    Parameters
+    ----------
+    result
+        How it ended.
+    error
+        Why it failed; never anything secret.
+    release
+        The release the host has now; empty where that does not matter.
+    """
+
+    result: Result
+    error: str = ""
+    release: str = ""

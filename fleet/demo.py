@@ -59,6 +59,7 @@ def hosts_file(directory: Path, uri: str) -> str:
             "workers": {"cores": 1, "memory": round(memory, 2), "disk": 0.1, "count": workers},
             "puffin": {"daemon": {"cycle_time_in_s": 1.0}},
         },
+        "update": {"min_healthy_time": "1s"},
         "hosts": {"here": {"connection": "local"}},
     }
     return yamlmap.write(content)

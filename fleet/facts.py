@@ -226,6 +226,8 @@ class Facts:
         What is installed and uploaded; `uv_on_path` is a path or None.
     current, previous
         Releases that the host's links name.
+    supervisor
+        Path of the environment that its supervisord is started from; None before the first deploy.
     files
         What is in `bin` and `etc`.
     stop, stopped, recycling
@@ -259,6 +261,7 @@ class Facts:
     supervisors: tuple[str, ...]
     current: str | None
     previous: str | None
+    supervisor: str | None
     files: tuple[FileFact, ...]
     stop: bool
     stopped: frozenset[str]
@@ -314,6 +317,7 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         supervisors=reader.texts("supervisors"),
         current=reader.optional("current", reader.text),
         previous=reader.optional("previous", reader.text),
+        supervisor=reader.optional("supervisor", reader.text),
         files=_files(reader.inner("files")),
         stop=reader.flag("stop"),
         stopped=frozenset(reader.texts("stopped")),

@@ -275,6 +275,7 @@ class Update(_Section):
     min_healthy_time: Duration = 10.0
     healthy_deadline: Duration = 300.0
     progress_deadline: Duration = 1800.0
+    stagger: Duration = 0.0
     auto_revert: bool = True
     failure_budget: AnyShare = Share(value=10, percent=True)
     drain_timeout: Duration = 86400.0

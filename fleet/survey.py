@@ -36,6 +36,9 @@ from puffin.store import WorkerRecord
 EXISTING = "existing"
 """Stands for supervisor's version where an existing environment brings it."""
 
+PREVIOUS = "previous"
+"""Stands for the release that a host had before its present one."""
+
 Say = Callable[[str], None]
 
 
@@ -97,6 +100,8 @@ class Goal:
         Where wheels are kept on this machine.
     refresh
         Whether to look for newer versions of what is required.
+    back_to
+        A release that the hosts have and shall go back to, or `PREVIOUS`; None for what hosts.yaml asks for.
     """
 
     fleet: Fleet
@@ -106,6 +111,7 @@ class Goal:
     alive: frozenset[str] = frozenset()
     stopped: bool = False
     refresh: bool = False
+    back_to: str | None = None
 
 
 def probe_all(fleet: Fleet, hosts: Sequence[Host], remotes: Remotes, parallel: int) -> list[HostResult[Facts]]:
@@ -153,7 +159,8 @@ def survey(goal: Goal, hosts: Sequence[Host], remotes: Remotes, parallel: int, s
 
     """
     probed = probe_all(goal.fleet, hosts, remotes, parallel)
-    kits = _kits(goal, [result.value for result in probed if result.value is not None], say)
+    found = [result.value for result in probed if result.value is not None]
+    kits = _kits(goal, found, say) if goal.back_to is None else {}
     by_name = {host.name: host for host in hosts}
     return [_work_out(goal, by_name[result.host], result, kits) for result in probed]
 
@@ -201,6 +208,17 @@ def _kit(goal: Goal, platform: Platform, say: Say) -> _Kit:
     return _Kit(bundle.release_id, tool_directory(toolbox.supervisor_version, platform), bundle, toolbox)
 
 
+def _kit_there(release: str, facts: Facts) -> _Kit:
+    """A release that a host has already, with the supervisor that it uses now."""
+    wanted = facts.previous if release == PREVIOUS else release
+    have = [known.id for known in facts.releases]
+    if facts.supervisor is None or wanted not in have:
+        what = f"it has no {'previous release' if wanted is None else f'release {wanted}'}"
+        raise RemoteError(facts.host, "looking", what, f"its releases are {', '.join(have) or 'none'}")
+    place, _, name = facts.supervisor.rpartition("/")
+    return _Kit(wanted, name if place.endswith("/supervisor") else EXISTING)
+
+
 def tool_directory(version: str, platform: Platform) -> str:
     """Name of the directory of a tool: hosts of several platforms may share a home directory.
 
@@ -224,7 +242,7 @@ def _work_out(
     if probed.value is None:
         return HostResult(host.name, error=probed.error, seconds=probed.seconds)
     try:
-        kit = kits[_platform(probed.value)]
+        kit = _kit_there(goal.back_to, probed.value) if goal.back_to else kits[_platform(probed.value)]
         if isinstance(kit, FleetError):
             raise kit
         work = _work(goal, host, probed.value, kit)
@@ -271,7 +289,7 @@ def _paths(fleet: Fleet, host: Host, facts: Facts, kit: _Kit) -> HostPaths:
         scratch_abs=facts.scratch or f"{facts.base_dir}/scratch",
         supervisor_version=kit.supervisor,
     )
-    if kit.bundle is not None:
+    if kit.supervisor != EXISTING:
         return paths
     # An existing environment brings supervisor with it.
     return dataclasses.replace(paths, supervisor=f"{paths.releases}/{kit.release}")

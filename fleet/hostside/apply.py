@@ -53,8 +53,8 @@ def main(request: Json) -> Json:
     directory(root, 0o755)
     with locked(root / ".lock", 60, "writing files"):
         _directories(root, request)
-        written = _write([file for file in wanted if not same(file.path, file.content, file.mode)])
-        switched = _switch(root, Path(request["fleet_root"]), request.get("current"))
+        written = put_files([file for file in wanted if not same(file.path, file.content, file.mode)])
+        switched = switch_release(root, Path(request["fleet_root"]), request.get("current"))
         removed = [name for name, path in unwanted if _remove(path)]
         _sweep(root)
     unchanged = [file.name for file in wanted if file.name not in written]
@@ -99,7 +99,8 @@ def _empty(run: Path) -> None:
         raise Failure(f"{run} has to move to another file system but is in use", "making links", hint) from error
 
 
-def _write(files: Sequence[Wanted]) -> list[str]:
+def put_files(files: Sequence[Wanted]) -> list[str]:
+    """Write files, all beside their places before the first is put there."""
     staged: list[Staged] = []
     try:
         for file in files:
@@ -113,7 +114,7 @@ def _write(files: Sequence[Wanted]) -> list[str]:
     return [file.name for file in files]
 
 
-def _switch(root: Path, fleet: Path, release: str | None) -> bool:
+def switch_release(root: Path, fleet: Path, release: str | None) -> bool:
     """Point `current` to a complete release, and `previous` to the one before."""
     if release is None:
         return False

@@ -129,6 +129,7 @@ def _deployed(root: Path) -> Json:
     return {
         "current": link_name(root / "current"),
         "previous": link_name(root / "previous"),
+        "supervisor": read_text(root / "etc" / "supervisor").strip() or None,
         "files": {
             str(path.relative_to(root)): {"sha256": digest(path), "mode": path.stat().st_mode & 0o7777}
             for path in _files(root)

@@ -91,6 +91,7 @@ def here(database: Database, tmp_path: Path) -> Iterator[Here]:
             "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 2},
             "puffin": {"daemon": {"cycle_time_in_s": 0.3}},
         },
+        "update": {"min_healthy_time": "1s"},
         "hosts": {"here": {"connection": "local"}},
     }
     yield Here(tmp_path, content, database)

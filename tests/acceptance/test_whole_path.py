@@ -57,6 +57,7 @@ def hosts_yaml(hosts: tuple[SshHost, ...], database: Database, **release: Any) -
             "workers": {"cores": 1, "memory": 2, "disk": 1, "count": 2},
             "puffin": {"daemon": {"cycle_time_in_s": 0.5}},
         },
+        "update": {"min_healthy_time": "1s"},
         "hosts": {
             host.name: {
                 "address": host.address,

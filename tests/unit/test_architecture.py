@@ -21,6 +21,7 @@ PURE = (
     "puffin.outcomes",
     "puffin.queueing",
     "puffin.settings",
+    "fleet.gate",
     "fleet.health",
     "fleet.inventory",
     "fleet.layout",

@@ -35,6 +35,7 @@ PURE = (
     "fleet.rollout",
     "fleet.templates",
     "fleet.audit",
+    "fleet.deed",
     "fleet.facts",
     "fleet.locked",
     "fleet.logs",

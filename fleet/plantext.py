@@ -44,6 +44,25 @@ def summary(plan: HostPlan) -> tuple[PlanLine, ...]:
     return (*_installation_lines(plan), *_file_lines(plan), *_worker_lines(plan), *_remarks(plan))
 
 
+def why_consent(plan: HostPlan) -> str:
+    """Say what was changed by hand that a plan would undo.
+
+    Parameters
+    ----------
+    plan
+        The plan of one host.
+
+    Returns
+    -------
+    str
+        For one line; empty where no consent is needed.
+    """
+    if not plan.needs_consent:
+        return ""
+    found = {"changed": plan.drift.files_changed, "removed": plan.drift.files_missing}
+    return "; ".join(f"{how} by hand: {', '.join(paths)}" for how, paths in found.items() if paths)
+
+
 def unified_diff(file: RenderedFile, before: bytes | None) -> str:
     """Show how a file changes, with secrets hidden.
 
@@ -112,13 +131,31 @@ def _worker_lines(plan: HostPlan) -> Iterator[PlanLine]:
 
 
 def _remarks(plan: HostPlan) -> Iterator[PlanLine]:
+    yield from _drift_lines(plan)
     for name in plan.kept_stopped:
-        yield PlanLine("keep", name, "stays stopped; 'puffin-fleet start' starts it")
+        if name not in plan.drift.workers_stopped:
+            yield PlanLine("keep", name, "stays stopped; 'puffin-fleet start' starts it")
     for name in plan.strangers:
         yield PlanLine("keep", name, "a program under supervisord that is not from here; left alone")
     changed = {write.file.path for write in plan.files_to_write if write.reason is WriteReason.CHANGED}
     if "etc/supervisord.conf" in changed and not plan.start_supervisord:
         yield PlanLine("keep", "supervisord", "its own settings take effect when it is next started")
+
+
+def _drift_lines(plan: HostPlan) -> Iterator[PlanLine]:
+    asks = "" if plan.repair else "; needs --repair"
+    removed = frozenset(plan.files_to_remove)
+    for path in plan.drift.files_changed:
+        what = "is removed" if path in removed else "is written over"
+        yield PlanLine("drift", path, f"changed by hand since the last deploy; {what}{asks}")
+    for path in plan.drift.files_missing:
+        yield PlanLine("drift", path, f"removed by hand since the last deploy; is written again{asks}")
+    for name in plan.drift.workers_stopped:
+        what = "is started" if plan.repair else "stays stopped; 'puffin-fleet start' or --repair starts it"
+        if name in (*plan.kept_stopped, *plan.workers_to_start):
+            yield PlanLine("drift", name, f"stopped by hand with supervisorctl; {what}")
+    for path in plan.drift.files_strange:
+        yield PlanLine("keep", path, "a file that is not from here; left alone")
 
 
 def _text_lines(content: bytes) -> list[str]:

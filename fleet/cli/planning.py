@@ -19,7 +19,14 @@ from fleet.survey import Goal, HostWork, survey
 from puffin.errors import DatabaseError
 from puffin.store import Store, WorkerRecord
 
-_STYLES = {"add": "green", "start": "green", "remove": "red", "recycle": "yellow", "restart": "yellow"}
+_STYLES = {
+    "add": "green",
+    "start": "green",
+    "remove": "red",
+    "recycle": "yellow",
+    "restart": "yellow",
+    "drift": "magenta",
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def _warn_of_strangers(chosen: Chosen, records: Sequence[WorkerRecord], alive: f
 
 
 def survey_chosen(
-    chosen: Chosen, remotes: Remotes, known: Known, parallel: int, refresh: bool
+    chosen: Chosen, remotes: Remotes, known: Known, parallel: int, refresh: bool, repair: bool = False
 ) -> list[HostResult[HostWork]]:
     """Look at the hosts and work out what there is to do on each.
 
@@ -94,6 +101,8 @@ def survey_chosen(
         Hosts at a time.
     refresh
         Whether to look for newer versions of what the workers require.
+    repair
+        Whether what was changed by hand on the hosts may be undone.
     """
     goal = Goal(
         fleet=chosen.fleet,
@@ -103,6 +112,7 @@ def survey_chosen(
         alive=known.alive,
         stopped=known.stopped,
         refresh=refresh,
+        repair=repair,
     )
     with Board("Looking at the hosts", len(chosen.hosts)) as board:
         return survey(goal, chosen.hosts, remotes, parallel, lambda what: board.step("this machine", what))
@@ -134,7 +144,10 @@ def show_plans(works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:
     same = sum(work.plan.empty for work in found)
     if not json_lines and found:
         lost = f", {len(works) - len(found)} cannot be deployed" if len(found) < len(works) else ""
+        asking = [work.plan.host for work in found if work.plan.needs_consent]
         note(f"{len(found) - same} of {len(works)} hosts to change, {same} as they should be{lost}.")
+        if asking:
+            note(f"Files were changed by hand on {', '.join(asking)}; --repair writes over them.", "yellow")
 
 
 def _plan_line(line: PlanLine) -> Text:

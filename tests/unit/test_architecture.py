@@ -26,6 +26,8 @@ PURE = (
     "fleet.layout",
     "fleet.render",
     "fleet.plan",
+    "fleet.drift",
+    "fleet.manifest",
     "fleet.queue_frames",
     "fleet.queue_model",
     "fleet.queue_results",

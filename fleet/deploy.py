@@ -7,10 +7,14 @@ what a step has done the next deploy finds and does not do again.
 from __future__ import annotations
 
 import base64
+import getpass
+import secrets
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from fleet import health
@@ -19,6 +23,8 @@ from fleet.execute import ask, upload
 from fleet.facts import States, parse_states
 from fleet.health import Health, WorkerHealth
 from fleet.inventory import Fleet
+from fleet.manifest import manifest_of, unfinished
+from fleet.manifest import render as render_manifest
 from fleet.plan import FileWrite
 from fleet.remote import ConnectionLost, Remote, UnreachableError, Upload
 from fleet.survey import HostWork, tool_directory
@@ -106,7 +112,9 @@ class Deployment:
             self._upload()
             self._install()
             held_back = self._sections_to_hold_back()
-            self._write_files([write for write in plan.files_to_write if write.file.path not in held_back])
+            self._write_files(
+                [write for write in plan.files_to_write if write.file.path not in held_back], last=not held_back
+            )
             self._say("starting workers")
             states = self._supervise()
             self._operate(self._operations())
@@ -115,7 +123,7 @@ class Deployment:
             self._wait_until_healthy(
                 [worker for worker in self._work.configurations if worker not in plan.workers_added]
             )
-            self._write_files([write for write in plan.files_to_write if write.file.path in held_back])
+            self._write_files([write for write in plan.files_to_write if write.file.path in held_back], last=True)
             self._supervise()
         workers = self._wait_until_healthy(list(self._work.configurations))
         return Deployed(True, workers, time.monotonic() - started)
@@ -190,7 +198,7 @@ class Deployment:
             return frozenset()
         return frozenset(f"etc/conf.d/{worker}.conf" for worker in plan.workers_added)
 
-    def _write_files(self, writes: Sequence[FileWrite]) -> None:
+    def _write_files(self, writes: Sequence[FileWrite], last: bool) -> None:
         work = self._work
         self._say("writing files")
         files = [
@@ -208,15 +216,29 @@ class Deployment:
             remove=list(work.plan.files_to_remove),
             current=work.release,
             directories=list(work.directories),
+            manifest=self._manifest(last),
         )
-        facts = work.facts
-        told = [name for name in work.plan.kept_stopped if not facts.stop and name not in facts.stopped]
-        if told:
-            # The fleet was told through the database; without its file the worker would start first to find out.
-            self._operate([{"operation": "stop_file", "workers": told}])
+        if work.plan.stop_files:
+            self._operate([{"operation": "stop_file", "workers": list(work.plan.stop_files)}])
         stale = [name for name in work.plan.stale_stops if name not in work.plan.kept_stopped]
         if stale:
             self._operate([{"operation": "clear_stop_file", "workers": stale}])
+
+    def _manifest(self, last: bool) -> dict[str, str | None]:
+        """What was deployed, for telling later what was changed by hand; open until the last file is written."""
+        work = self._work
+        done = manifest_of(
+            work.desired.files,
+            deploy=secrets.token_hex(4),
+            release=work.release,
+            at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            by=f"{getpass.getuser()}@{socket.gethostname()}",
+        )
+        begun = unfinished(done, work.observed.manifest, work.observed.files)
+        return {
+            "begin": base64.b64encode(render_manifest(begun).content).decode(),
+            "end": base64.b64encode(render_manifest(done).content).decode() if last else None,
+        }
 
     def _supervise(self) -> States:
         reply = self._ask("supervise", supervisor=self._work.paths.supervisor)

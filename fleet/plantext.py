@@ -1,21 +1,11 @@
-"""A plan for people: lines that say what is done, and diffs of files with their secrets hidden. Pure."""
+"""A plan for people: lines that say what is done, and what is odd. Pure."""
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fleet.plan import HostPlan, WriteReason
-from fleet.render import RenderedFile
-
-_SECRET_KEY = re.compile(
-    r"""["']?\w*(?:password|passwd|passphrase|secret|token|credential|(?:api|access|private)_?key)\w*["']?\s*[:=]""",
-    re.IGNORECASE,
-)
-_SECRET_IN_ADDRESS = re.compile(r"(\w+://[^/@:\s]*:)[^/@\s]+(?=@)")
-MASK = "(hidden)"
 
 
 @dataclass(frozen=True)
@@ -61,40 +51,6 @@ def why_consent(plan: HostPlan) -> str:
         return ""
     found = {"changed": plan.drift.files_changed, "removed": plan.drift.files_missing}
     return "; ".join(f"{how} by hand: {', '.join(paths)}" for how, paths in found.items() if paths)
-
-
-def unified_diff(file: RenderedFile, before: bytes | None) -> str:
-    """Show how a file changes, with secrets hidden.
-
-    Parameters
-    ----------
-    file
-        As it shall be.
-    before
-        Its content on the host; None where it is not there.
-
-    Returns
-    -------
-    str
-        A unified diff, empty where nothing changes. Of a secret file only that it changes.
-    """
-    if before == file.content:
-        return ""
-    old = "/dev/null" if before is None else f"a/{file.path}"
-    new = f"b/{file.path}"
-    if file.secret:
-        return f"--- {old}\n+++ {new}\n{MASK}\n"
-    lines = difflib.unified_diff(_text_lines(before or b""), _text_lines(file.content), old, new, lineterm="")
-    return "".join(f"{mask_secrets(line)}\n" for line in lines)
-
-
-def mask_secrets(line: str) -> str:
-    """Hide what follows a key such as ``password:`` or ``API_TOKEN=``, and passwords in addresses."""
-    line = _SECRET_IN_ADDRESS.sub(rf"\1{MASK}", line)
-    for match in _SECRET_KEY.finditer(line):
-        if not re.search(r"password_file\W*\Z", match.group()):  # names a file; no secret itself
-            return f"{line[: match.end()]} {MASK}"
-    return line
 
 
 def _installation_lines(plan: HostPlan) -> Iterator[PlanLine]:
@@ -156,7 +112,3 @@ def _drift_lines(plan: HostPlan) -> Iterator[PlanLine]:
             yield PlanLine("drift", name, f"stopped by hand with supervisorctl; {what}")
     for path in plan.drift.files_strange:
         yield PlanLine("keep", path, "a file that is not from here; left alone")
-
-
-def _text_lines(content: bytes) -> list[str]:
-    return content.decode("utf-8", "replace").splitlines()

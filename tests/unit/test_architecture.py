@@ -26,6 +26,7 @@ PURE = (
     "fleet.layout",
     "fleet.render",
     "fleet.plan",
+    "fleet.difftext",
     "fleet.drift",
     "fleet.manifest",
     "fleet.queue_frames",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fleet.difftext import MASK, mask_secrets, unified_diff
 from fleet.inventory import parse_inventory
 from fleet.layout import Worker
 from fleet.manifest import FileState
@@ -22,7 +23,7 @@ from fleet.plan import (
     WriteReason,
     plan_host,
 )
-from fleet.plantext import MASK, mask_secrets, summary, unified_diff
+from fleet.plantext import summary
 from fleet.render import RenderedFile, configuration_hash, host_paths, render_host
 
 W1, W2 = "node1-1", "node1-2"

@@ -249,7 +249,9 @@ class Simulation:
         working = [host for host, state in states.items() if state.stage is Stage.WORKING and host not in self.drained]
         assert len(working) <= self.policy.max_parallel
         if sum(state.proven for state in states.values()) < self.policy.canary:
-            assert sum(state.stage in {Stage.WORKING, Stage.DRAINING} for state in states.values()) <= self.policy.canary
+            assert (
+                sum(state.stage in {Stage.WORKING, Stage.DRAINING} for state in states.values()) <= self.policy.canary
+            )
 
 
 @pytest.mark.parametrize("seed", range(2))

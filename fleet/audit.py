@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from fleet.deed import Result
 from fleet.facts import Holder
@@ -64,6 +65,14 @@ class Deed:
     who: str
     began: float | None
     hosts: tuple[Entry, ...]
+
+    @property
+    def when(self) -> float | None:
+        """When it began, seconds since 1970, by the clock of whoever did it; else by that of a host."""
+        try:
+            return datetime.strptime(self.id.partition("-")[0], "%Y%m%dT%H%M%S%z").timestamp()
+        except ValueError:
+            return self.began
 
     @property
     def outcome(self) -> str:

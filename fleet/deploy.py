@@ -10,14 +10,18 @@ import base64
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, Protocol
 
+from fleet.deed import Deed
 from fleet.execute import upload
 from fleet.facts import States, parse_states
 from fleet.gate import Look
 from fleet.health import WorkerHealth
 from fleet.inventory import Fleet
+from fleet.manifest import manifest_of, unfinished
+from fleet.manifest import render as render_manifest
 from fleet.plan import FileWrite, HostPlan
 from fleet.remote import Remote, Upload
 from fleet.survey import HostWork, tool_directory
@@ -84,8 +88,8 @@ class Deployment:
         Looks at its workers, and asks it to do things.
     calculations
         What becomes of the calculations that run.
-    manifest
-        Makes the note of what has been written, given the files' paths; None leaves none.
+    deed
+        The command that deploys.
     say
         Told what is being done.
     """
@@ -98,6 +102,7 @@ class Deployment:
         remote: Remote,
         watch: Watch,
         say: Say,
+        deed: Deed,
         calculations: Running = Running.WAIT,
     ) -> None:
         self._fleet = fleet
@@ -105,6 +110,7 @@ class Deployment:
         self._remote = remote
         self._watch = watch
         self._say = say
+        self._deed = deed
         self._calculations = calculations
 
     def prepare(self) -> None:
@@ -135,7 +141,9 @@ class Deployment:
         plan = self._work.plan
         held_back = self._sections_to_hold_back()
         signs.changing()
-        self._write_files([write for write in plan.files_to_write if write.file.path not in held_back])
+        self._write_files(
+            [write for write in plan.files_to_write if write.file.path not in held_back], last=not held_back
+        )
         self._say("starting workers")
         states = self._supervise()
         self._operate(self._operations())
@@ -146,7 +154,7 @@ class Deployment:
         if held_back:
             # By then the workers that make room have changed; the new ones would have had no place before.
             self._wait([worker for worker in self._work.configurations if worker not in plan.workers_added], signs)
-            self._write_files([write for write in plan.files_to_write if write.file.path in held_back])
+            self._write_files([write for write in plan.files_to_write if write.file.path in held_back], last=True)
             self._supervise()
         workers = self._wait(list(self._work.configurations), signs)
         return Deployed(True, workers, seconds=time.monotonic() - started)
@@ -216,7 +224,7 @@ class Deployment:
             return frozenset()
         return frozenset(f"etc/conf.d/{worker}.conf" for worker in plan.workers_added)
 
-    def _write_files(self, writes: Sequence[FileWrite]) -> None:
+    def _write_files(self, writes: Sequence[FileWrite], last: bool) -> None:
         work = self._work
         self._say("writing files")
         files = [
@@ -234,15 +242,29 @@ class Deployment:
             remove=list(work.plan.files_to_remove),
             current=work.release,
             directories=list(work.directories),
+            manifest=self._manifest(last),
         )
-        facts = work.facts
-        told = [name for name in work.plan.kept_stopped if not facts.stop and name not in facts.stopped]
-        if told:
-            # The fleet was told through the database; without its file the worker would start first to find out.
-            self._operate([{"operation": "stop_file", "workers": told}])
+        if work.plan.stop_files:
+            self._operate([{"operation": "stop_file", "workers": list(work.plan.stop_files)}])
         stale = [name for name in work.plan.stale_stops if name not in work.plan.kept_stopped]
         if stale:
             self._operate([{"operation": "clear_stop_file", "workers": stale}])
+
+    def _manifest(self, last: bool) -> dict[str, str | None]:
+        """What was deployed, for telling later what was changed by hand; open until the last file is written."""
+        work = self._work
+        done = manifest_of(
+            work.desired.files,
+            deploy=self._deed.id,
+            release=work.release,
+            at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            by=self._deed.who,
+        )
+        begun = unfinished(done, work.observed.manifest, work.observed.files)
+        return {
+            "begin": base64.b64encode(render_manifest(begun).content).decode(),
+            "end": base64.b64encode(render_manifest(done).content).decode() if last else None,
+        }
 
     def _supervise(self) -> States:
         reply = self._watch.ask("supervise", supervisor=self._work.paths.supervisor)

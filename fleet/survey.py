@@ -19,9 +19,10 @@ from fleet.execute import ask, fan_out
 from fleet.facts import Facts
 from fleet.inventory import Fleet, Host
 from fleet.layout import Hardware, Worker, lay_out
+from fleet.manifest import FileState
+from fleet.manifest import parse as parse_manifest
 from fleet.plan import (
     DesiredHost,
-    FileState,
     HostPlan,
     ObservedHost,
     ProgramState,
@@ -64,6 +65,8 @@ class HostWork:
         Directories of the workers' jobs.
     configurations
         By worker, the hash of its settings.
+    desired, observed
+        The host as it shall be, with the content of every file, and as it was found.
     plan
         What has to be done.
     """
@@ -77,6 +80,8 @@ class HostWork:
     toolbox: Toolbox | None
     directories: tuple[str, ...]
     configurations: Mapping[str, str]
+    desired: DesiredHost
+    observed: ObservedHost
     plan: HostPlan
 
 
@@ -102,6 +107,8 @@ class Goal:
         Whether to look for newer versions of what is required.
     back_to
         A release that the hosts have and shall go back to, or `PREVIOUS`; None for what hosts.yaml asks for.
+    repair
+        Whether what was changed by hand on the hosts may be undone.
     """
 
     fleet: Fleet
@@ -112,6 +119,7 @@ class Goal:
     stopped: bool = False
     refresh: bool = False
     back_to: str | None = None
+    repair: bool = False
 
 
 def probe_all(fleet: Fleet, hosts: Sequence[Host], remotes: Remotes, parallel: int) -> list[HostResult[Facts]]:
@@ -265,6 +273,7 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
         wheels=frozenset(wheel.sha256 for wheel in kit.bundle.wheels) if kit.bundle else frozenset(),
         supervisor=kit.supervisor,
     )
+    observed = _observed(facts, goal, kit)
     return HostWork(
         host=host,
         facts=facts,
@@ -275,7 +284,9 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
         toolbox=kit.toolbox,
         directories=job_directories(fleet, workers, paths),
         configurations={worker.name: _configuration(worker, files) for worker in workers},
-        plan=plan_host(desired, _observed(facts, goal, kit)),
+        desired=desired,
+        observed=observed,
+        plan=plan_host(desired, observed, goal.repair),
     )
 
 
@@ -336,9 +347,11 @@ def _observed(facts: Facts, goal: Goal, kit: _Kit) -> ObservedHost:
         supervisord_running=facts.supervisord.running,
         programs={program.name: ProgramState(program.state) for program in facts.supervisord.programs},
         stopped=facts.stopped,
-        stopped_all=facts.stop or goal.stopped,
+        stopped_all=facts.stop,
+        told_to_stop=goal.stopped,
         wheels=frozenset(wheel.sha256 for wheel in facts.wheels),
         supervisors=frozenset(supervisors),
         running={record.worker: RunningWorker(record.release, record.configuration) for record in mine},
         drifted=facts.drifted,
+        manifest=parse_manifest(facts.manifest),
     )

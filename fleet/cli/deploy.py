@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
@@ -15,12 +14,14 @@ from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
-from fleet.cli.planning import known_of, show_plans, survey_chosen
+from fleet.cli.planning import diffs_of, known_of, show_plans, survey_chosen
 from fleet.deploy import Deployed, Running
-from fleet.deploying import How, deploy_hosts
-from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.deploying import Ended, How, deploy_hosts
+from fleet.errors import ExitCode, FleetError, RemoteError, UsageError
 from fleet.execute import Interrupted
 from fleet.health import Health
+from fleet.hooks import check_hooks
+from fleet.lock import new_deed
 from fleet.remote import HostResult
 from fleet.rolling import NotBegun, PutBack
 from fleet.survey import PREVIOUS, HostWork
@@ -37,8 +38,25 @@ _COLUMNS = (
 )
 
 
-def _calculations(command: Command) -> Command:
-    """Add --when-idle and --now."""
+@dataclass(frozen=True)
+class _Look:
+    """What is looked for on the hosts, and how it is shown."""
+
+    refresh: bool = False
+    diff: bool = False
+    repair: bool = False
+    back_to: str | None = None
+
+
+def _ways(command: Command) -> Command:
+    """Add --when-idle, --now and --lock-timeout."""
+    command = click.option(
+        "--lock-timeout",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="SECONDS",
+        help="Wait this long for somebody else who changes the same hosts.",
+    )(command)
     command = click.option(
         "--now", is_flag=True, help="Give the calculations of workers that change back to the queue."
     )(command)
@@ -51,9 +69,11 @@ def _calculations(command: Command) -> Command:
 @options.hosts_file
 @options.parallel
 @options.as_json
-@_calculations
+@_ways
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 @click.option("--refresh", is_flag=True, help="Look for newer versions of what the workers require.")
+@click.option("--diff", is_flag=True, help="Show how each file changes; secrets are hidden.")
+@click.option("--repair", is_flag=True, help="Undo what was changed by hand on the hosts, too.")
 def deploy(
     hosts_file: str | None,
     patterns: tuple[str, ...],
@@ -61,8 +81,11 @@ def deploy(
     json_lines: bool,
     when_idle: bool,
     now: bool,
+    lock_timeout: float,
     yes: bool,
     refresh: bool,
+    diff: bool,
+    repair: bool,
 ) -> int:
     """Bring the hosts to what hosts.yaml says, and wait until every worker is healthy.
 
@@ -73,15 +96,16 @@ def deploy(
     puffin-fleet deploy hosts.yaml
     puffin-fleet deploy --host node7 --yes
     """
-    how = How(_chosen_way(when_idle, now), parallel, _me())
-    return _run(options.choose(hosts_file, patterns), how, json_lines, yes, refresh=refresh)
+    how = How(new_deed("deploy"), _chosen_way(when_idle, now), parallel, lock_timeout)
+    look = _Look(refresh=refresh, diff=diff, repair=repair)
+    return _run(options.choose(hosts_file, patterns), how, look, json_lines, yes)
 
 
 @click.command()
 @options.hosts_file
 @options.parallel
 @options.as_json
-@_calculations
+@_ways
 @click.option("--release", "release", default=PREVIOUS, metavar="ID", help="The release; else the one before.")
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 def rollback(
@@ -91,6 +115,7 @@ def rollback(
     json_lines: bool,
     when_idle: bool,
     now: bool,
+    lock_timeout: float,
     release: str,
     yes: bool,
 ) -> int:
@@ -102,8 +127,8 @@ def rollback(
     puffin-fleet rollback
     puffin-fleet rollback --release 3f9a1c20b7de --now
     """
-    how = How(_chosen_way(when_idle, now), parallel, _me())
-    return _run(options.choose(hosts_file, patterns), how, json_lines, yes, back_to=release)
+    how = How(new_deed("rollback"), _chosen_way(when_idle, now), parallel, lock_timeout)
+    return _run(options.choose(hosts_file, patterns), how, _Look(back_to=release), json_lines, yes)
 
 
 def _chosen_way(when_idle: bool, now: bool) -> Running:
@@ -114,30 +139,49 @@ def _chosen_way(when_idle: bool, now: bool) -> Running:
     return Running.NOW if now else Running.WAIT
 
 
-def _me() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
-
-
-def _run(
-    chosen: Chosen, how: How, json_lines: bool, yes: bool, refresh: bool = False, back_to: str | None = None
-) -> int:
+def _run(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> int:
+    check_hooks(chosen.fleet)
     store = open_store(chosen.fleet)
     known = known_of(chosen, store, must=True)
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
-        works = survey_chosen(chosen, remotes, known, how.parallel, refresh, back_to)
-        to_change = [work.value for work in works if work.value is not None and not work.value.plan.empty]
+        works = survey_chosen(
+            chosen,
+            remotes,
+            known,
+            how.parallel,
+            refresh=look.refresh,
+            repair=look.repair,
+            back_to=look.back_to,
+        )
         if not json_lines:
-            show_plans(works, json_lines=False)
+            show_plans(works, False, diffs_of(works, remotes, how.parallel)[0] if look.diff else None)
+        works = [_refused(work) for work in works]
+        to_change = _to_change(works)
         lost = report_failures(works)
-        if lost and back_to is not None:
+        if lost and look.back_to is not None:
             raise FleetError("nothing was changed: not every host can go back; choose hosts with --host")
         if to_change:
             _confirm(len(to_change), yes)
-        results = _carry_out(chosen, remotes, store, works, how)
-    _report(results, works, json_lines)
+        ended = _carry_out(chosen, remotes, store, works, how)
+    _report(ended.results, works, json_lines)
     # What failed before anything was done has been said above.
-    report_failures([result for result in results if result.host in {work.host.name for work in to_change}])
-    return ExitCode.FAILED if any(not result.ok for result in results) else ExitCode.DONE
+    report_failures([result for result in ended.results if result.host in {work.host.name for work in to_change}])
+    for trouble in ended.troubles:
+        note(str(trouble), "red")
+    return ExitCode.FAILED if ended.troubles or any(not result.ok for result in ended.results) else ExitCode.DONE
+
+
+def _to_change(works: Sequence[HostResult[HostWork]]) -> list[HostWork]:
+    return [work.value for work in works if work.value is not None and not work.value.plan.empty]
+
+
+def _refused(work: HostResult[HostWork]) -> HostResult[HostWork]:
+    """Refuse a host on which something was changed by hand: only who says so may have it undone."""
+    if work.value is None or not work.value.plan.needs_consent:
+        return work
+    what = "something was changed by hand that a deploy would undo (see above)"
+    hint = f"put it into hosts.yaml, or undo it: 'puffin-fleet deploy --repair --host {work.host}'"
+    return HostResult(work.host, error=RemoteError(work.host, "comparing", what, hint), seconds=work.seconds)
 
 
 def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> list[HostResult[Deployed]]:
@@ -155,7 +199,7 @@ def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> 
         Hosts at a time.
     """
     works = survey_chosen(chosen, remotes, known_of(chosen, store, must=True), parallel, refresh=False)
-    return _carry_out(chosen, remotes, store, works, How(parallel=parallel, by=_me()))
+    return list(_carry_out(chosen, remotes, store, works, How(new_deed("deploy"), parallel=parallel)).results)
 
 
 def _confirm(count: int, yes: bool) -> None:
@@ -169,18 +213,19 @@ def _confirm(count: int, yes: bool) -> None:
 
 def _carry_out(
     chosen: Chosen, remotes: Remotes, store: Store, works: Sequence[HostResult[HostWork]], how: How
-) -> list[HostResult[Deployed]]:
+) -> Ended:
     results = {work.host: _before(work) for work in works}
-    to_change = [work.value for work in works if work.value is not None and not work.value.plan.empty]
-    if to_change:
-        with Board("Deploying", len(to_change)) as board:
-            try:
-                changed = deploy_hosts(chosen.fleet, to_change, remotes, store, how, board)
-            except Interrupted as interrupted:
-                _say_how_far(interrupted.results)
-                raise
-        results.update((result.host, result) for result in changed)
-    return list(results.values())
+    to_change = _to_change(works)
+    if not to_change:
+        return Ended(tuple(results.values()))
+    with Board("Deploying", len(to_change)) as board:
+        try:
+            ended = deploy_hosts(chosen.fleet, to_change, remotes, store, how, board)
+        except Interrupted as interrupted:
+            _say_how_far(interrupted.results)
+            raise
+    results.update((result.host, result) for result in ended.results)
+    return Ended(tuple(results.values()), ended.troubles)
 
 
 def _before(work: HostResult[HostWork]) -> HostResult[Deployed]:

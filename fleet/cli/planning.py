@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -10,7 +10,8 @@ from rich.text import Text
 from fleet.access import Remotes, read_password
 from fleet.bundle import default_cache
 from fleet.cli.options import Chosen
-from fleet.cli.output import Board, data_console, note, print_json
+from fleet.cli.output import Board, data_console, note, print_json, report_failures
+from fleet.diffs import Diffs, read_diffs
 from fleet.errors import FleetError
 from fleet.plantext import PlanLine, summary
 from fleet.remote import HostResult
@@ -19,7 +20,15 @@ from fleet.survey import Goal, HostWork, survey
 from puffin.errors import DatabaseError
 from puffin.store import Store, WorkerRecord
 
-_STYLES = {"add": "green", "start": "green", "remove": "red", "recycle": "yellow", "restart": "yellow"}
+_STYLES = {
+    "add": "green",
+    "start": "green",
+    "remove": "red",
+    "recycle": "yellow",
+    "restart": "yellow",
+    "drift": "magenta",
+}
+_DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,14 @@ def _warn_of_strangers(chosen: Chosen, records: Sequence[WorkerRecord], alive: f
 
 
 def survey_chosen(
-    chosen: Chosen, remotes: Remotes, known: Known, parallel: int, refresh: bool, back_to: str | None = None
+    chosen: Chosen,
+    remotes: Remotes,
+    known: Known,
+    parallel: int,
+    *,
+    refresh: bool,
+    repair: bool = False,
+    back_to: str | None = None,
 ) -> list[HostResult[HostWork]]:
     """Look at the hosts and work out what there is to do on each.
 
@@ -96,6 +112,8 @@ def survey_chosen(
         Whether to look for newer versions of what the workers require.
     back_to
         The release to go back to; None for what hosts.yaml asks for.
+    repair
+        Whether what was changed by hand on the hosts may be undone.
     """
     goal = Goal(
         fleet=chosen.fleet,
@@ -106,12 +124,36 @@ def survey_chosen(
         stopped=known.stopped,
         refresh=refresh,
         back_to=back_to,
+        repair=repair,
     )
     with Board("Looking at the hosts", len(chosen.hosts)) as board:
         return survey(goal, chosen.hosts, remotes, parallel, lambda what: board.step("this machine", what))
 
 
-def show_plans(works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:
+def diffs_of(works: Sequence[HostResult[HostWork]], remotes: Remotes, parallel: int) -> tuple[dict[str, Diffs], int]:
+    """Read how files change, and report the hosts that could not be asked.
+
+    Parameters
+    ----------
+    works
+        Of all hosts.
+    remotes
+        Connections to them.
+    parallel
+        Hosts at a time.
+
+    Returns
+    -------
+    diffs, failed
+        By host: how its files change. How many hosts could not be asked.
+    """
+    found = read_diffs(works, remotes, parallel)
+    return {each.host: each.value for each in found if each.value is not None}, report_failures(found)
+
+
+def show_plans(
+    works: Sequence[HostResult[HostWork]], json_lines: bool, diffs: Mapping[str, Diffs] | None = None
+) -> None:
     """Print what there is to do on each host, as data.
 
     Parameters
@@ -120,24 +162,38 @@ def show_plans(works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:
         Of all hosts; those that failed are left to the caller.
     json_lines
         One JSON line for each host, instead of lines for people.
+    diffs
+        From `diffs_of`, by host; None where nobody asked for them.
     """
     console = data_console()
     for work in works:
         if work.value is None:
             continue
+        mine = None if diffs is None else diffs.get(work.host, {})
         if json_lines:
-            print_json(work.value.plan.to_json())
+            print_json(work.value.plan.to_json() | ({} if mine is None else {"diffs": mine}))
             continue
         lines = summary(work.value.plan)
         if lines:
             console.print(Text(work.host, style="bold"))
-            for line in lines:
-                console.print(_plan_line(line))
+        for line in lines:
+            console.print(_plan_line(line))
+            for text in _diff_lines(line, mine or {}):
+                console.print(text)
+    if not json_lines:
+        _say_how_many(works)
+
+
+def _say_how_many(works: Sequence[HostResult[HostWork]]) -> None:
     found = [work.value for work in works if work.value is not None]
+    if not found:
+        return
     same = sum(work.plan.empty for work in found)
-    if not json_lines and found:
-        lost = f", {len(works) - len(found)} cannot be deployed" if len(found) < len(works) else ""
-        note(f"{len(found) - same} of {len(works)} hosts to change, {same} as they should be{lost}.")
+    lost = f", {len(works) - len(found)} cannot be deployed" if len(found) < len(works) else ""
+    note(f"{len(found) - same} of {len(works)} hosts to change, {same} as they should be{lost}.")
+    asking = [work.plan.host for work in found if work.plan.needs_consent]
+    if asking:
+        note(f"Files were changed by hand on {', '.join(asking)}; --repair writes over them.", "yellow")
 
 
 def _plan_line(line: PlanLine) -> Text:
@@ -147,3 +203,15 @@ def _plan_line(line: PlanLine) -> Text:
     if line.detail:
         text.append(f"  {line.detail}", style="dim")
     return text
+
+
+def _diff_lines(line: PlanLine, diffs: Diffs) -> list[Text]:
+    if line.action != "write":
+        return []
+    return [Text(f"    {text}", style=_diff_style(text)) for text in diffs.get(line.subject, "").splitlines()]
+
+
+def _diff_style(line: str) -> str:
+    if line.startswith(("---", "+++")):
+        return "bold"
+    return _DIFF_STYLES.get(line[:1], "")

@@ -1,7 +1,8 @@
 """Action `apply`: write what differs under the host's own directory, and switch the release.
 
 Request: fleet_root, host_root, run_dir, files [{path, mode, content_b64}], remove [paths],
-current (release id, or null to leave it), directories [absolute paths, made 0700], lock (token, or null).
+current (release id, or null to leave it), directories [absolute paths, made 0700], lock (token, or null),
+manifest {begin, end (or null): base64 of manifest.json before and after everything else} (or null).
 Reply: written, unchanged, removed (paths), switched (bool), previous (release id or null).
 
 All files are first written beside their places, then put there one after the other: where the disk is
@@ -50,13 +51,18 @@ def main(request: Json) -> Json:
     require_lock(request)
     wanted = [_wanted(root, entry) for entry in request.get("files", ())]
     unwanted = [(name, inside(root, name)) for name in request.get("remove", ())]
+    manifest = request.get("manifest") or {}
+    begin, end = (_manifest(root, manifest.get(name)) for name in ("begin", "end"))
     directory(root, 0o755)
     with locked(root / ".lock", 60, "writing files"):
         _directories(root, request)
-        written = put_files([file for file in wanted if not same(file.path, file.content, file.mode)])
+        changed = [file for file in wanted if not same(file.path, file.content, file.mode)]
+        put_files([*begin, *changed])
         switched = switch_release(root, Path(request["fleet_root"]), request.get("current"))
         removed = [name for name, path in unwanted if _remove(path)]
+        put_files(end)
         _sweep(root)
+    written = [file.name for file in changed]
     unchanged = [file.name for file in wanted if file.name not in written]
     return {
         "written": written,
@@ -70,6 +76,13 @@ def main(request: Json) -> Json:
 def _wanted(root: Path, entry: Json) -> Wanted:
     content = base64.b64decode(entry["content_b64"], validate=True)
     return Wanted(entry["path"], inside(root, entry["path"]), content, int(entry["mode"]))
+
+
+def _manifest(root: Path, content: str | None) -> list[Wanted]:
+    """Nobody else may read it: digests of secrets are in it."""
+    if content is None:
+        return []
+    return [Wanted("manifest.json", root / "manifest.json", base64.b64decode(content, validate=True), 0o600)]
 
 
 def _directories(root: Path, request: Json) -> None:
@@ -99,7 +112,7 @@ def _empty(run: Path) -> None:
         raise Failure(f"{run} has to move to another file system but is in use", "making links", hint) from error
 
 
-def put_files(files: Sequence[Wanted]) -> list[str]:
+def put_files(files: Sequence[Wanted]) -> None:
     """Write files, all beside their places before the first is put there."""
     staged: list[Staged] = []
     try:
@@ -111,7 +124,6 @@ def put_files(files: Sequence[Wanted]) -> list[str]:
     finally:
         for step in staged:
             step.discard()
-    return [file.name for file in files]
 
 
 def switch_release(root: Path, fleet: Path, release: str | None) -> bool:

@@ -1,6 +1,6 @@
 """Action `good`: keep the state in which all workers were healthy, and bring it back.
 
-Request: fleet_root, host_root, operation (`keep` or `restore`).
+Request: fleet_root, host_root, operation (`keep` or `restore`), lock (token, or null).
 Reply of `keep`: release. Reply of `restore`: release, workers {name: first 12 hex digits of its settings' SHA-256},
 written, removed (paths).
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from fleet.hostside.apply import Wanted, put_files, switch_release
 from fleet.hostside.common import Failure, Json, locked, os_failure, read_text
 from fleet.hostside.files import UNFINISHED, same, write
+from fleet.hostside.guard import require_lock
 from fleet.hostside.places import host_root
 from fleet.hostside.probe import link_name
 
@@ -30,6 +31,7 @@ OWNED = ("etc/conf.d", "etc/workers")
 def main(request: Json) -> Json:
     """Keep or restore."""
     root = host_root(request)
+    require_lock(request)
     with locked(root / ".lock", 60, STEP):
         if request["operation"] == "keep":
             return keep(root)
@@ -81,7 +83,8 @@ def restore(root: Path, fleet: Path) -> Json:
     wanted = [_wanted(root, place, path) for path in found]
     names = {file.name for file in wanted}
     switch_release(root, fleet, release)  # first, since it is refused where the release is gone
-    written = put_files([file for file in wanted if not same(file.path, file.content, file.mode)])
+    changed = [file for file in wanted if not same(file.path, file.content, file.mode)]
+    put_files(changed)
     removed = [name for name in _owned(root) if name not in names]
     for name in removed:
         (root / name).unlink(missing_ok=True)
@@ -90,7 +93,7 @@ def restore(root: Path, fleet: Path) -> Json:
         for file in wanted
         if file.name.startswith("etc/workers/") and file.name.endswith(".yaml")
     }
-    return {"release": release, "workers": workers, "written": written, "removed": removed}
+    return {"release": release, "workers": workers, "written": [file.name for file in changed], "removed": removed}
 
 
 def _wanted(root: Path, place: Path, path: Path) -> Wanted:

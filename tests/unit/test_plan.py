@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from fleet.difftext import MASK, mask_secrets, unified_diff
 from fleet.inventory import parse_inventory
 from fleet.layout import Worker
+from fleet.manifest import FileState
 from fleet.plan import (
     ChangeReason,
     DesiredHost,
-    FileState,
     HostPlan,
     ObservedHost,
     ProgramState,
@@ -22,7 +23,7 @@ from fleet.plan import (
     WriteReason,
     plan_host,
 )
-from fleet.plantext import MASK, mask_secrets, summary, unified_diff
+from fleet.plantext import summary
 from fleet.render import RenderedFile, configuration_hash, host_paths, render_host
 
 W1, W2 = "node1-1", "node1-2"
@@ -220,7 +221,7 @@ def test_workers_that_an_interrupted_deploy_left_on_the_old_are_recycled() -> No
     assert plan_host(desired(), deployed(running={W2: running[W2]})).empty
 
 
-@pytest.mark.parametrize("state", [ProgramState.STOPPED, ProgramState.EXITED, ProgramState.FATAL, None])
+@pytest.mark.parametrize("state", [ProgramState.EXITED, ProgramState.FATAL, None])
 def test_a_worker_that_is_down_is_started(state: ProgramState | None) -> None:
     programs = {W1: state, W2: ProgramState.RUNNING} if state else {W2: ProgramState.RUNNING}
     plan = plan_host(desired(), deployed(programs=programs))
@@ -333,7 +334,7 @@ def test_json_is_plain_and_without_contents() -> None:
         "how": "restart",
         "reasons": ["release", "settings", "program"],
     }
-    assert set(data) == {"empty", *(field.name for field in dataclasses.fields(plan))}
+    assert set(data) == {"empty", "needs_consent", *(field.name for field in dataclasses.fields(plan))}
 
 
 def test_a_diff_shows_the_change_and_hides_secrets() -> None:

@@ -51,3 +51,16 @@ class Outcome:
     result: Result
     error: str = ""
     release: str = ""
+
+
+def outcome_of(error: Exception | None) -> Outcome:
+    """What is written down about a host on which something went well, or failed with an error.
+
+    Parameters
+    ----------
+    error
+        Why it failed; its first line is written down.
+    """
+    if error is None:
+        return Outcome(Result.DONE)
+    return Outcome(Result.FAILED, str(error).partition("\n")[0])

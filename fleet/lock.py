@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from fleet.deed import Deed, Outcome, Result
+from fleet.deed import Deed, Outcome, Result, outcome_of
 from fleet.errors import FleetError
 from fleet.execute import ask, fan_out
 from fleet.facts import Holder, read_holder
@@ -39,6 +39,7 @@ __all__ = [
     "describe",
     "hold",
     "new_deed",
+    "outcome_of",
 ]
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from fleet.destroying import Destroyed, HostDestroyer, workers_of
 from fleet.errors import ExitCode, UsageError
 from fleet.execute import ask, fan_out
 from fleet.facts import Facts
-from fleet.lock import Deed, Lock, LockTarget, Outcome, Result, describe, hold, new_deed
+from fleet.lock import Deed, Lock, LockTarget, describe, hold, new_deed, outcome_of
 from fleet.remote import HostResult
 from fleet.survey import probe_all
 from puffin.errors import DatabaseError
@@ -152,7 +152,7 @@ def _destroy_all(
 
 def _conclude(lock: Lock, results: Sequence[HostResult[Destroyed]]) -> None:
     for result in results:
-        lock.conclude(result.host, Outcome(Result.DONE if result.ok else Result.FAILED, str(result.error or "")))
+        lock.conclude(result.host, outcome_of(result.error))
 
 
 def _forget(chosen: Chosen, store: Store, hosts: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.execute import ask, fan_out
 from fleet.facts import read_holder
 from fleet.inventory import Host
-from fleet.lock import LockTarget, Outcome, Result, hold, new_deed
+from fleet.lock import LockTarget, hold, new_deed, outcome_of
 from fleet.releases import Place, Pruning, carry_out, look, releases_in_use
 from fleet.remote import HostResult
 from fleet.reply import Reader
@@ -208,7 +208,7 @@ def _prune(
         results = carry_out(remotes, places, mine, keep, used, lock.token, parallel)
         for result in results:
             board.finished(result.host, result.ok)
-            lock.conclude(result.host, Outcome(Result.DONE if result.ok else Result.FAILED, str(result.error or "")))
+            lock.conclude(result.host, outcome_of(result.error))
         results += [HostResult(host, error=error) for host, error in lock.failed.items()]
     done = [result.value for result in results if result.value is not None]
     if json_lines:

@@ -132,9 +132,8 @@ def _left_of_host(root: Path) -> list[Json]:
 def _left_in_scratch(scratch: Path, host: str) -> list[Json]:
     found = []
     for place in _job_directories(scratch, host):
-        results = sum(1 for _ in place.rglob("*.result.json"))
-        what = f"{results} results not yet in the database" if results else "files of calculations"
-        found.append(_left(place, what))
+        spooled = any(place.rglob("*.result.json"))
+        found.append(_left(place, "results that are not yet in the database" if spooled else "files of calculations"))
     return found
 
 

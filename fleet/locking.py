@@ -227,7 +227,9 @@ class Keeper:
         self._reentrant: set[str] = set()
         self._mine: set[str] = set()
         self._uncertain: set[str] = set()
+        self._mutex = threading.Lock()
         self._under_way: set[str] = set()
+        self._closed = False
         self._since = time.time()
 
     def take(self, timeout_s: float, say: Say) -> Lock:
@@ -280,12 +282,17 @@ class Keeper:
 
     def _let_attempts_end(self) -> None:
         """One that is under way when Ctrl-C comes would lock its host after that had been given back."""
+        with self._mutex:
+            self._closed = True
         deadline = time.monotonic() + _GRACE_S
         while self._under_way and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def _acquire(self, host: str) -> _Answer:
-        self._under_way.add(host)
+        with self._mutex:
+            if self._closed:
+                raise FleetError(f"{host}: interrupted")
+            self._under_way.add(host)
         try:
             return self._try(host)
         finally:

@@ -68,6 +68,24 @@ def test_marked_workers_change_by_themselves_when_their_calculations_are_done(he
     assert "Nothing to do" in here.run("deploy", "--yes").ok().err
 
 
+def test_status_says_how_many_still_run_the_release_before(here: Here, tmp_path: Path) -> None:
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=6)
+    until(lambda: here.all_are("pending"), "the calculation to be taken")
+    other = tmp_path / "other-env"
+    other.symlink_to(sys.prefix)
+    here.content["release"]["path"] = str(other)
+    here.run("deploy", "--yes", "--when-idle").ok()
+
+    until(lambda: "1 of 2 workers still run an earlier release" in here.run("status").err, "the idle one to change")
+    assert here.all_are("pending")
+    until(
+        lambda: all(record["release"] == record["wanted_release"] for record in here.workers().values()),
+        "the other one to follow",
+    )
+    assert "earlier release" not in here.run("status").err
+
+
 def test_a_deploy_in_a_hurry_gives_the_calculations_back(here: Here) -> None:
     here.run("deploy", "--yes").ok()
     here.submit(seconds=4, count=2)

@@ -13,7 +13,7 @@ from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
-from fleet.cli.planning import known_of, show_plans, survey_chosen
+from fleet.cli.planning import diffs_of, known_of, refuse_without_consent, show_plans, survey_chosen
 from fleet.deploy import Deployed, Deployment
 from fleet.errors import ExitCode, UsageError
 from fleet.execute import Interrupted, fan_out
@@ -38,8 +38,17 @@ _COLUMNS = (
 @options.as_json
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 @click.option("--refresh", is_flag=True, help="Look for newer versions of what the workers require.")
+@click.option("--diff", is_flag=True, help="Show how each file changes; secrets are hidden.")
+@click.option("--repair", is_flag=True, help="Undo what was changed by hand on the hosts, too.")
 def deploy(
-    hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, yes: bool, refresh: bool
+    hosts_file: str | None,
+    patterns: tuple[str, ...],
+    parallel: int,
+    json_lines: bool,
+    yes: bool,
+    refresh: bool,
+    diff: bool,
+    repair: bool,
 ) -> int:
     """Bring the hosts to what hosts.yaml says, and wait until every worker is healthy.
 
@@ -53,10 +62,11 @@ def deploy(
     store = open_store(chosen.fleet)
     known = known_of(chosen, store, must=True)
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
-        works = survey_chosen(chosen, remotes, known, parallel, refresh)
-        to_change = [work.value for work in works if work.value is not None and not work.value.plan.empty]
+        works = survey_chosen(chosen, remotes, known, parallel, refresh, repair)
         if not json_lines:
-            show_plans(works, json_lines=False)
+            show_plans(works, json_lines=False, diffs=diffs_of(works, remotes, parallel)[0] if diff else None)
+        works = refuse_without_consent(works)
+        to_change = [work.value for work in works if work.value is not None and not work.value.plan.empty]
         report_failures(works)
         if to_change:
             _confirm(len(to_change), yes)

@@ -219,7 +219,8 @@ class Deployment:
             self._operate([{"operation": "clear_stop_file", "workers": stale}])
 
     def _supervise(self) -> States:
-        reply = self._ask("supervise", supervisor=self._work.paths.supervisor)
+        boot = True if self._work.host.boot == "auto" else False if self._work.plan.disable_boot else None
+        reply = self._ask("supervise", supervisor=self._work.paths.supervisor, boot=boot)
         return parse_states(self._work.host.name, reply)
 
     def _operate(self, operations: list[dict[str, Any]]) -> None:

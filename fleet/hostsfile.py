@@ -316,6 +316,7 @@ class Block(_Section):
     workers: Shapes | None = None
     puffin: Mapping[str, Any] | None = None
     environment: Environment | None = None
+    boot: Literal["auto", "none"] | None = None
 
 
 class HostBlock(Block):
@@ -338,6 +339,7 @@ class Host(_Section):
     workers: Shapes
     puffin: Mapping[str, Any] = {}
     environment: Environment = {}
+    boot: Literal["auto", "none"] = "auto"
 
 
 class HostsFile(_Section):

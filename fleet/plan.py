@@ -75,6 +75,8 @@ class DesiredHost:
         SHA-256 of every wheel of the release; empty where an existing environment is used.
     supervisor
         Version of supervisor.
+    boot
+        Whether its workers are to be started with the machine.
     """
 
     name: str
@@ -83,6 +85,16 @@ class DesiredHost:
     workers: tuple[str, ...]
     wheels: frozenset[str]
     supervisor: str
+    boot: bool = False
+
+
+class BootState(str, Enum):
+    """Whether the workers of a host are started with the machine."""
+
+    IN_PLACE = "in place"
+    OUTDATED = "outdated"
+    MISSING = "missing"
+    IMPOSSIBLE = "impossible"
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,8 @@ class ObservedHost:
         By worker; only those of which it is known. Where it is not, the files say what a worker runs with.
     drifted
         Programs whose section on disk is not the one that supervisord runs with: an earlier deploy was cut off.
+    boot, boot_why
+        Whether its workers are started with the machine, and why that is impossible where it is.
     """
 
     releases: frozenset[str] = frozenset()
@@ -124,6 +138,8 @@ class ObservedHost:
     supervisors: frozenset[str] = frozenset()
     running: Mapping[str, RunningWorker] = field(default_factory=dict)
     drifted: frozenset[str] = frozenset()
+    boot: BootState = BootState.MISSING
+    boot_why: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,6 +196,10 @@ class HostPlan:
         Added workers with a stop file left by an earlier worker of that name; it has to be cleared.
     strangers
         Programs under supervisord that the manager did not put there; left alone.
+    enable_boot, disable_boot
+        Whether the host has to be made to start its workers with the machine, or to do so no longer.
+    no_boot
+        Why that is wanted and not possible; empty otherwise. Nothing is done about it.
     """
 
     host: str
@@ -198,6 +218,9 @@ class HostPlan:
     unchanged: tuple[str, ...] = ()
     stale_stops: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
+    enable_boot: bool = False
+    disable_boot: bool = False
+    no_boot: str = ""
 
     @property
     def empty(self) -> bool:
@@ -215,6 +238,8 @@ class HostPlan:
             or self.workers_removed
             or self.workers_to_start
             or self.stale_stops
+            or self.enable_boot
+            or self.disable_boot
         )
 
     @property
@@ -253,6 +278,9 @@ class HostPlan:
             "unchanged": list(self.unchanged),
             "stale_stops": list(self.stale_stops),
             "strangers": list(self.strangers),
+            "enable_boot": self.enable_boot,
+            "disable_boot": self.disable_boot,
+            "no_boot": self.no_boot,
         }
 
 
@@ -301,6 +329,9 @@ def plan_host(desired: DesiredHost, observed: ObservedHost) -> HostPlan:
         ),
         stale_stops=tuple(name for name in added if name in observed.stopped),
         strangers=tuple(sorted(strangers)),
+        enable_boot=desired.boot and observed.boot in {BootState.MISSING, BootState.OUTDATED},
+        disable_boot=not desired.boot and observed.boot in {BootState.IN_PLACE, BootState.OUTDATED},
+        no_boot=observed.boot_why if desired.boot and observed.boot is BootState.IMPOSSIBLE else "",
     )
 
 

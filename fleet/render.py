@@ -155,7 +155,10 @@ def render_host(
     """
     if fleet.database.password_file is not None and password is None:
         raise FleetError(f"database.password_file: {fleet.database.password_file} was not read")
-    files = [RenderedFile("bin/worker", 0o755, wrapper(paths).encode())]
+    files = [
+        RenderedFile("bin/worker", 0o755, wrapper(paths).encode()),
+        RenderedFile("bin/boot", 0o755, boot_program(paths).encode()),
+    ]
     if fleet.database.username is not None and password is not None:
         files.append(RenderedFile(PASSWORD_FILE, 0o600, password.encode(), secret=True))
     mark = _password_mark(fleet, password)
@@ -212,7 +215,7 @@ set -eu
 worker=$1
 home={shlex.quote(paths.root)}
 told_to_stop() {{
-    [ -e "$home/run/stop" ] || [ -e "$home/run/stop.$worker" ]
+    [ -e "$home/orders/stop" ] || [ -e "$home/orders/stop.$worker" ]
 }}
 if told_to_stop; then
     sleep 3
@@ -237,6 +240,19 @@ exec "$release/bin/puffin" -c "$home/etc/workers/$worker.yaml" container
 """
 
 
+def boot_program(paths: HostPaths) -> str:
+    """Shell script that starts supervisord when the machine has started, and `stop`s in time before it ends."""
+    return f"""\
+#!/bin/sh
+# {_MADE_HERE}
+# Run by systemd or cron when the machine has started; with 'stop' before it ends. Both are told in log/boot.log.
+set -eu
+home={shlex.quote(paths.root)}
+exec >>"$home/log/boot.log" 2>&1
+exec "$home/current/bin/python" -I -m fleet.hostside.startup "$home" "${{1:-start}}"
+"""
+
+
 def worker_environment(host: Host, worker: Worker) -> str:
     """Shell exports for one worker. What hosts.yaml says wins over the thread counts."""
     variables = {name: str(worker.cores) for name in _THREADS} | dict(host.environment)
@@ -246,7 +262,7 @@ def worker_environment(host: Host, worker: Worker) -> str:
 
 def worker_settings(fleet: Fleet, host: Host, worker: Worker, paths: HostPaths) -> dict[str, Any]:
     """Content of a worker's puffin.yaml."""
-    run, log = posixpath.join(paths.root, "run"), posixpath.join(paths.root, "log")
+    run, log, orders = (posixpath.join(paths.root, name) for name in ("run", "log", "orders"))
     daemon: dict[str, Any] = {
         "mode": "release",
         "uuid": worker_uuid(fleet, worker.name),
@@ -256,8 +272,8 @@ def worker_settings(fleet: Fleet, host: Host, worker: Worker, paths: HostPaths) 
         "pid": f"{run}/{worker.name}.pid",
         "pid_dir": run,
         "log": f"{log}/{worker.name}.log",
-        "stop": f"{run}/stop.{worker.name}",
-        "stop_shared": f"{run}/stop",
+        "stop": f"{orders}/stop.{worker.name}",
+        "stop_shared": f"{orders}/stop",
         "recycle": f"{run}/recycle.{worker.name}",
         "remove_stop_file": False,
         "timeout_in_h": -1,  # a worker of a fleet lives until it is told otherwise

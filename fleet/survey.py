@@ -20,6 +20,7 @@ from fleet.facts import Facts
 from fleet.inventory import Fleet, Host
 from fleet.layout import Hardware, Worker, lay_out
 from fleet.plan import (
+    BootState,
     DesiredHost,
     FileState,
     HostPlan,
@@ -246,6 +247,7 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
         workers=tuple(worker.name for worker in workers),
         wheels=frozenset(wheel.sha256 for wheel in kit.bundle.wheels) if kit.bundle else frozenset(),
         supervisor=kit.supervisor,
+        boot=host.boot == "auto",
     )
     return HostWork(
         host=host,
@@ -323,4 +325,14 @@ def _observed(facts: Facts, goal: Goal, kit: _Kit) -> ObservedHost:
         supervisors=frozenset(supervisors),
         running={record.worker: RunningWorker(record.release, record.configuration) for record in mine},
         drifted=facts.drifted,
+        boot=_boot(facts),
+        boot_why=facts.boot.why,
     )
+
+
+def _boot(facts: Facts) -> BootState:
+    if facts.boot.current:
+        return BootState.IN_PLACE
+    if facts.boot.available == "none":
+        return BootState.IMPOSSIBLE
+    return BootState.MISSING if facts.boot.kind == "none" else BootState.OUTDATED

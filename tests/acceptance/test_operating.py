@@ -85,6 +85,7 @@ def here(database: Database, tmp_path: Path) -> Iterator[Here]:
         "database": {"uri": database.uri, "names": [database.name]},
         "release": {"install": "path", "path": sys.prefix, "python": sys.executable},
         "defaults": {
+            "boot": "none",  # this machine stays as it is
             "base_dir": str(tmp_path / "base"),
             "scratch": str(tmp_path / "scratch"),
             "reserve": {"cores": 0, "memory": 0},

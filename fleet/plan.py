@@ -308,7 +308,7 @@ def plan_host(desired: DesiredHost, observed: ObservedHost) -> HostPlan:
     to_start = tuple(name for name in rest if _is_down(name, observed))
     changes = _changes([name for name in rest if name not in to_start], desired, observed, writes)
     strangers = frozenset(observed.programs) - frozenset(desired.workers) - _files_workers(observed.files)
-    strangers = frozenset(name for name in strangers if not _named_like_ours(name, desired.name))
+    strangers = frozenset(name for name in strangers if not named_like_ours(name, desired.name))
     wanted_up = [name for name in (*added, *to_start) if name not in kept]
     return HostPlan(
         host=desired.name,
@@ -361,7 +361,7 @@ def _workers_of(observed: ObservedHost) -> frozenset[str]:
     return frozenset(observed.programs) | _files_workers(observed.files)
 
 
-def _named_like_ours(program: str, host: str) -> bool:
+def named_like_ours(program: str, host: str) -> bool:
     """Whether a program whose file is gone was once a worker: removal was cut off half-way."""
     return re.fullmatch(rf"{re.escape(host)}-[0-9]+", program) is not None
 

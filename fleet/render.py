@@ -201,7 +201,7 @@ def worker_uuid(fleet: Fleet, worker: str) -> str:
 
 
 def wrapper(paths: HostPaths) -> str:
-    """Shell script that becomes the worker named by its argument.
+    """Shell script that becomes the worker named by its argument; a verb such as ``check`` may follow.
 
     The link to the release is read once, so that the release reported is the release run even where the
     link is switched at that moment. A worker that is to stay down waits for longer than ``startsecs`` before
@@ -213,11 +213,13 @@ def wrapper(paths: HostPaths) -> str:
 # {_MADE_HERE}
 set -eu
 worker=$1
+shift
+[ $# -gt 0 ] || set -- container
 home={shlex.quote(paths.root)}
 told_to_stop() {{
     [ -e "$home/orders/stop" ] || [ -e "$home/orders/stop.$worker" ]
 }}
-if told_to_stop; then
+if [ "$1" = container ] && told_to_stop; then
     sleep 3
     if told_to_stop; then
         exit 0
@@ -236,7 +238,7 @@ case $release in
 esac
 PUFFIN_RELEASE=${{release##*/}}
 export PUFFIN_RELEASE
-exec "$release/bin/puffin" -c "$home/etc/workers/$worker.yaml" container
+exec "$release/bin/puffin" -c "$home/etc/workers/$worker.yaml" "$@"
 """
 
 

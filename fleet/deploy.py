@@ -267,7 +267,8 @@ class Deployment:
         }
 
     def _supervise(self) -> States:
-        reply = self._watch.ask("supervise", supervisor=self._work.paths.supervisor)
+        boot = True if self._work.host.boot == "auto" else False if self._work.plan.disable_boot else None
+        reply = self._watch.ask("supervise", supervisor=self._work.paths.supervisor, boot=boot)
         return parse_states(self._work.host.name, reply)
 
     def _operate(self, operations: list[dict[str, Any]]) -> None:

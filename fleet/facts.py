@@ -207,6 +207,28 @@ class States:
 
 
 @dataclass(frozen=True)
+class Boot:
+    """Whether workers are back after a reboot.
+
+    Parameters
+    ----------
+    kind
+        What starts them: "systemd", "cron" or "none".
+    current
+        Whether that is as a deploy would write it.
+    available
+        What a deploy could use.
+    why
+        Why there is nothing, or what is doubtful about what there is; may be empty.
+    """
+
+    kind: str
+    current: bool
+    available: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything a probe finds. Paths are absolute on the host.
 
@@ -238,6 +260,8 @@ class Facts:
         Programs whose section on disk is not the one that supervisord runs with.
     lock
         Who is changing this host.
+    boot
+        Whether workers are back after a reboot.
     """
 
     host: str
@@ -271,6 +295,7 @@ class Facts:
     drifted: frozenset[str]
     orphans: tuple[Orphan, ...]
     lock: Lock
+    boot: Boot
 
     def file(self, path: str) -> FileFact | None:
         """The file at a relative path, if it is there."""
@@ -327,6 +352,7 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         drifted=frozenset(reader.texts("drifted")),
         orphans=tuple(_orphan(item) for item in reader.items("orphans")),
         lock=_lock(reader.inner("lock")),
+        boot=_boot(reader.inner("boot")),
     )
 
 
@@ -420,6 +446,15 @@ def _program(reader: Reader) -> ProgramState:
         start=reader.whole("start"),
         stop=reader.whole("stop"),
         now=reader.whole("now"),
+    )
+
+
+def _boot(reader: Reader) -> Boot:
+    return Boot(
+        kind=reader.text("kind"),
+        current=reader.flag("current"),
+        available=reader.text("available"),
+        why=reader.text("why"),
     )
 
 

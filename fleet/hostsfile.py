@@ -317,6 +317,7 @@ class Block(_Section):
     workers: Shapes | None = None
     puffin: Mapping[str, Any] | None = None
     environment: Environment | None = None
+    boot: Literal["auto", "none"] | None = None
 
 
 class HostBlock(Block):
@@ -339,6 +340,7 @@ class Host(_Section):
     workers: Shapes
     puffin: Mapping[str, Any] = {}
     environment: Environment = {}
+    boot: Literal["auto", "none"] = "auto"
 
 
 class HostsFile(_Section):

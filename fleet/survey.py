@@ -22,6 +22,7 @@ from fleet.layout import Hardware, Worker, lay_out
 from fleet.manifest import FileState
 from fleet.manifest import parse as parse_manifest
 from fleet.plan import (
+    BootState,
     DesiredHost,
     HostPlan,
     ObservedHost,
@@ -272,6 +273,7 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
         workers=tuple(worker.name for worker in workers),
         wheels=frozenset(wheel.sha256 for wheel in kit.bundle.wheels) if kit.bundle else frozenset(),
         supervisor=kit.supervisor,
+        boot=host.boot == "auto",
     )
     observed = _observed(facts, goal, kit)
     return HostWork(
@@ -354,4 +356,14 @@ def _observed(facts: Facts, goal: Goal, kit: _Kit) -> ObservedHost:
         running={record.worker: RunningWorker(record.release, record.configuration) for record in mine},
         drifted=facts.drifted,
         manifest=parse_manifest(facts.manifest),
+        boot=_boot(facts),
+        boot_why=facts.boot.why,
     )
+
+
+def _boot(facts: Facts) -> BootState:
+    if facts.boot.current:
+        return BootState.IN_PLACE
+    if facts.boot.available == "none":
+        return BootState.IMPOSSIBLE
+    return BootState.MISSING if facts.boot.kind == "none" else BootState.OUTDATED

@@ -83,6 +83,7 @@ def here(database: Database, tmp_path: Path) -> Iterator[Here]:
         "release": {"install": "path", "path": sys.prefix, "python": sys.executable},
         "defaults": {
             "base_dir": str(tmp_path / "base"),
+            "boot": "none",  # this machine stays as it is
             "scratch": str(tmp_path / "scratch"),
             "reserve": {"cores": 0, "memory": 0},
             "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 2},

@@ -290,8 +290,16 @@ def worker_settings(fleet: Fleet, host: Host, worker: Worker, paths: HostPaths) 
     if "ip" in (overrides.get("database") or {}):
         settings["database"].pop("uri", None)  # it would win over the host's own address
     settings = deep_merge(settings, overrides)
+    # What is said of the worker wins over what is said of its host.
     if worker.jobs:
-        settings["daemon"]["jobs"] = list(worker.jobs)  # said of the worker, so it wins over the host's
+        settings["daemon"]["jobs"] = list(worker.jobs)
+    if worker.programs:
+        settings = deep_merge(settings, {"programs": _at_home(worker.programs, paths.home)})
+    # Only where there are some: a key more would be another configuration, and recycle every worker there is.
+    if worker.cpus:
+        settings["resources"]["cpus"] = list(worker.cpus)
+    if worker.gpus:
+        settings["resources"]["gpus"] = list(worker.gpus)
     return settings
 
 

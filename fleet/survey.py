@@ -139,7 +139,11 @@ def probe_all(fleet: Fleet, hosts: Sequence[Host], remotes: Remotes, parallel: i
     """
 
     def probe(host: Host) -> Facts:
-        request = host_facts.probe_request(fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python)
+        # Only where they matter: the drivers of some take seconds to answer.
+        gpus = any(shape.gpus for shape in host.workers)
+        request = host_facts.probe_request(
+            fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=gpus
+        )
         return host_facts.parse(host.name, ask(remotes[host.name], host_facts.ACTION, request))
 
     return fan_out({host.name: host for host in hosts}, probe, parallel)
@@ -330,7 +334,8 @@ def _hardware(facts: Facts) -> Hardware:
     disk = facts.hardware.scratch or facts.hardware.disk
     # Once workers run, their own files are part of what is taken: free space then says nothing about the layout.
     free = disk.free if facts.current is None else math.inf
-    return Hardware(facts.hardware.cores, facts.hardware.memory, free)
+    gpus = tuple(gpu.id for gpu in facts.hardware.gpus or ())
+    return Hardware(facts.hardware.cores, facts.hardware.memory, free, facts.hardware.processors, gpus)
 
 
 def _configuration(worker: Worker, files: Sequence[RenderedFile]) -> str:

@@ -44,6 +44,11 @@ NETWORK_FILE_SYSTEMS = frozenset(
     )
 )
 
+ROOMY = ("/scratch", "/localscratch", "/local_scratch", "/local", "/data", "/var/tmp", "/tmp")  # noqa: S108
+"""Where clusters and workstations have their large local disks, the most telling name first."""
+
+IN_MEMORY = frozenset(("tmpfs", "ramfs"))
+
 
 @dataclass(frozen=True)
 class Places:
@@ -121,6 +126,26 @@ def _local_run_base(environment: Mapping[str, str], uid: int, system: Path) -> P
 def on_network(path: Path, system: Path = Path("/")) -> bool:
     """Whether a path is on a file system that other hosts may write to."""
     return file_system(path, read_text(system / "proc/self/mountinfo")) in NETWORK_FILE_SYSTEMS
+
+
+def roomy_places(user: str, system: Path = Path("/")) -> list[Json]:
+    """Directories of this machine's own disks that the user may write to, each disk once.
+
+    Where only a directory of the user's own may be written to, as /scratch/chem, that one counts.
+    """
+    mountinfo = read_text(system / "proc/self/mountinfo")
+    seen: set[int] = set()
+    found = []
+    for name in (each for top in ROOMY for each in (top, f"{top}/{user}")):
+        path = system / name[1:]
+        kind = file_system(path, mountinfo)
+        if not os.access(path, os.W_OK | os.X_OK) or kind in NETWORK_FILE_SYSTEMS | IN_MEMORY:
+            continue
+        usage, device = os.statvfs(path), path.stat().st_dev
+        if device not in seen:
+            found.append({"path": name, "free": usage.f_bavail * usage.f_frsize / 1024**3})
+        seen.add(device)
+    return found
 
 
 def file_system(path: Path, mountinfo: str) -> str:

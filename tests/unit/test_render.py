@@ -4,6 +4,7 @@ import configparser
 import hashlib
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fleet.render import (
     host_paths,
     job_directories,
     render_host,
+    worker_settings,
     worker_uuid,
 )
 from puffin import settings as puffin_settings
@@ -275,3 +277,19 @@ def test_what_is_written_as_yaml_is_read_back(data: dict[str, Any]) -> None:
     assert (yaml.safe_load(text) or {}) == data
     if text:
         assert yamlmap.read(text, "x").value == data
+
+
+def test_processors_and_gpus_are_written_only_where_there_are_some() -> None:
+    plain = worker_settings(fleet(), fleet().hosts[0], WORKER, paths())
+    assert set(plain["resources"]) == {"cores", "memory", "disk"}
+    bound = replace(WORKER, cpus=(2, 3), gpus=("0", "GPU-1"))
+    settings = worker_settings(fleet(), fleet().hosts[0], bound, paths())
+    assert settings["resources"] == {**plain["resources"], "cpus": [2, 3], "gpus": ["0", "GPU-1"]}
+    del settings["resources"]["cpus"], settings["resources"]["gpus"]
+    assert settings == plain
+
+
+def test_programs_of_a_worker_win_over_those_of_its_host() -> None:
+    worker = replace(WORKER, programs={"orca": {"root": "~/orca5"}, "xtb": {"available": True}})
+    programs = worker_settings(fleet(), fleet().hosts[0], worker, paths())["programs"]
+    assert programs == {"orca": {"available": True, "root": "/home/chem/orca5"}, "xtb": {"available": True}}

@@ -1,13 +1,8 @@
-"""One run of a command that changes hosts: its name, and what came of it."""
+"""One run of a command that changes hosts: its name, and what came of it. Pure."""
 
 from __future__ import annotations
 
-import getpass
-import os
-import secrets
-import socket
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from enum import Enum
 
 
@@ -28,26 +23,6 @@ class Deed:
     id: str
     verb: str
     who: str
-
-
-def new_deed(verb: str) -> Deed:
-    """A deed that begins now.
-
-    Parameters
-    ----------
-    verb
-        The command.
-    """
-    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    return Deed(f"{now}-{secrets.token_hex(2)}", verb, _who())
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())  # no entry in the user database
-    return f"{user}@{socket.gethostname()}"
 
 
 class Result(Enum):
@@ -76,3 +51,16 @@ class Outcome:
     result: Result
     error: str = ""
     release: str = ""
+
+
+def outcome_of(error: Exception | None) -> Outcome:
+    """What is written down about a host on which something went well, or failed with an error.
+
+    Parameters
+    ----------
+    error
+        Why it failed; its first line is written down.
+    """
+    if error is None:
+        return Outcome(Result.DONE)
+    return Outcome(Result.FAILED, str(error).partition("\n")[0])

@@ -6,18 +6,21 @@ older one goes on; so neither waits for the other for ever, and not both are ref
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import random
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
-from fleet.deed import Deed, Outcome, Result, new_deed
+from fleet.deed import Deed, Outcome, Result, outcome_of
 from fleet.errors import FleetError
 from fleet.execute import ask, fan_out
 from fleet.facts import Holder, read_holder
@@ -36,6 +39,7 @@ __all__ = [
     "describe",
     "hold",
     "new_deed",
+    "outcome_of",
 ]
 
 log = logging.getLogger(__name__)
@@ -51,6 +55,26 @@ _LOOK_AGAIN_S = (1.5, 3.0)
 _RELEASE_TIMEOUT_S = 10.0
 
 Say = Callable[[str], None]
+
+
+def new_deed(verb: str) -> Deed:
+    """A deed that begins now.
+
+    Parameters
+    ----------
+    verb
+        The command.
+    """
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    return Deed(f"{now}-{secrets.token_hex(2)}", verb, _who())
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())  # no entry in the user database
+    return f"{user}@{socket.gethostname()}"
 
 
 @dataclass(frozen=True)

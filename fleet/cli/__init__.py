@@ -24,6 +24,10 @@ _VERBS = {
     "start": ("fleet.cli.control", "start what was stopped"),
     "status": ("fleet.cli.watch", "what every worker is doing"),
     "logs": ("fleet.cli.watch", "what the workers wrote, merged by time"),
+    "history": ("fleet.cli.releases", "who did what to the hosts"),
+    "prune": ("fleet.cli.releases", "remove releases that nothing needs any more"),
+    "unlock": ("fleet.cli.ending", "remove the lock of a command that is gone"),
+    "destroy": ("fleet.cli.ending", "let workers finish, then remove what was deployed"),
     "queue": ("fleet.cli.queue", "put calculations in, look at them, read their results"),
     "demo": ("fleet.cli.demo", "see it all work, on this machine, in a minute"),
 }

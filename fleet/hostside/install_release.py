@@ -23,9 +23,9 @@ from pathlib import Path
 from fleet.hostside.common import Failure, Json, clean_environment, digest, inside, locked, os_failure
 from fleet.hostside.files import directory, link, write
 from fleet.hostside.guard import require_lock
+from fleet.hostside.installed import COMPLETE, mark_of
 
 STEP = "installing"
-COMPLETE = ".complete"
 
 
 def main(request: Json) -> Json:
@@ -71,7 +71,7 @@ def _build(fleet: Path, target: Path, request: Json) -> bool:
     if wheels:
         _run([uv, *install, *map(str, wheels)], environment)
     _check_provided(target, request)
-    write(target / COMPLETE, b"", 0o644)
+    write(target / COMPLETE, mark_of(request["wheels"]), 0o644)
     return True
 
 

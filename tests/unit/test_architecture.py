@@ -47,6 +47,8 @@ PURE = (
     "fleet.templates",
     "fleet.values",
     "fleet.variables",
+    "fleet.audit",
+    "fleet.deed",
     "fleet.facts",
     "fleet.locked",
     "fleet.logs",

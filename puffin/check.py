@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from puffin import cgroup
 from puffin.config import Configuration
 from puffin.errors import PuffinError
 from puffin.jobloop import accepted_kinds, installed_kinds
@@ -20,7 +21,7 @@ from puffin.jobs.base import JobKind
 from puffin.pidfile import PidFile
 from puffin.programs.environment import prepare
 from puffin.programs.verify import verify
-from puffin.settings import DatabaseSettings, Settings
+from puffin.settings import DaemonSettings, DatabaseSettings, Settings
 from puffin.store import Store, location
 from puffin.tunnel import database_in_reach
 
@@ -175,8 +176,17 @@ def _resources(config: Configuration) -> Iterator[Finding]:
     there = psutil.virtual_memory().total / _GB
     memory = f"{there:.1f} GB there, {resources.memory:g} GB promised"
     yield Finding("memory", _of(there >= resources.memory), memory)
+    yield Finding("memory limit", Verdict.GOOD, _memory_limit(daemon))
     usable = len(os.sched_getaffinity(0))
     yield Finding("cores", _of(usable >= resources.cores), f"{usable} usable, {resources.cores} promised")
+
+
+def _memory_limit(daemon: DaemonSettings) -> str:
+    if not daemon.enforce_memory_limit:
+        return "off: daemon.enforce_memory_limit is false"
+    where = cgroup.shown(daemon.pid)
+    looking = "each job's processes are looked at twice a second; control groups cannot be made here"
+    return f"by control groups of {where}" if where else looking
 
 
 def _programs(config: Configuration) -> Iterator[Finding]:

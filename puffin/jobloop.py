@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from puffin import cgroup
 from puffin.config import Configuration
 from puffin.errors import ConfigurationError, DaemonError, ExitCode
 from puffin.jobs.base import JobKind
@@ -176,6 +177,7 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
 def _work(config: Configuration, settings: Settings, available_jobs: dict[str, str], log: Log) -> ExitCode:
     signals = Signals()
     signals.install()
+    cgroup.make_room()
     runner = Runner(settings.resources.cores, settings.daemon.pid)
     runner.warm_up()
     kinds = {kind.order: kind for kind in runner.job_kinds() if kind.order in available_jobs}

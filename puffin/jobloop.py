@@ -13,6 +13,7 @@ from typing import Any
 
 from puffin import cgroup
 from puffin.config import Configuration
+from puffin.devices import occupy
 from puffin.errors import ConfigurationError, DaemonError, ExitCode
 from puffin.jobs.base import JobKind
 from puffin.pidfile import PidFile
@@ -74,7 +75,14 @@ def check_setup(config: Configuration) -> dict[str, str]:
     -------
     dict[str, str]
         The accepted orders, each with the distribution that brings it.
+
+    Raises
+    ------
+    ConfigurationError
+        The settings choose processors that cannot be used.
     """
+    # Before the process is started that all jobs come from.
+    occupy(config.settings.resources)
     settings, missing = prepare(config.settings)
     for name, reason in missing.items():
         print(f"warning: {name} is not offered: {reason}", file=sys.stderr)  # noqa: T201 - as below
@@ -163,6 +171,7 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
     ConfigurationError, DaemonError, DatabaseError
         The worker cannot start.
     """
+    occupy(config.settings.resources)
     settings, missing = prepare(config.settings)
     log = open_log(settings.daemon.log, _name(settings), also_stderr=settings.daemon.mode == "debug")
     for name, reason in missing.items():

@@ -178,24 +178,17 @@ class Release(_Section):
 
     package: Filled = "auto"
     extras: Annotated[tuple[Name, ...], Field(strict=False)] = ()
-    install: Literal["push", "path"] = "push"
+    install: Literal["push", "index", "path"] = "push"
     python: Filled = "python3"
     path: Directory | None = None
     keep: int = Field(default=3, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_index_yet(cls, data: object) -> object:
-        if isinstance(data, Mapping) and data.get("install") == "index":
-            raise _refuse("install: index is not built yet: use push (no internet needed on hosts) or path")
-        return data
 
     @model_validator(mode="after")
     def _path_goes_with_install(self) -> Release:
         if self.install == "path" and self.path is None:
             raise _refuse("install: path needs 'path', the existing environment on the hosts")
-        if self.install == "push" and self.path is not None:
-            raise _refuse("'path' has no meaning with install: push; drop it or say install: path")
+        if self.install != "path" and self.path is not None:
+            raise _refuse(f"'path' has no meaning with install: {self.install}; drop it or say install: path")
         return self
 
 

@@ -193,7 +193,7 @@ updat: {}
         ("hosts:\n  n1:", "hosts: {}", "5 hosts: must not be empty"),
         ("hosts:\n  n1:", "hosts: [n1]", "5 hosts: must be a mapping"),
         ("defaults:\n  workers: {cores: 1}", "", "hosts.n1: has no workers: say for example"),
-        ("fleet: lab", "fleet: lab\nrelease: {install: index}", "install: index is not built yet: use push"),
+        ("fleet: lab", "fleet: lab\nrelease: {install: index, path: /x}", "'path' has no meaning with install: index"),
         ("fleet: lab", "fleet: lab\nrelease: {install: path}", "install: path needs 'path'"),
         ("fleet: lab", "fleet: lab\nrelease: {path: /opt/x}", "'path' has no meaning with install: push"),
         ("fleet: lab", "fleet: lab\nrelease: {keep: 0}", "release.keep: must be at least 1"),

@@ -193,7 +193,7 @@ def test_what_was_done_by_hand_is_shown_and_undone_only_with_consent(site: Here)
     assert programs(site)["web"] == "RUNNING"
 
     repaired = site.run("deploy", "--yes", "--repair").ok()
-    assert "stopped by hand with supervisorctl; is started" in repaired.out
+    assert "stopped by hand; started" in repaired.out
     assert stopped(site) == []
     assert programs(site)["web"] == "RUNNING"
     assert (site.root / "etc/conf.d/web.conf").read_text() == STRANGER

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from puffin.settings import DatabaseSettings
+from puffin.store import Store
 from tests.acceptance.commands import BIN
 from tests.acceptance.test_operating import Here, here
 
@@ -59,10 +61,19 @@ def planned(site: Here, *words: str) -> dict[str, Any]:
     return plan
 
 
+def processes(site: Here) -> dict[str, int]:
+    """The workers as they have reported themselves; those that were removed are forgotten."""
+    store = Store(DatabaseSettings(uri=site.database.uri, name=site.database.name))
+    try:
+        return {record.worker: record.pid for record in store.registry.workers("day")}
+    finally:
+        store.close()
+
+
 def deploy_as_planned(site: Here, *words: str) -> dict[str, Any]:
     """Deploy, and hold everything that is then different on the disk against the plan."""
     plan = planned(site, *words)
-    pids = {name: record["pid"] for name, record in site.workers().items()} if site.root.exists() else {}
+    pids = processes(site)
     base = site.root.parents[1]
     before = snapshot(base)
     site.run("deploy", "--yes", *words).ok()
@@ -81,7 +92,7 @@ def deploy_as_planned(site: Here, *words: str) -> dict[str, Any]:
             assert new[name][2] == old[name][2]
     if before:
         assert {name for name in set(after) ^ set(before) if "directory" in (after | before)[name][0]} == set()
-    now = {name: record["pid"] for name, record in site.workers().items()}
+    now = processes(site)
     assert {name for name in now if name not in pids} == set(plan["workers_added"])
     assert {name for name in pids if name not in now} == set(plan["workers_removed"])
     changed = {change["worker"] for change in plan["workers_changed"]} | set(plan["workers_to_start"])

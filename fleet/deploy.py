@@ -242,7 +242,9 @@ class Deployment:
         }
 
     def _supervise(self) -> States:
-        reply = self._ask("supervise", supervisor=self._work.paths.supervisor)
+        # Programs that somebody else has put there are theirs to start.
+        ours = [*self._work.desired.workers, *self._work.plan.workers_removed]
+        reply = self._ask("supervise", supervisor=self._work.paths.supervisor, programs=ours)
         return parse_states(self._work.host.name, reply)
 
     def _operate(self, operations: list[dict[str, Any]]) -> None:

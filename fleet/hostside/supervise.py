@@ -1,7 +1,8 @@
 """Action `supervise`: have supervisord run, with the programs its configuration names.
 
 Request: host_root, supervisor (its environment's path; null: what etc/supervisor says), timeout (s),
-replace [programs that may be stopped to change them], ignore_orphans (bool).
+replace [programs that may be stopped to change them], ignore_orphans (bool),
+programs [those to bring up to date; null: all that its configuration names].
 Reply: started (bool), pid, added, removed, replaced, pending [{name, why}], and all of `states`.
 
 Programs are added and removed one at a time and by name. A program that runs is never stopped here, unless
@@ -40,7 +41,9 @@ def main(request: Json) -> Json:
         raise Failure(f"{root / 'etc/supervisord.conf'} is missing", STEP, "deploy to this host first")
     with locked(root / "run" / ".supervise.lock", 60, STEP):
         started = _ensure_running(root, request, seconds)
-        changes = reload(Supervisor(socket_path(root)), frozenset(request.get("replace", ())), seconds)
+        ours = request.get("programs")
+        replace = frozenset(request.get("replace", ()))
+        changes = reload(Supervisor(socket_path(root)), replace, seconds, None if ours is None else frozenset(ours))
     return {"started": started, "pid": daemon_pid(root), **changes, **look(root)}
 
 
@@ -113,13 +116,14 @@ def _log_tail(root: Path) -> str:
     return "\nlast lines of its log:\n" + "\n".join(lines) if lines else ""
 
 
-def reload(supervisor: Supervisor, replace: frozenset[str], seconds: float) -> Json:
+def reload(supervisor: Supervisor, replace: frozenset[str], seconds: float, ours: frozenset[str] | None = None) -> Json:
     """Bring supervisord's programs to what its configuration files say, without stopping one that runs."""
     try:
-        added, changed, removed = supervisor.call("reloadConfig")[0]
+        found = supervisor.call("reloadConfig")[0]
     except xmlrpc.client.Fault as fault:
         hint = "the rendered configuration is wrong: please report it"
         raise Failure(f"supervisord cannot read its configuration: {fault.faultString}", STEP, hint) from fault
+    added, changed, removed = ([name for name in names if ours is None or name in ours] for names in found)
     pending: list[Json] = []
     gone = [name for name in removed if _take_out(supervisor, name, name in replace, seconds, pending)]
     taken = [name for name in changed if _take_out(supervisor, name, name in replace, seconds, pending)]

@@ -105,16 +105,16 @@ def _remarks(plan: HostPlan) -> Iterator[PlanLine]:
 
 
 def _drift_lines(plan: HostPlan) -> Iterator[PlanLine]:
-    asks = "" if plan.repair else "; needs --repair"
+    consent = "" if plan.repair else " with --repair"
     removed = frozenset(plan.files_to_remove)
     for path in plan.drift.files_changed:
-        what = "is removed" if path in removed else "is written over"
-        yield PlanLine("drift", path, f"changed by hand since the last deploy; {what}{asks}")
+        what = "removed" if path in removed else "written over"
+        yield PlanLine("drift", path, f"changed by hand; {what}{consent}")
     for path in plan.drift.files_missing:
-        yield PlanLine("drift", path, f"removed by hand since the last deploy; is written again{asks}")
+        yield PlanLine("drift", path, f"removed by hand; written again{consent}")
     for name in plan.drift.workers_stopped:
-        what = "is started" if plan.repair else "stays stopped; 'puffin-fleet start' or --repair starts it"
+        what = "started" if plan.repair else "'puffin-fleet start' or --repair starts it"
         if name in (*plan.kept_stopped, *plan.workers_to_start):
-            yield PlanLine("drift", name, f"stopped by hand with supervisorctl; {what}")
+            yield PlanLine("drift", name, f"stopped by hand; {what}")
     for path in plan.drift.files_strange:
         yield PlanLine("keep", path, "a file that is not from here; left alone")

@@ -13,7 +13,7 @@ from pathlib import Path
 from fleet import bundle as bundles
 from fleet import facts as host_facts
 from fleet.access import Remotes
-from fleet.bundle import Bundle, Toolbox
+from fleet.bundle import Bundle, Supply, Toolbox, supply
 from fleet.errors import FleetError, RemoteError
 from fleet.execute import ask, fan_out
 from fleet.facts import Facts
@@ -62,6 +62,8 @@ class HostWork:
         Id of the release it shall have.
     bundle, toolbox
         The wheels and tools for it; None where it uses an existing environment.
+    release_supply, supervisor_supply
+        How the wheels of these come to the host; nothing to it where it uses an existing environment.
     directories
         Directories of the workers' jobs.
     configurations
@@ -79,6 +81,8 @@ class HostWork:
     release: str
     bundle: Bundle | None
     toolbox: Toolbox | None
+    release_supply: Supply
+    supervisor_supply: Supply
     directories: tuple[str, ...]
     configurations: Mapping[str, str]
     desired: DesiredHost
@@ -270,12 +274,14 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
     workers = lay_out(host, _hardware(facts))
     paths = _paths(fleet, host, facts, kit)
     files = render_host(fleet, host, workers, paths, goal.password)
+    own_index = fleet.release.install == "index"
+    release_supply = supply(kit.bundle.wheels if kit.bundle else (), own_index)
     desired = DesiredHost(
         name=host.name,
         release=kit.release,
         files=files,
         workers=tuple(worker.name for worker in workers),
-        wheels=frozenset(wheel.sha256 for wheel in kit.bundle.wheels) if kit.bundle else frozenset(),
+        wheels=frozenset(wheel.sha256 for wheel in release_supply.brought),
         supervisor=kit.supervisor,
         boot=host.boot == "auto",
     )
@@ -288,6 +294,8 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
         release=kit.release,
         bundle=kit.bundle,
         toolbox=kit.toolbox,
+        release_supply=release_supply,
+        supervisor_supply=supply(kit.toolbox.supervisor if kit.toolbox else (), own_index),
         directories=job_directories(fleet, workers, paths),
         configurations={worker.name: _configuration(worker, files) for worker in workers},
         desired=desired,

@@ -84,7 +84,7 @@ def _look_at_hosts(fleet: Fleet, keys: Sequence[str]) -> tuple[Group, ...]:
     results = look(fleet, hosts)
     failed = report_failures(results)
     if failed:
-        note("for hosts that were not reached, look at 'workers' and 'scratch' yourself; or later: init --force")
+        note("for hosts not reached, check 'workers' and 'scratch' in the file, or write it again: init --force")
     if len(keys) > len(names):
         note(f"not looked at, so that it does not take too long: {', '.join(keys[_MOST_HOSTS:])}")
     seen = {result.host: result.value for result in results if result.value is not None}

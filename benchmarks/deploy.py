@@ -5,8 +5,8 @@
 As root, with the extras ``embedded`` and ``dev``; Ansible is installed into an environment of its own. Both bring the
 same hosts, below different directories, to supervisord with workers; the playbook has nine tasks and installs
 supervisor and pyyaml only, puffin-fleet all that a worker needs. Each is run twice: for the first time with what has
-to be sent already on this machine, and with nothing to do. Then the time is taken in which a deploy to many hosts is planned, from
-reading hosts.yaml to the last plan; the hosts are answers of a real probe under other names.
+to be sent already on this machine, and with nothing to do. Then the time is taken in which a deploy to many hosts is
+planned, from reading hosts.yaml to the last plan; the hosts are answers of a real probe under other names.
 """
 
 from __future__ import annotations
@@ -179,10 +179,7 @@ def inventory_of(place: Path, count: int) -> str:
             "fleet": "many",
             "database": {"uri": "mongodb://localhost:27017", "names": ["many"]},
             "release": {"install": "path", "path": sys.prefix, "python": sys.executable},
-            "defaults": {
-                "base_dir": str(place / "many"),
-                "workers": {"cores": 8, "memory": 16, "disk": 0.001, "count": 8},
-            },
+            "defaults": {"base_dir": str(place / "many"), "workers": workers},
             "hosts": hosts,
         }
     )

@@ -84,6 +84,10 @@ def _worker_lines(plan: HostPlan) -> Iterator[PlanLine]:
         yield PlanLine("remove", name, "after its calculation")
     for name in plan.workers_to_start:
         yield PlanLine("start", name, "it is down and was not stopped on purpose")
+    if plan.enable_boot:
+        yield PlanLine("enable", "start at boot", "workers are back after a reboot")
+    if plan.disable_boot:
+        yield PlanLine("disable", "start at boot", "hosts.yaml says 'boot: none'")
 
 
 def _remarks(plan: HostPlan) -> Iterator[PlanLine]:
@@ -96,19 +100,21 @@ def _remarks(plan: HostPlan) -> Iterator[PlanLine]:
     changed = {write.file.path for write in plan.files_to_write if write.reason is WriteReason.CHANGED}
     if "etc/supervisord.conf" in changed and not plan.start_supervisord:
         yield PlanLine("keep", "supervisord", "its own settings take effect when it is next started")
+    if plan.no_boot and not plan.empty:  # 'puffin-fleet check' goes on saying so
+        yield PlanLine("note", "no start at boot", f"after a reboot deploy again; {plan.no_boot}")
 
 
 def _drift_lines(plan: HostPlan) -> Iterator[PlanLine]:
-    asks = "" if plan.repair else "; needs --repair"
+    consent = "" if plan.repair else " with --repair"
     removed = frozenset(plan.files_to_remove)
     for path in plan.drift.files_changed:
-        what = "is removed" if path in removed else "is written over"
-        yield PlanLine("drift", path, f"changed by hand since the last deploy; {what}{asks}")
+        what = "removed" if path in removed else "written over"
+        yield PlanLine("drift", path, f"changed by hand; {what}{consent}")
     for path in plan.drift.files_missing:
-        yield PlanLine("drift", path, f"removed by hand since the last deploy; is written again{asks}")
+        yield PlanLine("drift", path, f"removed by hand; written again{consent}")
     for name in plan.drift.workers_stopped:
-        what = "is started" if plan.repair else "stays stopped; 'puffin-fleet start' or --repair starts it"
+        what = "started" if plan.repair else "'puffin-fleet start' or --repair starts it"
         if name in (*plan.kept_stopped, *plan.workers_to_start):
-            yield PlanLine("drift", name, f"stopped by hand with supervisorctl; {what}")
+            yield PlanLine("drift", name, f"stopped by hand; {what}")
     for path in plan.drift.files_strange:
         yield PlanLine("keep", path, "a file that is not from here; left alone")

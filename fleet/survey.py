@@ -13,7 +13,7 @@ from pathlib import Path
 from fleet import bundle as bundles
 from fleet import facts as host_facts
 from fleet.access import Remotes
-from fleet.bundle import Bundle, Toolbox
+from fleet.bundle import Bundle, Supply, Toolbox, supply
 from fleet.errors import FleetError, RemoteError
 from fleet.execute import ask, fan_out
 from fleet.facts import Facts
@@ -22,6 +22,7 @@ from fleet.layout import Hardware, Worker, lay_out
 from fleet.manifest import FileState
 from fleet.manifest import parse as parse_manifest
 from fleet.plan import (
+    BootState,
     DesiredHost,
     HostPlan,
     ObservedHost,
@@ -61,6 +62,8 @@ class HostWork:
         Id of the release it shall have.
     bundle, toolbox
         The wheels and tools for it; None where it uses an existing environment.
+    release_supply, supervisor_supply
+        How the wheels of these come to the host; nothing to it where it uses an existing environment.
     directories
         Directories of the workers' jobs.
     configurations
@@ -78,6 +81,8 @@ class HostWork:
     release: str
     bundle: Bundle | None
     toolbox: Toolbox | None
+    release_supply: Supply
+    supervisor_supply: Supply
     directories: tuple[str, ...]
     configurations: Mapping[str, str]
     desired: DesiredHost
@@ -138,7 +143,11 @@ def probe_all(fleet: Fleet, hosts: Sequence[Host], remotes: Remotes, parallel: i
     """
 
     def probe(host: Host) -> Facts:
-        request = host_facts.probe_request(fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python)
+        # Only where they matter: the drivers of some take seconds to answer.
+        gpus = any(shape.gpus for shape in host.workers)
+        request = host_facts.probe_request(
+            fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=gpus
+        )
         return host_facts.parse(host.name, ask(remotes[host.name], host_facts.ACTION, request))
 
     return fan_out({host.name: host for host in hosts}, probe, parallel)
@@ -265,13 +274,16 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
     workers = lay_out(host, _hardware(facts))
     paths = _paths(fleet, host, facts, kit)
     files = render_host(fleet, host, workers, paths, goal.password)
+    own_index = fleet.release.install == "index"
+    release_supply = supply(kit.bundle.wheels if kit.bundle else (), own_index)
     desired = DesiredHost(
         name=host.name,
         release=kit.release,
         files=files,
         workers=tuple(worker.name for worker in workers),
-        wheels=frozenset(wheel.sha256 for wheel in kit.bundle.wheels) if kit.bundle else frozenset(),
+        wheels=frozenset(wheel.sha256 for wheel in release_supply.brought),
         supervisor=kit.supervisor,
+        boot=host.boot == "auto",
     )
     observed = _observed(facts, goal, kit)
     return HostWork(
@@ -282,6 +294,8 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
         release=kit.release,
         bundle=kit.bundle,
         toolbox=kit.toolbox,
+        release_supply=release_supply,
+        supervisor_supply=supply(kit.toolbox.supervisor if kit.toolbox else (), own_index),
         directories=job_directories(fleet, workers, paths),
         configurations={worker.name: _configuration(worker, files) for worker in workers},
         desired=desired,
@@ -328,7 +342,8 @@ def _hardware(facts: Facts) -> Hardware:
     disk = facts.hardware.scratch or facts.hardware.disk
     # Once workers run, their own files are part of what is taken: free space then says nothing about the layout.
     free = disk.free if facts.current is None else math.inf
-    return Hardware(facts.hardware.cores, facts.hardware.memory, free)
+    gpus = tuple(gpu.id for gpu in facts.hardware.gpus or ())
+    return Hardware(facts.hardware.cores, facts.hardware.memory, free, facts.hardware.processors, gpus)
 
 
 def _configuration(worker: Worker, files: Sequence[RenderedFile]) -> str:
@@ -354,4 +369,14 @@ def _observed(facts: Facts, goal: Goal, kit: _Kit) -> ObservedHost:
         running={record.worker: RunningWorker(record.release, record.configuration) for record in mine},
         drifted=facts.drifted,
         manifest=parse_manifest(facts.manifest),
+        boot=_boot(facts),
+        boot_why=facts.boot.why,
     )
+
+
+def _boot(facts: Facts) -> BootState:
+    if facts.boot.current:
+        return BootState.IN_PLACE
+    if facts.boot.available == "none":
+        return BootState.IMPOSSIBLE
+    return BootState.MISSING if facts.boot.kind == "none" else BootState.OUTDATED

@@ -16,6 +16,7 @@ _VERBS = {
     "init": ("fleet.cli.setup", "write a commented hosts.yaml"),
     "schema": ("fleet.cli.setup", "print the JSON schema of hosts.yaml"),
     "trust": ("fleet.cli.setup", "show and record the keys of hosts"),
+    "check": ("fleet.cli.check", "look for what is wrong with hosts, workers and database"),
     "plan": ("fleet.cli.plan", "show what a deploy would change"),
     "deploy": ("fleet.cli.deploy", "bring the hosts to what hosts.yaml says"),
     "rollback": ("fleet.cli.deploy", "go back to a release that the hosts still have"),

@@ -14,10 +14,10 @@ from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
-from fleet.cli.planning import diffs_of, known_of, show_plans, survey_chosen
+from fleet.cli.planning import diffs_of, known_of, refuse_without_consent, show_plans, survey_chosen
 from fleet.deploy import Deployed, Running
 from fleet.deploying import Ended, How, deploy_hosts
-from fleet.errors import ExitCode, FleetError, RemoteError, UsageError
+from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.execute import Interrupted
 from fleet.health import Health
 from fleet.hooks import check_hooks
@@ -155,7 +155,7 @@ def _run(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> 
         )
         if not json_lines:
             show_plans(works, False, diffs_of(works, remotes, how.parallel)[0] if look.diff else None)
-        works = [_refused(work) for work in works]
+        works = refuse_without_consent(works)
         to_change = _to_change(works)
         lost = report_failures(works)
         if lost and look.back_to is not None:
@@ -173,15 +173,6 @@ def _run(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> 
 
 def _to_change(works: Sequence[HostResult[HostWork]]) -> list[HostWork]:
     return [work.value for work in works if work.value is not None and not work.value.plan.empty]
-
-
-def _refused(work: HostResult[HostWork]) -> HostResult[HostWork]:
-    """Refuse a host on which something was changed by hand: only who says so may have it undone."""
-    if work.value is None or not work.value.plan.needs_consent:
-        return work
-    what = "something was changed by hand that a deploy would undo (see above)"
-    hint = f"put it into hosts.yaml, or undo it: 'puffin-fleet deploy --repair --host {work.host}'"
-    return HostResult(work.host, error=RemoteError(work.host, "comparing", what, hint), seconds=work.seconds)
 
 
 def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> list[HostResult[Deployed]]:

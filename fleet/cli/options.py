@@ -87,5 +87,9 @@ def choose(path: str | None, patterns: tuple[str, ...]) -> Chosen:
         raise UsageError(f"no file {file}: {hint}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {file}: {error}") from error
-    fleet = parse_inventory(text, str(file))
+    fleet = parse_inventory(text, str(file), read_file=_read_included, environment=os.environ)
     return Chosen(fleet, select(fleet, patterns))
+
+
+def _read_included(path: str) -> str:
+    return Path(path).expanduser().read_text(encoding="utf-8")

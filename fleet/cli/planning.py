@@ -12,8 +12,8 @@ from fleet.bundle import default_cache
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, data_console, note, print_json, report_failures
 from fleet.diffs import Diffs, read_diffs
-from fleet.errors import FleetError
-from fleet.plantext import PlanLine, summary
+from fleet.errors import FleetError, RemoteError
+from fleet.plantext import PlanLine, summary, why_consent
 from fleet.remote import HostResult
 from fleet.status import status_of
 from fleet.survey import Goal, HostWork, survey
@@ -182,6 +182,23 @@ def show_plans(
                 console.print(text)
     if not json_lines:
         _say_how_many(works)
+
+
+def refuse_without_consent(works: Sequence[HostResult[HostWork]]) -> list[HostResult[HostWork]]:
+    """Take out the hosts on which a deploy would undo what somebody changed by hand: they have failed.
+
+    Parameters
+    ----------
+    works
+        Of all hosts, in their order, which is kept.
+    """
+    hint = "see it with 'puffin-fleet plan --diff'; 'puffin-fleet deploy --repair' writes over it"
+    refused = []
+    for work in works:
+        why = why_consent(work.value.plan) if work.value is not None else ""
+        error = RemoteError(work.host, "looking for drift", why, hint)
+        refused.append(HostResult[HostWork](work.host, error=error, seconds=work.seconds) if why else work)
+    return refused
 
 
 def _say_how_many(works: Sequence[HostResult[HostWork]]) -> None:

@@ -29,6 +29,7 @@ DIRECTORIES = {
     "etc": 0o700,
     "etc/conf.d": 0o700,
     "etc/workers": 0o700,
+    "orders": 0o700,
     "log": 0o755,
     "error": 0o755,
     "archive": 0o755,

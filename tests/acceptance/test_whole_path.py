@@ -51,6 +51,7 @@ def hosts_yaml(hosts: tuple[SshHost, ...], database: Database, **release: Any) -
         "database": {"uri": database.uri, "names": [database.name]},
         "release": {"extras": ["scine"], "python": "/usr/bin/python3", **release},
         "defaults": {
+            "boot": "none",  # this machine stays as it is
             "user": hosts[0].user,
             "base_dir": "~/my pool",
             "reserve": {"cores": 0, "memory": 0},

@@ -467,6 +467,7 @@ def hosts_yaml(laboratory: Laboratory, fleet: str, database: Mapping[str, object
         "database": dict(database),
         "release": {"python": "/usr/bin/python3"},
         "defaults": {
+            "boot": "none",
             "user": USER,
             "ssh": {"key": str(laboratory.key), "known_hosts": str(laboratory.known_hosts)},
         },

@@ -129,12 +129,10 @@ def test_a_worker_stopped_by_hand_stays_stopped_without_consent() -> None:
     plan = plan_host(desired(), found)
     assert plan.empty
     assert (plan.drift.workers_stopped, plan.kept_stopped, plan.workers_to_start) == ((W1,), (W1,), ())
-    assert lines(plan) == [
-        ("drift", W1, "stopped by hand with supervisorctl; stays stopped; 'puffin-fleet start' or --repair starts it")
-    ]
+    assert lines(plan) == [("drift", W1, "stopped by hand; 'puffin-fleet start' or --repair starts it")]
     plan = plan_host(desired(), found, repair=True)
     assert (plan.drift.workers_stopped, plan.kept_stopped, plan.workers_to_start) == ((W1,), (), (W1,))
-    assert ("drift", W1, "stopped by hand with supervisorctl; is started") in lines(plan)
+    assert ("drift", W1, "stopped by hand; started") in lines(plan)
 
 
 def test_a_worker_stopped_by_hand_is_given_its_files_and_no_more() -> None:
@@ -179,8 +177,8 @@ def test_consent_is_asked_for_by_name() -> None:
     plan = plan_host(desired(), there({YAML: BY_HAND, SECTION: None}))
     assert why_consent(plan) == f"changed by hand: {YAML}; removed by hand: {SECTION}"
     assert lines(plan)[-2:] == [
-        ("drift", YAML, "changed by hand since the last deploy; is written over; needs --repair"),
-        ("drift", SECTION, "removed by hand since the last deploy; is written again; needs --repair"),
+        ("drift", YAML, "changed by hand; written over with --repair"),
+        ("drift", SECTION, "removed by hand; written again with --repair"),
     ]
     data = plan.to_json()
     assert data["drift"] == {

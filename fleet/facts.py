@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fleet.affinity import Processor
 from fleet.reply import Reader
 
 ACTION = "probe"
@@ -23,6 +24,22 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """A graphics processor; `id` is what CUDA_VISIBLE_DEVICES and its like take."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Roomy:
+    """A directory on a local disk that may be written to; `free` in GB (1024**3 bytes)."""
+
+    path: str
+    free: float
+
+
+@dataclass(frozen=True)
 class Hardware:
     """What a host has to offer to workers.
 
@@ -36,10 +53,14 @@ class Hardware:
         Processor quota of the control group, in cores; None without one.
     cpus
         One logical processor per usable physical core.
+    processors
+        All logical processors that may be used, with core and NUMA node.
     memory, memory_available
         GB (1024**3 bytes), within the limit of the control group.
     disk, scratch
         Where base_dir and scratch are; scratch is None where none is configured.
+    gpus
+        Graphics processors; None where the probe was not asked to look for them.
     """
 
     cores: int
@@ -47,10 +68,12 @@ class Hardware:
     logical: int
     quota: float | None
     cpus: tuple[int, ...]
+    processors: tuple[Processor, ...]
     memory: float
     memory_available: float
     disk: Disk
     scratch: Disk | None
+    gpus: tuple[Gpu, ...] | None
 
 
 @dataclass(frozen=True)
@@ -132,6 +155,54 @@ class Orphan:
 
 
 @dataclass(frozen=True)
+class Holder:
+    """Who holds the lock of a host, by the host's clock.
+
+    Parameters
+    ----------
+    id
+        Of the deed, see `fleet.lock.Deed`.
+    who
+        As user@machine.
+    verb
+        What for.
+    since
+        When it was taken, seconds since 1970.
+    age
+        Seconds since then.
+    left
+        Seconds until it runs out unless it is renewed; below 0 it may be taken over.
+    """
+
+    id: str
+    who: str
+    verb: str
+    since: float
+    age: float
+    left: float
+
+    @property
+    def expired(self) -> bool:
+        return self.left < 0
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The lock of a host.
+
+    Parameters
+    ----------
+    serial
+        Changes whenever somebody who held the lock, and may have changed the host, gives it back.
+    holder
+        Who holds it now; None if nobody.
+    """
+
+    serial: int
+    holder: Holder | None
+
+
+@dataclass(frozen=True)
 class States:
     """The cheap look at the workers of a host.
 
@@ -159,6 +230,28 @@ class States:
 
 
 @dataclass(frozen=True)
+class Boot:
+    """Whether workers are back after a reboot.
+
+    Parameters
+    ----------
+    kind
+        What starts them: "systemd", "cron" or "none".
+    current
+        Whether that is as a deploy would write it.
+    available
+        What a deploy could use.
+    why
+        Why there is nothing, or what is doubtful about what there is; may be empty.
+    """
+
+    kind: str
+    current: bool
+    available: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything a probe finds. Paths are absolute on the host.
 
@@ -174,10 +267,14 @@ class Facts:
         The directories; `run_dir` is `<host_root>/run`, or elsewhere with that a link to it.
     shared
         Whether base_dir is on a network file system.
+    roomy
+        Local disks for scratch; empty where the probe was not asked to look around.
     releases, wheels, uv_versions, uv_on_path, supervisors
         What is installed and uploaded; `uv_on_path` is a path or None.
     current, previous
         Releases that the host's links name.
+    supervisor
+        Path of the environment that its supervisord is started from; None before the first deploy.
     files
         What is in `bin` and `etc`.
     stop, stopped, recycling
@@ -186,6 +283,10 @@ class Facts:
         Text of manifest.json, or None.
     drifted
         Programs whose section on disk is not the one that supervisord runs with.
+    lock
+        Who is changing this host.
+    boot
+        Whether workers are back after a reboot.
     """
 
     host: str
@@ -200,6 +301,7 @@ class Facts:
     scratch: str | None
     run_dir: str
     shared: bool
+    roomy: tuple[Roomy, ...]
     hardware: Hardware
     python: Python
     releases: tuple[Release, ...]
@@ -209,6 +311,7 @@ class Facts:
     supervisors: tuple[str, ...]
     current: str | None
     previous: str | None
+    supervisor: str | None
     files: tuple[FileFact, ...]
     stop: bool
     stopped: frozenset[str]
@@ -217,6 +320,8 @@ class Facts:
     supervisord: Supervisord
     drifted: frozenset[str]
     orphans: tuple[Orphan, ...]
+    lock: Lock
+    boot: Boot
 
     def file(self, path: str) -> FileFact | None:
         """The file at a relative path, if it is there."""
@@ -224,10 +329,21 @@ class Facts:
 
 
 def probe_request(
-    fleet: str, host: str, base_dir: str, scratch: str | None = None, python: str | None = None
+    fleet: str,
+    host: str,
+    base_dir: str,
+    scratch: str | None = None,
+    python: str | None = None,
+    *,
+    gpus: bool = False,
+    look_around: bool = False,
 ) -> dict[str, Any]:
-    """Build the request of the action `probe`; paths may start with `~`, which is expanded on the host."""
-    return {"fleet": fleet, "host": host, "base_dir": base_dir, "scratch": scratch, "python": python}
+    """Build the request of the action `probe`; paths may start with `~`, which is expanded on the host.
+
+    `gpus` asks for graphics processors, which may take seconds; `look_around` for places fit for scratch.
+    """
+    place = {"fleet": fleet, "host": host, "base_dir": base_dir, "scratch": scratch, "python": python}
+    return {**place, "gpus": gpus, "look_around": look_around}
 
 
 def parse(host: str, reply: Mapping[str, Any]) -> Facts:
@@ -252,6 +368,7 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         scratch=reader.optional("scratch", reader.text),
         run_dir=reader.text("run_dir"),
         shared=reader.flag("shared"),
+        roomy=tuple(Roomy(item.text("path"), item.number("free")) for item in reader.items("roomy")),
         hardware=_hardware(reader.inner("hardware")),
         python=_python(reader.inner("python")),
         releases=tuple(Release(item.text("id"), item.optional("path", item.text)) for item in reader.items("releases")),
@@ -263,6 +380,7 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         supervisors=reader.texts("supervisors"),
         current=reader.optional("current", reader.text),
         previous=reader.optional("previous", reader.text),
+        supervisor=reader.optional("supervisor", reader.text),
         files=_files(reader.inner("files")),
         stop=reader.flag("stop"),
         stopped=frozenset(reader.texts("stopped")),
@@ -271,6 +389,8 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         supervisord=_supervisord(reader.inner("supervisord")),
         drifted=frozenset(reader.texts("drifted")),
         orphans=tuple(_orphan(item) for item in reader.items("orphans")),
+        lock=_lock(reader.inner("lock")),
+        boot=_boot(reader.inner("boot")),
     )
 
 
@@ -303,10 +423,16 @@ def _hardware(reader: Reader) -> Hardware:
         logical=cores.whole("logical"),
         quota=cores.optional("quota", cores.number),
         cpus=cores.wholes("cpus"),
+        processors=tuple(
+            Processor(item.whole("cpu"), item.whole("core"), item.whole("node")) for item in cores.items("processors")
+        ),
         memory=memory.number("total"),
         memory_available=memory.number("available"),
         disk=_disk(reader.inner("disk")),
         scratch=reader.optional("scratch", lambda key: _disk(reader.inner(key))),
+        gpus=reader.optional(
+            "gpus", lambda key: tuple(Gpu(item.text("id"), item.text("name")) for item in reader.items(key))
+        ),
     )
 
 
@@ -367,10 +493,41 @@ def _program(reader: Reader) -> ProgramState:
     )
 
 
+def _boot(reader: Reader) -> Boot:
+    return Boot(
+        kind=reader.text("kind"),
+        current=reader.flag("current"),
+        available=reader.text("available"),
+        why=reader.text("why"),
+    )
+
+
 def _orphan(reader: Reader) -> Orphan:
     return Orphan(
         pid=reader.whole("pid"),
         parent=reader.whole("parent"),
         worker=reader.optional("worker", reader.text),
         command=reader.text("command"),
+    )
+
+
+def _lock(reader: Reader) -> Lock:
+    return Lock(reader.whole("serial"), reader.optional("holder", lambda key: read_holder(reader.inner(key))))
+
+
+def read_holder(reader: Reader) -> Holder:
+    """Read who holds a lock, in the reply of any action that says so.
+
+    Raises
+    ------
+    RemoteError
+        It is not what these reply; the message names the entry.
+    """
+    return Holder(
+        id=reader.text("id"),
+        who=reader.text("who"),
+        verb=reader.text("verb"),
+        since=reader.number("since"),
+        age=reader.number("age"),
+        left=reader.number("left"),
     )

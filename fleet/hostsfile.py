@@ -1,224 +1,136 @@
 """The models of hosts.yaml: every key, its type, default, meaning and limits.
 
 Pure. :class:`HostsFile` is the file as it is written; :class:`Fleet` and :class:`Host` are what the rest of
-the manager gets, with ranges expanded and defaults, groups and host merged by :mod:`fleet.inventory`.
+the manager gets, with ranges expanded and defaults, groups and host merged by :mod:`fleet.inventory`. What is
+said of a key here goes into the JSON schema and into docs/hosts.md.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhd])+\Z")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_URI = re.compile(r"mongodb(?:\+srv)?://(?:([^@/]*)@)?[^@/?\s]+(?:/([^?\s]*))?(?:\?(\S*))?\Z")
-_SECRET_OPTIONS = re.compile(r"(password|token|secret)[a-z]*[=:]", re.IGNORECASE)
-PASSWORD_ADVICE = "put the password in a file and name it in database.password_file"  # noqa: S105 - a sentence
+from fleet.values import (
+    NAME,
+    PASSWORD_ADVICE,
+    URI,
+    AnyShare,
+    Count,
+    Devices,
+    Directory,
+    Duration,
+    Environment,
+    Filled,
+    Gigabytes,
+    Name,
+    Processors,
+    Section,
+    Share,
+    Word,
+    check_uri,
+    database_name,
+    empty_is_mapping,
+    more_than_none,
+    one_or_many,
+    path_problem,
+    refuse,
+    seconds,
+    share,
+)
 
-
-def _refuse(message: str) -> PydanticCustomError:
-    return PydanticCustomError("refused", "{message}", {"message": message})
-
-
-def _name(value: str) -> str:
-    if not NAME.match(value):
-        raise _refuse("must start with a letter or digit and hold only letters, digits, '.', '_' and '-'")
-    return value
-
-
-def path_problem(value: str) -> str | None:
-    """Say why a directory cannot hold a fleet, or return None.
-
-    supervisord reads its settings without any way to quote: what stands behind ' ;' or ' #' is a comment,
-    and the directory of its file is part of a glob pattern. Python refuses an environment below a path
-    with a colon.
-    """
-    if any(ord(character) < 32 or ord(character) == 127 for character in value):
-        return "must not hold control characters"
-    if re.search(r"\s[;#]", value) or value != value.strip():
-        return "must not begin or end with a space, nor hold one before ';' or '#': supervisord cannot read that"
-    if re.search(r"[\[\]*?:]", value):
-        return "must not hold any of [ ] * ? : since supervisord or Python cannot use such a directory"
-    return None
+__all__ = ["NAME", "PASSWORD_ADVICE", "Share", "check_uri", "path_problem"]
 
 
-def _directory(value: str) -> str:
-    if not value.startswith(("/", "~")):
-        raise _refuse("must start with '/' or '~'")
-    if problem := path_problem(value):
-        raise _refuse(problem)
-    return value
+class Shape(Section):
+    """One kind of worker on a host, and how many of it. Memory and disk are in GB."""
 
-
-def _word(value: str) -> str:
-    if not value or value.startswith("-") or re.search(r"\s", value):
-        raise _refuse("must be one word that does not start with '-'")
-    return value
-
-
-def _filled(value: str) -> str:
-    if not value.strip() or "\n" in value or "\0" in value:
-        raise _refuse("must not be empty or hold line breaks")
-    return value
-
-
-def _seconds(value: object) -> object:
-    if isinstance(value, str) and _DURATION.match(value):
-        parts = re.findall(r"([0-9.]+)([smhd])", value)
-        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    raise _refuse("must be a time such as 10s, 5m, 1h30m or 24h")
-
-
-def _count(value: object) -> object:
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-        return value
-    raise _refuse("must be auto or a whole number of at least 1")
-
-
-def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, Mapping) else value
-
-
-def _empty_is_mapping(value: object) -> object:
-    return {} if value is None else value
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Share(_Section):
-    """A number of hosts, or a percentage of them."""
-
-    value: float
-    percent: bool = False
-
-    def of(self, total: int, at_least: int = 0) -> int:
-        """Number of hosts meant, out of `total`; percentages are rounded down."""
-        number = int(total * self.value / 100) if self.percent else int(self.value)
-        return max(number, at_least)
-
-    def __str__(self) -> str:
-        return f"{self.value:g}%" if self.percent else f"{self.value:g}"
-
-
-def _share(value: object) -> object:
-    if isinstance(value, Share):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return Share(value=float(value))
-    if isinstance(value, str) and (match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", value)):
-        number = float(match.group(1))
-        if number <= 100:
-            return Share(value=number, percent=True)
-    raise _refuse("must be a whole number or a percentage such as 25%")
-
-
-def _some(value: Share) -> Share:
-    if value.value <= 0:
-        raise _refuse("must be more than 0")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_name)]
-Word = Annotated[str, AfterValidator(_word)]
-Filled = Annotated[str, AfterValidator(_filled)]
-Directory = Annotated[str, AfterValidator(_directory)]
-Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str | float)]
-AnyShare = Annotated[Share, BeforeValidator(_share, json_schema_input_type=str | int)]
-Gigabytes = Annotated[float, Field(gt=0)]
-
-
-class Shape(_Section):
-    """One kind of worker on a host, and how many of it.
-
-    Memory and disk are in GB. Without `memory` a worker gets 2 GB, without `disk` 5 GB, for each core.
-    """
-
-    cores: int = Field(ge=1)
-    memory: Gigabytes | None = None
-    disk: Gigabytes | None = None
-    count: Annotated[int | Literal["auto"], BeforeValidator(_count, json_schema_input_type=int | Literal["auto"])] = 1
-    jobs: Annotated[tuple[Filled, ...], Field(strict=False)] = ()
+    cores: int = Field(ge=1, description="cores of each worker; OMP, MKL and OpenBLAS get as many threads")
+    memory: Gigabytes | None = Field(default=None, description="memory of each worker; 2 GB for each core if not said")
+    disk: Gigabytes | None = Field(default=None, description="disk of each worker; 5 GB for each core if not said")
+    count: Count = Field(default=1, description="how many workers; auto: as many as fit")
+    gpus: int = Field(default=0, ge=0, description="GPUs that each worker has for itself")
+    jobs: Annotated[tuple[Filled, ...], Field(strict=False)] = Field(
+        default=(), description="the only jobs these workers accept; empty: all whose programs are available"
+    )
+    programs: Annotated[Mapping[str, Any], BeforeValidator(empty_is_mapping)] = Field(
+        default={}, description="settings of programs for these workers, as `puffin.programs`, which they win over"
+    )
 
 
 Shapes = Annotated[
     tuple[Shape, ...],
-    BeforeValidator(_one_or_many, json_schema_input_type=Shape | list[Shape]),
+    BeforeValidator(one_or_many, json_schema_input_type=Shape | list[Shape]),
     Field(strict=False, min_length=1),
 ]
 
 
-class Ssh(_Section):
+class Ssh(Section):
     """How to reach a host. What is not given is taken from ~/.ssh/config, else from ssh's defaults."""
 
-    port: int | None = Field(default=None, ge=1, le=65535)
-    key: Filled | None = None
-    jump: Word | None = None
-    known_hosts: Filled | None = None
+    port: int | None = Field(default=None, ge=1, le=65535, description="port of its sshd")
+    key: Filled | None = Field(default=None, description="private key")
+    jump: Word | None = Field(default=None, description="host to go through, as `[user@]host[:port]`")
+    known_hosts: Filled | None = Field(default=None, description="a file of host keys, looked at first")
 
 
-class Reserve(_Section):
+class Reserve(Section):
     """What is kept for the system on each host; memory and disk in GB."""
 
-    cores: int = Field(default=0, ge=0)
-    memory: float = Field(default=1.0, ge=0)
-    disk: float = Field(default=0.0, ge=0)
+    cores: int = Field(default=0, ge=0, description="cores")
+    memory: float = Field(default=1.0, ge=0, description="memory")
+    disk: float = Field(default=0.0, ge=0, description="disk, where scratch is")
 
 
-class Release(_Section):
+class Release(Section):
     """What is installed on the hosts, and how."""
 
-    package: Filled = "auto"
-    extras: Annotated[tuple[Name, ...], Field(strict=False)] = ()
-    install: Literal["push", "index", "path"] = "push"
-    python: Filled = "python3"
-    path: Directory | None = None
-    keep: int = Field(default=3, ge=1)
+    package: Filled = Field(default="auto", description="what to install; auto: this project, as it is installed here")
+    extras: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+        default=(), description="its extras; `scine` brings the SCINE programs and job classes"
+    )
+    install: Literal["push", "index", "path"] = Field(
+        default="push",
+        description="push: made here and sent, hosts need no internet; index: hosts fetch it from their own package "
+        "index; path: an environment that is there already",
+    )
+    python: Filled = Field(default="python3", description="Python on the hosts, 3.10 or newer")
+    path: Directory | None = Field(default=None, description="that environment, with `install: path`")
+    keep: int = Field(default=3, ge=1, description="releases kept on each host")
 
     @model_validator(mode="after")
     def _path_goes_with_install(self) -> Release:
         if self.install == "path" and self.path is None:
-            raise _refuse("install: path needs 'path', the existing environment on the hosts")
+            raise refuse("install: path needs 'path', the existing environment on the hosts")
         if self.install != "path" and self.path is not None:
-            raise _refuse(f"'path' has no meaning with install: {self.install}; drop it or say install: path")
+            raise refuse(f"'path' has no meaning with install: {self.install}; drop it or say install: path")
         return self
 
 
-def check_uri(value: str) -> str:
-    match = _URI.match(value)
-    if match is None:
-        raise _refuse("must look like mongodb://host:port or mongodb+srv://host")
-    user, _, options = match.groups()
-    if ":" in (user or "") or _SECRET_OPTIONS.search(options or ""):
-        raise _refuse(f"must not hold a password: {PASSWORD_ADVICE}")
-    return value
+def _with_name(schema: dict[str, Any]) -> None:
+    schema["properties"]["name"] = {"type": "string", "description": "the databases, separated by commas"}
 
 
-def _database_name(value: str) -> str:
-    if not re.fullmatch(r"[^\s/\\.\"$*<>:|?,\0]{1,63}", value):
-        raise _refuse('must be a database name: no spaces, commas or any of / \\ . " $ * < > : | ?')
-    return value
+class Database(Section):
+    """The database server and the databases on it."""
 
+    model_config = ConfigDict(json_schema_extra=_with_name)
 
-class Database(_Section):
-    """The database server and the databases on it, most important first."""
-
-    uri: Annotated[str, AfterValidator(check_uri)] | None = None
-    ip: Word | None = None
-    port: int | None = Field(default=None, ge=1, le=65535)
-    names: Annotated[tuple[Annotated[str, AfterValidator(_database_name)], ...], Field(strict=False)] = ()
-    username: Filled | None = None
-    password_file: Filled | None = None
-    tls: bool = False
-    tls_ca_file: Filled | None = None
+    uri: Annotated[str, AfterValidator(check_uri)] | None = Field(
+        default=None, description="connection string, without a password; or give ip and port"
+    )
+    ip: Word | None = Field(default=None, description="address of the server")
+    port: int | None = Field(default=None, ge=1, le=65535, description="its port, with `ip`; 27017 if not said")
+    names: Annotated[tuple[Annotated[str, AfterValidator(database_name)], ...], Field(strict=False)] = Field(
+        default=(), description="the databases, most important first; `name: a,b` means the same"
+    )
+    username: Filled | None = Field(default=None, description="name to log in with")
+    password_file: Filled | None = Field(default=None, description="file on this machine that holds the password")
+    tls: bool = Field(default=False, description="whether to encrypt")
+    tls_ca_file: Filled | None = Field(
+        default=None, description="file with the certificates to trust, at the same path here and on the hosts"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -227,20 +139,20 @@ class Database(_Section):
         if not isinstance(data, Mapping):
             return data
         if "password" in data:
-            raise _refuse(f"a password does not belong in this file: {PASSWORD_ADVICE}")
+            raise refuse(f"a password does not belong in this file: {PASSWORD_ADVICE}")
         if "name" in data and "names" in data:
-            raise _refuse("give either 'name' or 'names'")
+            raise refuse("give either 'name' or 'names'")
         found = {key: value for key, value in data.items() if key != "name"}
         if isinstance(data.get("name"), str):
             found["names"] = [part.strip() for part in data["name"].split(",")]
         elif "name" in data:
-            raise _refuse("name must be text")
-        match = _URI.match(data["uri"]) if isinstance(data.get("uri"), str) else None
+            raise refuse("name must be text")
+        match = URI.match(data["uri"]) if isinstance(data.get("uri"), str) else None
         if match and match.group(2) and "names" not in found:
             found["names"] = [match.group(2)]
         if match and match.group(1) and ":" not in match.group(1):
             if "username" in found:
-                raise _refuse("the user is named twice, in 'uri' and in 'username': keep one")
+                raise refuse("the user is named twice, in 'uri' and in 'username': keep one")
             found["username"] = match.group(1)
             found["uri"] = data["uri"].replace(f"{match.group(1)}@", "", 1)
         return found
@@ -248,75 +160,99 @@ class Database(_Section):
     @model_validator(mode="after")
     def _complete(self) -> Database:
         if (self.uri is None) == (self.ip is None):
-            raise _refuse("give either 'uri' or 'ip' (with 'port')")
+            raise refuse("give either 'uri' or 'ip' (with 'port')")
         if self.uri is not None and self.port is not None:
-            raise _refuse("'port' goes with 'ip'; with 'uri' write it there")
+            raise refuse("'port' goes with 'ip'; with 'uri' write it there")
         if not self.names:
-            raise _refuse("give 'names', the databases to work on")
+            raise refuse("give 'names', the databases to work on")
         if (self.username is None) != (self.password_file is None):
-            raise _refuse("'username' and 'password_file' go together")
+            raise refuse("'username' and 'password_file' go together")
         if self.tls_ca_file is not None and not self.tls:
-            raise _refuse("'tls_ca_file' goes with 'tls: true'")
+            raise refuse("'tls_ca_file' goes with 'tls: true'")
         return self
 
 
-class Update(_Section):
-    """How a deploy rolls out. Times are in seconds."""
-
-    max_parallel: Annotated[AnyShare, AfterValidator(_some)] = Share(value=25, percent=True)
-    canary: int = Field(default=1, ge=0)
-    min_healthy_time: Duration = 10.0
-    healthy_deadline: Duration = 300.0
-    progress_deadline: Duration = 1800.0
-    auto_revert: bool = True
-    failure_budget: AnyShare = Share(value=10, percent=True)
-    drain_timeout: Duration = 86400.0
+def _time(usual: str, meaning: str) -> Any:
+    """A field with a time whose default is shown as people write it."""
+    return Field(default=seconds(usual), description=meaning, json_schema_extra={"default": usual})
 
 
-class Hooks(_Section):
+def _part(usual: str, meaning: str) -> Any:
+    """A field with a number or percentage of hosts."""
+    return Field(default=share(usual), description=meaning, json_schema_extra={"default": usual})
+
+
+class Update(Section):
+    """How a deploy rolls out. Times are such as 10s, 5m or 1h30m; a bare number is in seconds."""
+
+    max_parallel: Annotated[AnyShare, AfterValidator(more_than_none)] = _part(
+        "25%", "hosts changed at a time, a number or a percentage"
+    )
+    canary: int = Field(default=1, ge=0, description="hosts that must prove a release before the others begin")
+    stagger: Duration = _time("0s", "least time between the beginnings of two hosts")
+    min_healthy_time: Duration = _time("10s", "time for which a worker must be healthy to count")
+    healthy_deadline: Duration = _time("5m", "time for a worker to become healthy, once idle")
+    progress_deadline: Duration = _time("30m", "longest time without progress on a host")
+    auto_revert: bool = Field(default=True, description="whether what fails goes back to what it had")
+    failure_budget: AnyShare = _part("10%", "hosts that may fail before the rollout halts")
+    drain_timeout: Duration = _time("24h", "how long running calculations are waited for")
+
+
+class Hooks(Section):
     """Programs run on this machine before and after a deploy."""
 
-    pre_deploy: Filled | None = None
-    post_deploy: Filled | None = None
+    pre_deploy: Filled | None = Field(default=None, description="before; if it fails, nothing is deployed")
+    post_deploy: Filled | None = Field(default=None, description="after")
 
 
-def _variable(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        raise _refuse("is not a name for an environment variable")
-    if value.startswith("PUFFIN_"):
-        raise _refuse("PUFFIN_ variables would change settings unseen: use the 'puffin' section")
-    return value
-
-
-def _one_line(value: str) -> str:
-    if re.search(r"[\0\r\n]", value):
-        raise _refuse("must be one line")
-    return value
-
-
-Environment = Mapping[Annotated[str, AfterValidator(_variable)], Annotated[str, AfterValidator(_one_line)]]
-
-
-class Block(_Section):
+class Block(Section):
     """What can be said for all hosts, a group or one host; the later wins."""
 
-    connection: Literal["ssh", "local"] | None = None
-    user: Word | None = None
-    base_dir: Directory | None = None
-    scratch: Directory | None = None
-    ssh: Ssh | None = None
-    reserve: Reserve | None = None
-    workers: Shapes | None = None
-    puffin: Mapping[str, Any] | None = None
-    environment: Environment | None = None
+    connection: Literal["ssh", "local"] | None = Field(
+        default=None, description="local: this machine, without SSH; ssh if not said"
+    )
+    user: Word | None = Field(default=None, description="login on the host; what ~/.ssh/config says if not said")
+    base_dir: Directory | None = Field(
+        default=None, description="where everything is installed; ~/.puffin-fleet if not said"
+    )
+    scratch: Directory | None = Field(
+        default=None, description="where calculations run: local and fast; `<base_dir>/scratch` if not said"
+    )
+    ssh: Ssh | None = Field(default=None, description="how to reach the host")
+    reserve: Reserve | None = Field(default=None, description="what is kept for the system")
+    workers: Shapes | None = Field(default=None, description="one kind of worker, or a list of them; never merged")
+    affinity: Literal["none", "cores", "numa"] | None = Field(
+        default=None,
+        description="cores: each worker is bound to processors of its own; numa: and these are on one NUMA node as far "
+        "as possible; none if not said",
+    )
+    cpus: Processors | None = Field(
+        default=None, description="the only processors workers may use, such as 0-15,32; all if not said"
+    )
+    gpus: Devices | None = Field(
+        default=None, description="GPUs for the shapes that ask for some: a list of ids, or auto: what the host has"
+    )
+    puffin: Mapping[str, Any] | None = Field(
+        default=None, description="anything of a worker's puffin.yaml, see [settings of a worker](configuration.md)"
+    )
+    environment: Environment | None = Field(default=None, description="environment variables of the workers")
+    boot: Literal["auto", "none"] | None = Field(
+        default=None, description="whether the host starts its workers after a reboot; auto if not said"
+    )
 
 
 class HostBlock(Block):
-    address: Word | None = None
-    groups: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """One host, or a range of them."""
+
+    address: Word | None = Field(
+        default=None, description="name or address to connect to, also an alias of ~/.ssh/config; the key if not said"
+    )
+    groups: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(), description="its groups, the later wins"
+    )
 
 
-class Host(_Section):
+class Host(Section):
     """One machine, with everything that applies to it merged."""
 
     name: Name
@@ -329,28 +265,45 @@ class Host(_Section):
     ssh: Ssh = Ssh()
     reserve: Reserve = Reserve()
     workers: Shapes
-    puffin: Mapping[str, Any] = {}
-    environment: Environment = {}
+    affinity: Literal["none", "cores", "numa"] = "none"
+    cpus: Processors = ()
+    gpus: Devices = "auto"
+    puffin: Mapping[str, Any] = Field(default={})
+    environment: Environment = Field(default={})
+    boot: Literal["auto", "none"] = "auto"
 
 
-class HostsFile(_Section):
+# A key with nothing behind it, such as `node1:`, says nothing, and editors shall know that it may.
+_Release = Annotated[Release, BeforeValidator(empty_is_mapping, json_schema_input_type=Release | None)]
+_Block = Annotated[Block, BeforeValidator(empty_is_mapping, json_schema_input_type=Block | None)]
+_HostBlock = Annotated[HostBlock, BeforeValidator(empty_is_mapping, json_schema_input_type=HostBlock | None)]
+_Update = Annotated[Update, BeforeValidator(empty_is_mapping, json_schema_input_type=Update | None)]
+_Hooks = Annotated[Hooks, BeforeValidator(empty_is_mapping, json_schema_input_type=Hooks | None)]
+
+
+class HostsFile(Section):
     """hosts.yaml as it is written."""
 
     model_config = ConfigDict(title="hosts.yaml of puffin-fleet")
 
-    fleet: Name
-    database: Database
-    release: Annotated[Release, BeforeValidator(_empty_is_mapping)] = Release()
-    defaults: Annotated[Block, BeforeValidator(_empty_is_mapping)] = Block()
-    groups: Annotated[
-        Mapping[Name, Annotated[Block, BeforeValidator(_empty_is_mapping)]], BeforeValidator(_empty_is_mapping)
-    ] = {}
-    hosts: Annotated[Mapping[str, Annotated[HostBlock, BeforeValidator(_empty_is_mapping)]], Field(min_length=1)]
-    update: Annotated[Update, BeforeValidator(_empty_is_mapping)] = Update()
-    hooks: Annotated[Hooks, BeforeValidator(_empty_is_mapping)] = Hooks()
+    include: Annotated[tuple[Filled, ...], Field(strict=False)] = Field(
+        default=(), description="other files of this kind, relative to this one; what this file says wins"
+    )
+    fleet: Name = Field(description="name of the fleet")
+    database: Database = Field(description="where calculations come from")
+    release: _Release = Field(default=Release(), description="what is installed on the hosts")
+    defaults: _Block = Field(default=Block(), description="what holds for all hosts")
+    groups: Annotated[Mapping[Name, _Block], BeforeValidator(empty_is_mapping)] = Field(
+        default={}, description="by name, what holds for the hosts that list a group"
+    )
+    hosts: Annotated[Mapping[str, _HostBlock], Field(min_length=1)] = Field(
+        description="the hosts, by name or range: `node[01-40]`, `rack[1-2]n[1-8]`, `n[1,3-5]`"
+    )
+    update: _Update = Field(default=Update(), description="how a deploy rolls out")
+    hooks: _Hooks = Field(default=Hooks(), description="programs run around a deploy")
 
 
-class Fleet(_Section):
+class Fleet(Section):
     """What one hosts.yaml describes."""
 
     name: Name

@@ -10,16 +10,17 @@ import difflib
 import fnmatch
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
+from fleet import overrides
 from fleet.errors import InventoryError, Problem, UsageError
 from fleet.hostsfile import (
     NAME,
-    PASSWORD_ADVICE,
     Database,
     Fleet,
     Hooks,
@@ -31,9 +32,11 @@ from fleet.hostsfile import (
     Share,
     Ssh,
     Update,
-    check_uri,
 )
-from fleet.yamlmap import Document, Path, read
+from fleet.includes import ReadFile, gather, no_files
+from fleet.overrides import mapping_or_empty as _mapping
+from fleet.variables import substitute
+from fleet.yamlmap import Document, Path
 from puffin import settings as puffin_settings
 from puffin.errors import ConfigurationError
 
@@ -57,15 +60,16 @@ __all__ = [
 
 MOST_HOSTS = 10_000
 
+_WHOLES = frozenset({"", "database", "release", "hosts"})
+"""Paths at which it is said that something is missing or does not go together; it may stand in another file."""
+
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
 _SPAN = re.compile(r"([0-9]+)(?:-([0-9]+))?\Z")
-_SET_BY_FLEET = {
-    "daemon": ("uuid", "pid", "pid_dir", "log", "stop", "stop_shared", "recycle", "remove_stop_file", "mode"),
-    "resources": ("cores", "memory", "disk"),
-}
 
 
-def parse_inventory(text: str, source: str) -> Fleet:
+def parse_inventory(
+    text: str, source: str, *, read_file: ReadFile = no_files, environment: Mapping[str, str] = MappingProxyType({})
+) -> Fleet:
     """Read hosts.yaml.
 
     Parameters
@@ -73,7 +77,11 @@ def parse_inventory(text: str, source: str) -> Fleet:
     text
         Content of the file.
     source
-        Its name, for messages.
+        Its name, for messages, and from which the names of included files start.
+    read_file
+        Reads an included file; raises OSError or UnicodeDecodeError where it cannot.
+    environment
+        What ``${NAME}`` stands for.
 
     Returns
     -------
@@ -83,9 +91,9 @@ def parse_inventory(text: str, source: str) -> Fleet:
     Raises
     ------
     InventoryError
-        With everything that is wrong, in the order of the file.
+        With everything that is wrong, in the order of the files and lines.
     """
-    document = read(text, source)
+    document = gather(text, source, read_file)
     problems = list(document.problems)
     if document.value is None and not problems:
         problems.append(Problem("is empty: 'puffin-fleet init' writes an example", source=source))
@@ -94,22 +102,30 @@ def parse_inventory(text: str, source: str) -> Fleet:
     if not isinstance(document.value, dict):
         raise InventoryError(tuple(problems))
 
-    file: HostsFile | None = None
-    try:
-        file = HostsFile.model_validate(document.value)
-    except ValidationError as error:
-        problems += [_translate(details, document) for details in error.errors(include_url=False)]
-    problems += _group_problems(document)
-    problems += _override_problems(document)
+    document = substitute(document, environment)
+    unresolved = document.problems[len(problems) :]
+    file, found = _validated(document)
     names, range_problems = _expand_all(document)
-    problems += range_problems
+    found += [*overrides.problems(document), *range_problems]
+    if document.complete:
+        found += _group_problems(document)
+    # Of a text whose variables are not known, or of a part of the whole, it is of no use to say what else is wrong.
+    said = {problem.path for problem in unresolved} | (frozenset() if document.complete else _WHOLES)
+    problems += [*unresolved, *(problem for problem in found if problem.path not in said)]
     hosts: list[Host] = []
     if not problems:
         hosts, problems = _merge_all(document, names)
     if problems or file is None:
-        raise InventoryError(_in_order(problems))
+        raise InventoryError(_in_order(problems, document.files))
     parts = {key: getattr(file, key) for key in ("database", "release", "update", "hooks")}
     return Fleet(name=file.fleet, hosts=tuple(hosts), source=source, **parts)
+
+
+def _validated(document: Document) -> tuple[HostsFile | None, list[Problem]]:
+    try:
+        return HostsFile.model_validate(document.value), []
+    except ValidationError as error:
+        return None, [_translate(details, document) for details in error.errors(include_url=False)]
 
 
 def select(fleet: Fleet, host_patterns: Sequence[str]) -> tuple[Host, ...]:
@@ -206,8 +222,9 @@ def _expand_all(document: Document) -> tuple[list[tuple[str, str]], list[Problem
 
 
 def _twice(document: Document, path: Path, name: str, first_key: str) -> Problem:
-    line = document.line(("hosts", first_key))
-    return document.problem(path, f"host '{name}' is already given by '{first_key}' on line {line}")
+    file, line = document.place(("hosts", first_key))
+    place = f"on line {line}" if file == document.place(path)[0] else f"in {file}:{line}"
+    return document.problem(path, f"host '{name}' is already given by '{first_key}' {place}")
 
 
 def _merge_all(document: Document, names: list[tuple[str, str]]) -> tuple[list[Host], list[Problem]]:
@@ -225,7 +242,11 @@ def _merge_all(document: Document, names: list[tuple[str, str]]) -> tuple[list[H
 def _merged(value: Mapping[str, Any], key: str) -> dict[str, Any]:
     own = _mapping(value["hosts"][key])
     groups = _mapping(value.get("groups"))
-    layers = [_mapping(value.get("defaults")), *(_mapping(groups[group]) for group in own.get("groups") or ()), own]
+    layers = [
+        _mapping(value.get("defaults")),
+        *(_mapping(groups[group]) for group in own.get("groups") or ()),
+        own,
+    ]
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = deep_merge(merged, layer)
@@ -267,14 +288,6 @@ def _host_problems(document: Document, key: str, data: Mapping[str, Any]) -> lis
     return problems
 
 
-def _blocks(document: Document) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Every block of settings in the file: defaults, groups, hosts."""
-    yield ("defaults",), _mapping(document.value.get("defaults"))
-    for section in ("groups", "hosts"):
-        for key, block in _mapping(document.value.get(section)).items():
-            yield (section, key), _mapping(block)
-
-
 def _group_problems(document: Document) -> list[Problem]:
     known = list(_mapping(document.value.get("groups")))
     problems = []
@@ -285,41 +298,6 @@ def _group_problems(document: Document) -> list[Problem]:
                 message = f"unknown group '{group}'{_suggest(group, known)}"
                 problems.append(document.problem(("hosts", key, "groups", index), message))
     return problems
-
-
-def _override_problems(document: Document) -> list[Problem]:
-    problems = []
-    for path, block in _blocks(document):
-        overrides = _mapping(block.get("puffin"))
-        here = (*path, "puffin")
-        refused = dict(_refused_overrides(overrides))
-        problems += [document.problem((*here, *keys.split(".")), text) for keys, text in refused.items()]
-        for keys, message in puffin_settings.check_overrides(overrides):
-            if keys not in refused and keys.split(".")[0] != "fleet":
-                if tuple(keys.split(".")) in puffin_settings.SECRET_KEYS:
-                    message = message.partition(", not ")[0]  # noqa: PLW2901 - what follows is the value
-                problems.append(document.problem((*here, *keys.split(".")), message))
-    return problems
-
-
-def _refused_overrides(overrides: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Settings that are the fleet's own to make, and secrets."""
-    if "fleet" in overrides:
-        yield "fleet", "is written by the fleet itself: drop it"
-    for section, keys in _SET_BY_FLEET.items():
-        for key in keys:
-            if key in _mapping(overrides.get(section)):
-                advice = "say it in 'workers'" if section == "resources" else "it must differ for each worker"
-                advice = "stop, start and recycle rely on it" if key in {"remove_stop_file", "mode"} else advice
-                yield f"{section}.{key}", f"is set by the fleet for each worker ({advice}): drop it"
-    database = _mapping(overrides.get("database"))
-    if "password" in database:
-        yield "database.password", f"a password does not belong in this file: {PASSWORD_ADVICE}"
-    if isinstance(database.get("uri"), str):
-        try:
-            check_uri(database["uri"])
-        except PydanticCustomError as error:
-            yield "database.uri", error.message()
 
 
 def _translate(details: ErrorDetails, document: Document) -> Problem:
@@ -394,9 +372,6 @@ def _suggest(word: str, known: Sequence[str]) -> str:
     return f"; known here: {', '.join(known)}" if known else ""
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _in_order(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    return tuple(sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0))
+def _in_order(problems: Sequence[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
+    at = {file: index for index, file in enumerate(files)}
+    return tuple(sorted(dict.fromkeys(problems), key=lambda each: (at.get(each.source, -1), each.line or 0)))

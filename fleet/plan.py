@@ -74,6 +74,8 @@ class DesiredHost:
         SHA-256 of every wheel of the release; empty where an existing environment is used.
     supervisor
         Version of supervisor.
+    boot
+        Whether its workers are to be started with the machine.
     """
 
     name: str
@@ -82,6 +84,16 @@ class DesiredHost:
     workers: tuple[str, ...]
     wheels: frozenset[str]
     supervisor: str
+    boot: bool = False
+
+
+class BootState(str, Enum):
+    """Whether the workers of a host are started with the machine."""
+
+    IN_PLACE = "in place"
+    OUTDATED = "outdated"
+    MISSING = "missing"
+    IMPOSSIBLE = "impossible"
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,8 @@ class ObservedHost:
         Programs whose section on disk is not the one that supervisord runs with: an earlier deploy was cut off.
     manifest
         What the last deploy wrote; None where none did, or an older one that wrote no manifest.
+    boot, boot_why
+        Whether its workers are started with the machine, and why that is impossible where it is.
     """
 
     releases: frozenset[str] = frozenset()
@@ -129,6 +143,8 @@ class ObservedHost:
     running: Mapping[str, RunningWorker] = field(default_factory=dict)
     drifted: frozenset[str] = frozenset()
     manifest: Manifest | None = None
+    boot: BootState = BootState.MISSING
+    boot_why: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,6 +207,10 @@ class HostPlan:
         What was changed by hand.
     repair
         Whether there is consent to undo that.
+    enable_boot, disable_boot
+        Whether the host has to be made to start its workers with the machine, or to do so no longer.
+    no_boot
+        Why that is wanted and not possible; empty otherwise. Nothing is done about it.
     """
 
     host: str
@@ -212,6 +232,9 @@ class HostPlan:
     stop_files: tuple[str, ...] = ()
     drift: Drift = field(default_factory=Drift)
     repair: bool = False
+    enable_boot: bool = False
+    disable_boot: bool = False
+    no_boot: str = ""
 
     @property
     def empty(self) -> bool:
@@ -229,6 +252,8 @@ class HostPlan:
             or self.workers_removed
             or self.workers_to_start
             or self.stale_stops
+            or self.enable_boot
+            or self.disable_boot
         )
 
     @property
@@ -281,6 +306,9 @@ class HostPlan:
             "stale_stops": list(self.stale_stops),
             "stop_files": list(self.stop_files),
             "strangers": list(self.strangers),
+            "enable_boot": self.enable_boot,
+            "disable_boot": self.disable_boot,
+            "no_boot": self.no_boot,
         }
 
 
@@ -336,6 +364,9 @@ def plan_host(desired: DesiredHost, observed: ObservedHost, repair: bool = False
         strangers=tuple(sorted(strangers)),
         drift=drift,
         repair=repair,
+        enable_boot=desired.boot and observed.boot in {BootState.MISSING, BootState.OUTDATED},
+        disable_boot=not desired.boot and observed.boot in {BootState.IN_PLACE, BootState.OUTDATED},
+        no_boot=observed.boot_why if desired.boot and observed.boot is BootState.IMPOSSIBLE else "",
     )
     return plan if plan.empty else replace(plan, stop_files=tuple(_stop_files(plan, observed)))
 
@@ -355,7 +386,7 @@ def _strangers(
     One that has no file any more but is called like a worker was one: its removal was cut off half-way.
     """
     others = frozenset(observed.programs) - frozenset(desired.workers) - with_files
-    return frozenset(name for name in others if name in with_strange_files or not _named_like_ours(name, desired.name))
+    return frozenset(name for name in others if name in with_strange_files or not named_like_ours(name, desired.name))
 
 
 def _stop_files(plan: HostPlan, observed: ObservedHost) -> Iterator[str]:
@@ -389,7 +420,8 @@ def _files_workers(files: Iterable[str]) -> frozenset[str]:
     return frozenset(match.group(1) or match.group(2) for match in matches if match)
 
 
-def _named_like_ours(program: str, host: str) -> bool:
+def named_like_ours(program: str, host: str) -> bool:
+    """Whether a program whose file is gone was once a worker: removal was cut off half-way."""
     return re.fullmatch(rf"{re.escape(host)}-[0-9]+", program) is not None
 
 

@@ -85,6 +85,10 @@ def _worker_lines(plan: HostPlan) -> Iterator[PlanLine]:
         yield PlanLine("remove", name, "after its calculation")
     for name in plan.workers_to_start:
         yield PlanLine("start", name, "it is down and was not stopped on purpose")
+    if plan.enable_boot:
+        yield PlanLine("enable", "start at boot", "workers are back after a reboot")
+    if plan.disable_boot:
+        yield PlanLine("disable", "start at boot", "hosts.yaml says 'boot: none'")
 
 
 def _remarks(plan: HostPlan) -> Iterator[PlanLine]:
@@ -97,6 +101,8 @@ def _remarks(plan: HostPlan) -> Iterator[PlanLine]:
     changed = {write.file.path for write in plan.files_to_write if write.reason is WriteReason.CHANGED}
     if "etc/supervisord.conf" in changed and not plan.start_supervisord:
         yield PlanLine("keep", "supervisord", "its own settings take effect when it is next started")
+    if plan.no_boot and not plan.empty:  # 'puffin-fleet check' goes on saying so
+        yield PlanLine("note", "no start at boot", f"after a reboot deploy again; {plan.no_boot}")
 
 
 def _drift_lines(plan: HostPlan) -> Iterator[PlanLine]:

@@ -22,6 +22,7 @@ from fleet.layout import Hardware, Worker, lay_out
 from fleet.manifest import FileState
 from fleet.manifest import parse as parse_manifest
 from fleet.plan import (
+    BootState,
     DesiredHost,
     HostPlan,
     ObservedHost,
@@ -36,6 +37,9 @@ from puffin.store import WorkerRecord
 
 EXISTING = "existing"
 """Stands for supervisor's version where an existing environment brings it."""
+
+PREVIOUS = "previous"
+"""Stands for the release that a host had before its present one."""
 
 Say = Callable[[str], None]
 
@@ -106,6 +110,8 @@ class Goal:
         Where wheels are kept on this machine.
     refresh
         Whether to look for newer versions of what is required.
+    back_to
+        A release that the hosts have and shall go back to, or `PREVIOUS`; None for what hosts.yaml asks for.
     repair
         Whether what was changed by hand on the hosts may be undone.
     """
@@ -117,6 +123,7 @@ class Goal:
     alive: frozenset[str] = frozenset()
     stopped: bool = False
     refresh: bool = False
+    back_to: str | None = None
     repair: bool = False
 
 
@@ -136,7 +143,11 @@ def probe_all(fleet: Fleet, hosts: Sequence[Host], remotes: Remotes, parallel: i
     """
 
     def probe(host: Host) -> Facts:
-        request = host_facts.probe_request(fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python)
+        # Only where they matter: the drivers of some take seconds to answer.
+        gpus = any(shape.gpus for shape in host.workers)
+        request = host_facts.probe_request(
+            fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=gpus
+        )
         return host_facts.parse(host.name, ask(remotes[host.name], host_facts.ACTION, request))
 
     return fan_out({host.name: host for host in hosts}, probe, parallel)
@@ -165,7 +176,8 @@ def survey(goal: Goal, hosts: Sequence[Host], remotes: Remotes, parallel: int, s
 
     """
     probed = probe_all(goal.fleet, hosts, remotes, parallel)
-    kits = _kits(goal, [result.value for result in probed if result.value is not None], say)
+    found = [result.value for result in probed if result.value is not None]
+    kits = _kits(goal, found, say) if goal.back_to is None else {}
     by_name = {host.name: host for host in hosts}
     return [_work_out(goal, by_name[result.host], result, kits) for result in probed]
 
@@ -213,6 +225,17 @@ def _kit(goal: Goal, platform: Platform, say: Say) -> _Kit:
     return _Kit(bundle.release_id, tool_directory(toolbox.supervisor_version, platform), bundle, toolbox)
 
 
+def _kit_there(release: str, facts: Facts) -> _Kit:
+    """A release that a host has already, with the supervisor that it uses now."""
+    wanted = facts.previous if release == PREVIOUS else release
+    have = [known.id for known in facts.releases]
+    if facts.supervisor is None or wanted not in have:
+        what = f"it has no {'previous release' if wanted is None else f'release {wanted}'}"
+        raise RemoteError(facts.host, "looking", what, f"its releases are {', '.join(have) or 'none'}")
+    place, _, name = facts.supervisor.rpartition("/")
+    return _Kit(wanted, name if place.endswith("/supervisor") else EXISTING)
+
+
 def tool_directory(version: str, platform: Platform) -> str:
     """Name of the directory of a tool: hosts of several platforms may share a home directory.
 
@@ -236,7 +259,7 @@ def _work_out(
     if probed.value is None:
         return HostResult(host.name, error=probed.error, seconds=probed.seconds)
     try:
-        kit = kits[_platform(probed.value)]
+        kit = _kit_there(goal.back_to, probed.value) if goal.back_to else kits[_platform(probed.value)]
         if isinstance(kit, FleetError):
             raise kit
         work = _work(goal, host, probed.value, kit)
@@ -260,6 +283,7 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
         workers=tuple(worker.name for worker in workers),
         wheels=frozenset(wheel.sha256 for wheel in release_supply.brought),
         supervisor=kit.supervisor,
+        boot=host.boot == "auto",
     )
     observed = _observed(facts, goal, kit)
     return HostWork(
@@ -290,7 +314,7 @@ def _paths(fleet: Fleet, host: Host, facts: Facts, kit: _Kit) -> HostPaths:
         scratch_abs=facts.scratch or f"{facts.base_dir}/scratch",
         supervisor_version=kit.supervisor,
     )
-    if kit.bundle is not None:
+    if kit.supervisor != EXISTING:
         return paths
     # An existing environment brings supervisor with it.
     return dataclasses.replace(paths, supervisor=f"{paths.releases}/{kit.release}")
@@ -318,7 +342,8 @@ def _hardware(facts: Facts) -> Hardware:
     disk = facts.hardware.scratch or facts.hardware.disk
     # Once workers run, their own files are part of what is taken: free space then says nothing about the layout.
     free = disk.free if facts.current is None else math.inf
-    return Hardware(facts.hardware.cores, facts.hardware.memory, free)
+    gpus = tuple(gpu.id for gpu in facts.hardware.gpus or ())
+    return Hardware(facts.hardware.cores, facts.hardware.memory, free, facts.hardware.processors, gpus)
 
 
 def _configuration(worker: Worker, files: Sequence[RenderedFile]) -> str:
@@ -344,4 +369,14 @@ def _observed(facts: Facts, goal: Goal, kit: _Kit) -> ObservedHost:
         running={record.worker: RunningWorker(record.release, record.configuration) for record in mine},
         drifted=facts.drifted,
         manifest=parse_manifest(facts.manifest),
+        boot=_boot(facts),
+        boot_why=facts.boot.why,
     )
+
+
+def _boot(facts: Facts) -> BootState:
+    if facts.boot.current:
+        return BootState.IN_PLACE
+    if facts.boot.available == "none":
+        return BootState.IMPOSSIBLE
+    return BootState.MISSING if facts.boot.kind == "none" else BootState.OUTDATED

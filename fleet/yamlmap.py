@@ -37,23 +37,37 @@ class Document:
         Line of every key and list item, counted from 1.
     problems
         Syntax errors, duplicate keys, aliases that contain themselves.
+    sources
+        Where it was put together from several files: the file of each path, if not `source`.
+    files
+        These files, in the order in which they were read.
+    complete
+        Whether all of these could be read.
     """
 
     source: str
     value: Any
     lines: Mapping[Path, int]
     problems: tuple[Problem, ...]
+    sources: Mapping[Path, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    complete: bool = True
 
-    def line(self, path: Path) -> int | None:
-        """Line of a path, or of its nearest ancestor that stands in the text."""
+    def place(self, path: Path) -> tuple[str, int | None]:
+        """File and line of a path, or of its nearest ancestor that stands in a file."""
         for length in range(len(path), -1, -1):
             if path[:length] in self.lines:
-                return self.lines[path[:length]]
-        return None
+                return self.source_of(path[:length]), self.lines[path[:length]]
+        return self.source, None
+
+    def source_of(self, path: Path) -> str:
+        """The file in which a path stands."""
+        return self.sources.get(path, self.source)
 
     def problem(self, path: Path, message: str) -> Problem:
         """Make a problem at a path of this document."""
-        return Problem(message, path=path_text(path), source=self.source, line=self.line(path))
+        source, line = self.place(path)
+        return Problem(message, path=path_text(path), source=source, line=line)
 
 
 def path_text(path: Path) -> str:

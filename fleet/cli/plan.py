@@ -38,8 +38,9 @@ def plan(
     store = open_store(chosen.fleet)
     unread = 0
     diffs = None
+    known = known_of(chosen, store, must=False)
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
-        works = survey_chosen(chosen, remotes, known_of(chosen, store, must=False), parallel, refresh, repair)
+        works = survey_chosen(chosen, remotes, known, parallel, refresh=refresh, repair=repair)
         if diff:
             diffs, unread = diffs_of(works, remotes, parallel)
     show_plans(works, json_lines, diffs)

@@ -87,7 +87,14 @@ def _warn_of_strangers(chosen: Chosen, records: Sequence[WorkerRecord], alive: f
 
 
 def survey_chosen(
-    chosen: Chosen, remotes: Remotes, known: Known, parallel: int, refresh: bool, repair: bool = False
+    chosen: Chosen,
+    remotes: Remotes,
+    known: Known,
+    parallel: int,
+    *,
+    refresh: bool,
+    repair: bool = False,
+    back_to: str | None = None,
 ) -> list[HostResult[HostWork]]:
     """Look at the hosts and work out what there is to do on each.
 
@@ -103,6 +110,8 @@ def survey_chosen(
         Hosts at a time.
     refresh
         Whether to look for newer versions of what the workers require.
+    back_to
+        The release to go back to; None for what hosts.yaml asks for.
     repair
         Whether what was changed by hand on the hosts may be undone.
     """
@@ -114,6 +123,7 @@ def survey_chosen(
         alive=known.alive,
         stopped=known.stopped,
         refresh=refresh,
+        back_to=back_to,
         repair=repair,
     )
     with Board("Looking at the hosts", len(chosen.hosts)) as board:

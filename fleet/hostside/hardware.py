@@ -15,32 +15,83 @@ _NO_LIMIT = 1 << 60
 
 
 def cores(affinity: frozenset[int], system: Path = Path("/")) -> Json:
-    """Count the cores this user may use: physical where known, within affinity and cgroup quota."""
-    first_threads = physical_cores(read_text(system / "proc/cpuinfo"), affinity)
+    """Count the cores this user may use: physical where known, within affinity, cgroup cpuset and quota."""
+    allowed = affinity & cpuset(system) or affinity
+    found = processors(allowed, system)
     quota = cpu_quota(system)
-    usable = len(first_threads) or len(affinity)
+    first_threads = sorted({processor["core"] for processor in found or ()})
+    usable = len(first_threads) or len(allowed)
     if quota is not None:
         usable = min(usable, int(quota))
+    alone = [{"cpu": number, "core": number, "node": 0} for number in sorted(allowed)]
     return {
         "cores": max(1, usable),
         "physical": len(first_threads) or None,
-        "logical": len(affinity),
+        "logical": len(allowed),
         "quota": quota,
-        "cpus": first_threads or sorted(affinity),
+        "cpus": first_threads or sorted(allowed),
+        "processors": _with_nodes(found or alone, system),
     }
 
 
-def physical_cores(cpuinfo: str, affinity: frozenset[int]) -> list[int]:
-    """The first logical processor of each physical core among those allowed; empty where it is not told."""
-    found: dict[tuple[str, str], int] = {}
+def processors(allowed: frozenset[int], system: Path = Path("/")) -> list[Json]:
+    """The logical processors allowed, each with the first of its physical core; empty where it is not told."""
+    together = _told_by_kernel(allowed, system) or _told_by_cpuinfo(read_text(system / "proc/cpuinfo"), allowed)
+    return [{"cpu": number, "core": together[number], "node": 0} for number in sorted(together)]
+
+
+def _told_by_kernel(allowed: frozenset[int], system: Path) -> dict[int, int]:
+    """By processor, the first of those on its core, from sysfs, which also knows processors without `core id`."""
+    together = {}
+    for number in sorted(allowed):
+        place = system / f"sys/devices/system/cpu/cpu{number}/topology"
+        siblings = numbers(read_text(place / "core_cpus_list") or read_text(place / "thread_siblings_list"))
+        if number not in siblings:
+            return {}
+        together[number] = min(siblings & allowed)
+    return together
+
+
+def _told_by_cpuinfo(cpuinfo: str, allowed: frozenset[int]) -> dict[int, int]:
+    together: dict[int, int] = {}
+    first: dict[tuple[str, str], int] = {}
     for block in cpuinfo.split("\n\n"):
         entries = dict(_entries(block))
         if not {"processor", "physical id", "core id"} <= entries.keys():
             continue
         number = int(entries["processor"])
-        if number in affinity:
-            found.setdefault((entries["physical id"], entries["core id"]), number)
-    return sorted(found.values())
+        if number in allowed:
+            together[number] = first.setdefault((entries["physical id"], entries["core id"]), number)
+    return together
+
+
+def _with_nodes(found: list[Json], system: Path) -> list[Json]:
+    """The same with the NUMA node of each; 0 where the kernel knows no nodes."""
+    nodes = {
+        number: int(directory.name[len("node") :])
+        for directory in (system / "sys/devices/system/node").glob("node[0-9]*")
+        for number in numbers(read_text(directory / "cpulist"))
+    }
+    return [{**processor, "node": nodes.get(processor["cpu"], 0)} for processor in found]
+
+
+def cpuset(system: Path = Path("/")) -> frozenset[int]:
+    """The processors that the control group of this process allows; empty where it says nothing."""
+    for directory in control_groups(system, "cpuset"):
+        for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
+            if allowed := numbers(read_text(directory / name)):
+                return allowed
+    return frozenset()
+
+
+def numbers(text: str) -> frozenset[int]:
+    """The numbers of a list as the kernel writes it, such as `0-3,8`."""
+    found: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
 
 
 def _entries(block: str) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,8 @@
 Request: fleet_root, target (`releases/<id>` or `supervisor/<version>`), provides [paths that must be there],
 and either path (an existing environment to link to), or uv (its path; null: the one on PATH),
 wheels [{sha256, name}], python (null: the Python that runs this) and requirements (a text that names by version
-and hash what the host's own package index has to give; null: nothing, and uv stays off the network).
+and hash what the host's own package index has to give; null: nothing, and uv stays off the network);
+optional host_root and lock (token).
 Reply: installed (bool: false if it was there), target (absolute), seconds.
 
 Scripts in an environment hold its absolute path, so it is built in its final place; the file `.complete`
@@ -22,14 +23,16 @@ from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, clean_environment, digest, inside, locked, os_failure
 from fleet.hostside.files import directory, link, write
+from fleet.hostside.guard import require_lock
+from fleet.hostside.installed import COMPLETE, mark_of
 from fleet.hostside.package_index import explain, index_environment, without_credentials
 
 STEP = "installing"
-COMPLETE = ".complete"
 
 
 def main(request: Json) -> Json:
     """Install, unless that is done."""
+    require_lock(request)
     fleet = Path(request["fleet_root"])
     target = fleet / request["target"]
     directory(target.parent, 0o755)
@@ -72,7 +75,7 @@ def _build(fleet: Path, target: Path, request: Json) -> bool:
     if wheels:
         _run([uv, *install, *map(str, wheels)], environment)
     _check_provided(target, request)
-    write(target / COMPLETE, b"", 0o644)
+    write(target / COMPLETE, mark_of(request["wheels"]), 0o644)
     return True
 
 

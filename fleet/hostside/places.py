@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, expand, plain_name, read_text
+from fleet.hostside.files import private_directory
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 SOCKET = "sv.sock"
+ORDERS = "orders"
+"""Directory of the stop files. Not in `run`: that may be in memory, and who was stopped stays so after a reboot."""
 LONGEST_SOCKET_PATH = 97
 """supervisord binds `<path>.<pid>` first, and the kernel takes 107 bytes."""
 
@@ -40,6 +43,11 @@ NETWORK_FILE_SYSTEMS = frozenset(
         "fuse.juicefs",
     )
 )
+
+ROOMY = ("/scratch", "/localscratch", "/local_scratch", "/local", "/data", "/var/tmp", "/tmp")  # noqa: S108
+"""Where clusters and workstations have their large local disks, the most telling name first."""
+
+IN_MEMORY = frozenset(("tmpfs", "ramfs"))
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,29 @@ def socket_path(root: Path) -> Path:
     return Path(os.path.realpath(root / "run")) / SOCKET
 
 
+def stop_file(root: Path, worker: str | None = None) -> Path:
+    """The file that tells one worker, or all of a host, to stop and stay down."""
+    return root / ORDERS / (f"stop.{worker}" if worker else "stop")
+
+
+def stopped(root: Path) -> list[str]:
+    """The workers with a stop file of their own."""
+    return sorted(path.name[len("stop.") :] for path in (root / ORDERS).glob("stop.*"))
+
+
+def restore_run_directory(root: Path) -> None:
+    """Make the directory for sockets again, where it is a place that is empty after a reboot.
+
+    Raises
+    ------
+    Failure
+        It cannot be made: the place is not there yet, or somebody else's.
+    """
+    run = root / "run"
+    if run.is_symlink() and not run.is_dir():
+        private_directory(Path(os.readlink(run)))  # noqa: PTH115 - exactly what apply wrote
+
+
 def run_directory(root: Path, environment: Mapping[str, str], uid: int, system: Path = Path("/")) -> Path:
     """Choose where sockets and pid files live.
 
@@ -95,6 +126,26 @@ def _local_run_base(environment: Mapping[str, str], uid: int, system: Path) -> P
 def on_network(path: Path, system: Path = Path("/")) -> bool:
     """Whether a path is on a file system that other hosts may write to."""
     return file_system(path, read_text(system / "proc/self/mountinfo")) in NETWORK_FILE_SYSTEMS
+
+
+def roomy_places(user: str, system: Path = Path("/")) -> list[Json]:
+    """Directories of this machine's own disks that the user may write to, each disk once.
+
+    Where only a directory of the user's own may be written to, as /scratch/chem, that one counts.
+    """
+    mountinfo = read_text(system / "proc/self/mountinfo")
+    seen: set[int] = set()
+    found = []
+    for name in (each for top in ROOMY for each in (top, f"{top}/{user}")):
+        path = system / name[1:]
+        kind = file_system(path, mountinfo)
+        if not os.access(path, os.W_OK | os.X_OK) or kind in NETWORK_FILE_SYSTEMS | IN_MEMORY:
+            continue
+        usage, device = os.statvfs(path), path.stat().st_dev
+        if device not in seen:
+            found.append({"path": name, "free": usage.f_bavail * usage.f_frsize / 1024**3})
+        seen.add(device)
+    return found
 
 
 def file_system(path: Path, mountinfo: str) -> str:

@@ -6,14 +6,17 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 from fleet.plan import HostPlan
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_reference_of_settings_is_up_to_date() -> None:
-    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))["page"]()
-    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == made, "run: python docs/reference.py"
+@pytest.mark.parametrize(("name", "function"), [("configuration.md", "page"), ("hosts.md", "hosts_page")])
+def test_what_is_made_from_the_code_is_up_to_date(name: str, function: str) -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))[function]()
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == made, "run: python docs/reference.py"
 
 
 def test_what_the_documentation_points_to_is_there() -> None:

@@ -18,6 +18,7 @@ from fleet.hostside import (
     control,
     fetch_texts,
     files,
+    gpus,
     hardware,
     install_release,
     places,
@@ -41,20 +42,6 @@ def cpuinfo(*threads: tuple[int, int, int]) -> str:
 HYPERTHREADED = cpuinfo((0, 0, 0), (1, 0, 1), (2, 0, 0), (3, 0, 1), (4, 1, 0), (5, 1, 0))
 
 
-@pytest.mark.parametrize(
-    ("text", "affinity", "expected"),
-    [
-        (HYPERTHREADED, {0, 1, 2, 3, 4, 5}, [0, 1, 4]),
-        (HYPERTHREADED, {2, 3}, [2, 3]),
-        (HYPERTHREADED, {0, 2}, [0]),
-        ("processor\t: 0\nBogoMIPS\t: 50.00\n", {0}, []),
-        ("", {0, 1}, []),
-    ],
-)
-def test_physical_cores_within_the_affinity(text: str, affinity: set[int], expected: list[int]) -> None:
-    assert hardware.physical_cores(text, frozenset(affinity)) == expected
-
-
 def system(tmp_path: Path, **texts: str) -> Path:
     """A file system with these files, `__` standing for `/`."""
     for name, text in texts.items():
@@ -62,6 +49,19 @@ def system(tmp_path: Path, **texts: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "affinity", "expected"),
+    [
+        (HYPERTHREADED, {0, 1, 2, 3, 4, 5}, [0, 1, 4]),
+        (HYPERTHREADED, {2, 3}, [2, 3]),
+        (HYPERTHREADED, {0, 2}, [0]),
+    ],
+)
+def test_physical_cores_within_the_affinity(tmp_path: Path, text: str, affinity: set[int], expected: list[int]) -> None:
+    found = hardware.cores(frozenset(affinity), system(tmp_path, proc__cpuinfo=text))
+    assert (found["cores"], found["physical"], found["cpus"]) == (len(expected), len(expected), expected)
 
 
 def test_cores_without_a_quota(tmp_path: Path) -> None:
@@ -72,7 +72,132 @@ def test_cores_without_a_quota(tmp_path: Path) -> None:
         "logical": 6,
         "quota": None,
         "cpus": [0, 1, 4],
+        "processors": [
+            {"cpu": cpu, "core": core, "node": 0} for cpu, core in [(0, 0), (1, 1), (2, 0), (3, 1), (4, 4), (5, 4)]
+        ],
     }
+
+
+def two_sockets(root: Path, threads: int = 2, siblings: str = "core_cpus_list") -> Path:
+    """As a machine of two sockets with four cores each shows itself; second threads are numbered after all first."""
+    for core in range(8):
+        numbers = [core + 8 * thread for thread in range(threads)]
+        for number in numbers:
+            place = root / f"sys/devices/system/cpu/cpu{number}/topology"
+            place.mkdir(parents=True)
+            (place / siblings).write_text(",".join(map(str, numbers)) + "\n")
+    for node, text in enumerate(["0-3,8-11", "4-7,12-15"]):
+        place = root / f"sys/devices/system/node/node{node}"
+        place.mkdir(parents=True)
+        (place / "cpulist").write_text(text + "\n")
+    return root
+
+
+@pytest.mark.parametrize("siblings", ["core_cpus_list", "thread_siblings_list"])
+def test_cores_and_numa_nodes_as_the_kernel_tells_them(tmp_path: Path, siblings: str) -> None:
+    # What cpuinfo says is not looked at: on many machines it says nothing of cores.
+    root = system(two_sockets(tmp_path, siblings=siblings), proc__cpuinfo="processor\t: 0\n")
+    found = hardware.cores(frozenset(range(16)), root)
+    assert (found["cores"], found["logical"], found["cpus"]) == (8, 16, list(range(8)))
+    assert found["processors"][12] == {"cpu": 12, "core": 4, "node": 1}
+
+
+def test_a_core_is_named_by_the_first_of_its_processors_that_is_allowed(tmp_path: Path) -> None:
+    found = hardware.cores(frozenset({1, 9, 12}), two_sockets(tmp_path))
+    assert found["cpus"] == [1, 12]
+    assert found["processors"] == [
+        {"cpu": 1, "core": 1, "node": 0},
+        {"cpu": 9, "core": 1, "node": 0},
+        {"cpu": 12, "core": 12, "node": 1},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("sys__fs__cgroup__slice__cpusetDOTcpusDOTeffective", "0-1,8-9\n", [0, 1]),
+        ("sys__fs__cgroup__cpusetDOTcpusDOTeffective", "4\n", [4]),
+        ("sys__fs__cgroup__slice__cpusetDOTcpusDOTeffective", "\n", list(range(8))),
+        ("sys__fs__cgroup__slice__cpusetDOTcpusDOTeffective", "64-127\n", list(range(8))),  # another container's view
+    ],
+)
+def test_processors_are_within_the_cpuset_of_the_control_group(
+    tmp_path: Path, name: str, text: str, expected: list[int]
+) -> None:
+    root = system(two_sockets(tmp_path), proc__self__cgroup="0::/slice\n", **{name: text})
+    # A version 2 hierarchy is named by no controller, so it is asked for all of them.
+    assert hardware.cores(frozenset(range(16)), root)["cpus"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0-3,8\n", {0, 1, 2, 3, 8}), ("5", {5}), ("", set()), ("\n", set()), ("a-b", set()), ("0-1,,3", {0, 1, 3})],
+)
+def test_lists_of_numbers(text: str, expected: set[int]) -> None:
+    assert hardware.numbers(text) == expected
+
+
+SMI = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
+  MIG 1g.5gb      Device  1: (UUID: MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb)
+GPU 1: Tesla V100-PCIE-16GB (UUID: GPU-b22cb098-d92f-1806-5a8d-fad8a1d14ab5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            SMI,
+            [
+                ("MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f", "NVIDIA A100-SXM4-40GB 3g.20gb"),
+                ("MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb", "NVIDIA A100-SXM4-40GB 1g.5gb"),
+                ("1", "Tesla V100-PCIE-16GB"),
+            ],
+        ),
+        (
+            "GPU 10: GeForce (TM) X (UUID: GPU-1)\nGPU 11: GeForce (TM) X\n",
+            [("10", "GeForce (TM) X"), ("11", "GeForce (TM) X")],
+        ),
+        ("No devices found.\n", []),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", []),
+        ("", []),
+    ],
+)
+def test_what_nvidia_smi_lists(text: str, expected: list[tuple[str, str]]) -> None:
+    assert [(gpu["id"], gpu["name"]) for gpu in gpus.parse_nvidia_smi(text)] == expected
+
+
+def test_gpus_without_nvidia_smi(tmp_path: Path) -> None:
+    for address, model in [("0000:81:00.0", "Tesla T4"), ("0000:3b:00.0", "NVIDIA A40")]:
+        place = tmp_path / "proc/driver/nvidia/gpus" / address
+        place.mkdir(parents=True)
+        (place / "information").write_text(f"Model: \t\t {model}\nIRQ:   \t\t 77\nGPU UUID: \t GPU-?\n")
+    assert gpus.nvidia_in_proc(tmp_path) == [{"id": "0", "name": "NVIDIA A40"}, {"id": "1", "name": "Tesla T4"}]
+    assert gpus.nvidia_in_proc(tmp_path / "none") == []
+
+
+def test_gpus_of_amd(tmp_path: Path) -> None:
+    root = system(tmp_path, dev__kfd="")
+    for number, units in [(0, 0), (1, 0), (2, 440), (10, 304)]:
+        place = root / f"sys/class/kfd/kfd/topology/nodes/{number}"
+        place.mkdir(parents=True)
+        (place / "properties").write_text(f"cpu_cores_count 0\nsimd_count {units}\nmem_banks_count 1\n")
+        (place / "name").write_text(f"gfx{number}\n")
+    assert gpus.amd(root) == [{"id": "0", "name": "AMD gfx2"}, {"id": "1", "name": "AMD gfx10"}]
+    (root / "dev/kfd").unlink()
+    assert gpus.amd(root) == []
+
+
+def test_gpus_are_asked_of_nvidia_smi_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\n[ \"$1\" = -L ] && echo 'GPU 0: Some GPU (UUID: GPU-1)'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert gpus.gpus(tmp_path) == [{"id": "0", "name": "Some GPU"}]
+    tool.write_text("#!/bin/sh\necho 'GPU 0: Some GPU (UUID: GPU-1)'\nexit 9\n")
+    assert gpus.gpus(tmp_path) == []
 
 
 def test_cores_where_the_processor_tells_nothing(tmp_path: Path) -> None:
@@ -206,6 +331,22 @@ def test_paths_of_hosts_yaml_start_at_the_home_directory(monkeypatch: pytest.Mon
 def test_names_that_could_lead_elsewhere_are_refused(name: str) -> None:
     with pytest.raises(Failure, match="not a plain name"):
         places.Places.of({"base_dir": "~", "fleet": name, "host": "node1"})
+
+
+def test_roomy_places_are_local_disks_each_once(tmp_path: Path) -> None:
+    for name in ("scratch", "local", "var/tmp", "tmp"):
+        (tmp_path / name).mkdir(parents=True)
+    assert [place["path"] for place in places.roomy_places("chem", tmp_path)] == ["/scratch"]
+    mounts = "".join(
+        f"36 35 0:50 / {tmp_path}/{name} rw - {kind} somewhere rw\n"
+        for name, kind in [("scratch", "nfs4"), ("local", "tmpfs")]
+    )
+    root = system(tmp_path, proc__self__mountinfo=mounts)
+    (found,) = places.roomy_places("chem", root)
+    assert found["path"] == "/var/tmp"
+    assert found["free"] == pytest.approx(
+        os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize / 2**30, rel=0.1
+    )
 
 
 # Files -------------------------------------------------------------------------------------------------
@@ -448,7 +589,7 @@ def controlled(root: Path, *operations: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_stop_files_come_and_go(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
+    (tmp_path / "etc").mkdir()
     found = controlled(
         tmp_path,
         {"operation": "stop_file"},
@@ -463,7 +604,7 @@ def test_stop_files_come_and_go(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_does_not_run_is_not_recycled(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
+    (tmp_path / "etc").mkdir()
     assert controlled(tmp_path, {"operation": "recycle", "workers": ["n-1"]})["done"] == []
 
 
@@ -476,7 +617,7 @@ def test_a_worker_that_does_not_run_is_not_recycled(tmp_path: Path) -> None:
     ],
 )
 def test_orders_that_cannot_be_followed(tmp_path: Path, operation: dict[str, Any], message: str) -> None:
-    (tmp_path / "run").mkdir()
+    (tmp_path / "etc").mkdir()
     with pytest.raises(Failure, match=message):
         controlled(tmp_path, operation)
 

@@ -187,12 +187,34 @@ updat: {}
         ("n1:", "n1: {puffin: {daemon: {touch_time_in_s: 9000}}}", "hosts.n1.puffin: daemon.touch_time_in_s"),
         ("n1:", "n1: {puffin: {demon: {}}}", "hosts.n1.puffin.demon: unknown section, did you mean 'daemon'?"),
         ("n1:", "n1: {puffin: {resources: {cores: 4}}}", "say it in 'workers'"),
+        ("n1:", "n1: {puffin: {resources: {cpus: [1]}}}", "say it with 'affinity' or 'cpus' of the host"),
+        ("n1:", "n1: {puffin: {resources: {gpus: [1]}}}", "say it with 'gpus' in 'workers', and of the host"),
+        ("n1:", "n1: {workers: {cores: 1, gpus: -1}}", "hosts.n1.workers.gpus: must be at least 0"),
+        (
+            "n1:",
+            "n1: {workers: [{cores: 1, programs: {oca: {}}}]}",
+            "workers[0].programs.oca: unknown program, did you",
+        ),
+        ("n1:", "n1: {workers: {cores: 1, programs: {orca: {rot: /o}}}}", "n1.workers.programs.orca.rot: unknown key"),
+        ("n1:", "n1: {workers: {cores: 1, programs: [orca]}}", "n1.workers.programs: must be a mapping of keys"),
+        ("n1:", "n1: {affinity: socket}", "hosts.n1.affinity: must be 'none', 'cores' or 'numa'"),
+        ("n1:", "n1: {cpus: 3-1}", "hosts.n1.cpus: must be numbers of processors, such as 0-15,32-47"),
+        ("n1:", "n1: {cpus: []}", "hosts.n1.cpus: must be numbers of processors"),
+        ("n1:", "n1: {cpus: [0, true]}", "hosts.n1.cpus: must be numbers of processors"),
+        ("n1:", "n1: {cpus: 1.5}", "hosts.n1.cpus: must be numbers of processors"),
+        ("n1:", "n1: {gpus: 2}", "hosts.n1.gpus: must be auto, or a list of ids such as [0, 1]"),
+        ("n1:", "n1: {gpus: [0, '0']}", "hosts.n1.gpus: must not name a device twice"),
+        ("n1:", "n1: {gpus: ['a b']}", "hosts.n1.gpus: must be auto, or a list of ids"),
+        ("fleet: lab", "fleet: lab\nupdate: {stagger: soon}", "update.stagger: must be a time such as 10s"),
+        ("fleet: lab", "fleet: lab\ninclude: other.yaml", "2 include: must be a list of files"),
+        ("fleet: lab", "fleet: lab\ninclude: [5]", "2 include[0]: must be the name of a file"),
         ("n1:", "n1: {puffin: {fleet: {name: x}}}", "hosts.n1.puffin.fleet: is written by the fleet itself"),
         ("n1:", "n1: {puffin: {daemon: {mode: debug}}}", "hosts.n1.puffin.daemon.mode: is set by the fleet"),
         ("n1:", "n1: 5", "hosts.n1: must be a mapping"),
         ("hosts:\n  n1:", "hosts: {}", "5 hosts: must not be empty"),
         ("hosts:\n  n1:", "hosts: [n1]", "5 hosts: must be a mapping"),
         ("defaults:\n  workers: {cores: 1}", "", "hosts.n1: has no workers: say for example"),
+        ("fleet: lab", "fleet: lab\nrelease: {install: pip}", "release.install: must be 'push', 'index' or 'path'"),
         ("fleet: lab", "fleet: lab\nrelease: {install: index, path: /x}", "'path' has no meaning with install: index"),
         ("fleet: lab", "fleet: lab\nrelease: {install: path}", "install: path needs 'path'"),
         ("fleet: lab", "fleet: lab\nrelease: {path: /opt/x}", "'path' has no meaning with install: push"),
@@ -318,6 +340,23 @@ def test_shares(text: str, total: int, hosts: int) -> None:
     assert str(share) == text
 
 
+def test_processors_gpus_and_stagger() -> None:
+    host = "n1: {affinity: numa, cpus: '0-3, 8', gpus: [1, GPU-a], workers: {cores: 1, gpus: 1, programs: {orca: }}}"
+    with pytest.raises(InventoryError, match="orca: must be a section"):
+        parse(SMALL.replace("n1:", host))
+    fleet = parse(SMALL.replace("n1:", host.replace("orca: ", "orca: {root: /o}")) + "update: {stagger: 1m}\n")
+    (found,) = fleet.hosts
+    assert (found.affinity, found.cpus, found.gpus) == ("numa", (0, 1, 2, 3, 8), ("1", "GPU-a"))
+    assert (found.workers[0].gpus, found.workers[0].programs) == (1, {"orca": {"root": "/o"}})
+    assert fleet.update.stagger == 60
+    (plain,) = parse(SMALL).hosts
+    assert (plain.affinity, plain.cpus, plain.gpus, plain.workers[0].gpus) == ("none", (), "auto", 0)
+    assert [parse(SMALL.replace("n1:", f"n1: {{cpus: {text}}}")).hosts[0].cpus for text in ("5", "[2, 1]")] == [
+        (5,),
+        (1, 2),
+    ]
+
+
 def test_select() -> None:
     fleet = parse(DESIGN)
     assert select(fleet, []) == fleet.hosts
@@ -331,8 +370,10 @@ def test_select() -> None:
 
 def test_the_schema_knows_every_key_of_the_design() -> None:
     text = json.dumps(json_schema())
-    for key in ("fleet", "database", "password_file", "extras", "reserve", "count", "max_parallel", "pre_deploy"):
+    keys = "include fleet database password_file extras reserve count max_parallel stagger pre_deploy"
+    for key in [*keys.split(), "affinity", "cpus", "gpus", "programs"]:
         assert f'"{key}"' in text
+    assert '"index"' in text
     assert json_schema()["additionalProperties"] is False
     assert '"oneOf"' in text or '"anyOf"' in text  # one shape or a list of them
 

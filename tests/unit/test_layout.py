@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.affinity import Processor
 from fleet.errors import InventoryError
 from fleet.inventory import Host
 from fleet.layout import Hardware, lay_out
@@ -123,6 +124,90 @@ def test_a_runaway_count_is_refused() -> None:
         lay_out(host([shape(1, 0.01, "auto", disk=0.001)], reserve=NO_RESERVE), Hardware(2000, 100, 100))
 
 
+TWO_NODES = tuple(Processor(cpu, cpu % 8, cpu % 8 // 4) for cpu in range(16))
+"""Eight cores of two threads on two nodes."""
+
+BOUND = Hardware(8, 64, 1000, TWO_NODES, ("0", "1", "2"))
+
+
+@pytest.mark.parametrize(
+    ("workers", "more", "expected"),
+    [
+        ([shape(3, 1, 2)], {}, [(), ()]),
+        ([shape(3, 1, 2)], {"affinity": "cores"}, [(2, 3, 4), (5, 6, 7)]),
+        ([shape(3, 1, 2)], {"affinity": "numa"}, [(1, 2, 3), (5, 6, 7)]),
+        ([shape(2, 1, "auto")], {"affinity": "numa", "reserve": {"cores": 1}}, [(2, 3), (4, 5), (6, 7)]),
+        ([shape(2, 1, "auto")], {"affinity": "numa", "cpus": "0-1,6-15"}, [(0, 1), (6, 7), (10, 11), (4 + 8, 5 + 8)]),
+        ([shape(1, 1, "auto")], {"cpus": [1, 9, 3]}, [(1, 3, 9), (1, 3, 9)]),
+    ],
+)
+def test_processors(workers: Any, more: Any, expected: list[tuple[int, ...]]) -> None:
+    found = lay_out(host(workers, **{"reserve": NO_RESERVE, **more}), BOUND)
+    assert sorted(worker.cpus for worker in found) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("workers", "more", "expected"),
+    [
+        ([shape(1, 1, 2), shape(1, 1, 2, gpus=1)], {}, [(), (), ("0",), ("1",)]),
+        ([shape(1, 1, "auto", gpus=1), shape(1, 1, "auto")], {}, [("0",), ("1",), ("2",)] + [()] * 5),
+        ([shape(1, 1, "auto", gpus=2)], {}, [("0", "1")]),
+        ([shape(1, 1, 2, gpus=1)], {"gpus": [2, "GPU-5d5b"]}, [("2",), ("GPU-5d5b",)]),
+    ],
+)
+def test_gpus(workers: Any, more: Any, expected: list[tuple[str, ...]]) -> None:
+    assert [worker.gpus for worker in lay_out(host(workers, reserve=NO_RESERVE, **more), BOUND)] == expected
+
+
+def test_a_host_that_tells_of_no_gpus_is_taken_at_the_word_of_hosts_yaml() -> None:
+    (found,) = lay_out(host([shape(1, 1, gpus=1)], gpus=[4]), Hardware(4, 64, 1000))
+    assert found.gpus == ("4",)
+
+
+@pytest.mark.parametrize(
+    ("workers", "more", "hardware", "expected"),
+    [
+        ([shape(1, 1, 4, gpus=1)], {}, BOUND, ["node1: workers ask for 4 GPUs, the host has 3"]),
+        ([shape(1, 1, 1, gpus=2)], {"gpus": [0]}, BOUND, ["node1: workers ask for 2 GPUs, the host has 1"]),
+        ([shape(1, 1, 1, gpus=1)], {"gpus": [0, 7, 9]}, BOUND, ["node1: 'gpus' names 7, 9, the host has 0, 1, 2"]),
+        ([shape(1, 1, 1, gpus=1)], {}, Hardware(4, 64, 1000), ["node1: workers ask for 1 GPUs, the host has 0"]),
+        (
+            [shape(1, 1, "auto", gpus=4)],
+            {},
+            BOUND,
+            [
+                "node1: 'count: auto' gives no worker: each takes 4 GPUs, 1 cores and 1 GB of memory,"
+                " the host has 3 GPUs, 8 cores and 64 GB less 0 cores and 1 GB reserved"
+            ],
+        ),
+        (
+            [shape(1, 1)],
+            {"cpus": "6-20"},
+            BOUND,
+            ["node1: 'cpus' names 16-20, the host lets this user have 0-15"],
+        ),
+        (
+            [shape(1, 1)],
+            {"affinity": "cores"},
+            Hardware(4, 64, 1000),
+            ["node1: cannot bind workers to processors: the host does not tell which it has"],
+        ),
+        ([shape(2, 1, 2)], {"cpus": "0-2"}, BOUND, ["node1: workers ask for 4 cores, the host has 3"]),
+    ],
+)
+def test_processors_and_gpus_that_are_not_there(
+    workers: Any, more: Any, hardware: Hardware, expected: list[str]
+) -> None:
+    with pytest.raises(InventoryError) as caught:
+        lay_out(host(workers, **more), hardware)
+    assert [str(problem) for problem in caught.value.problems] == expected
+
+
+def test_programs_go_to_the_worker() -> None:
+    first, second = lay_out(host([shape(1, 1, programs={"orca": {"root": "/o"}}), shape(1, 1)]), BOUND)
+    assert (first.programs, second.programs) == ({"orca": {"root": "/o"}}, {})
+
+
 sizes = st.floats(0.1, 64, allow_nan=False)
 shapes = st.lists(
     st.builds(
@@ -153,6 +238,55 @@ def test_sums_never_exceed_the_host_less_its_reserve(workers: Any, reserve: Any,
     for position in there.workers:
         assert any(worker.cores == position.cores for worker in found)
     assert len(found) >= sum(1 if item.count == "auto" else item.count for item in there.workers)
+
+
+@st.composite
+def whole_hosts(draw: st.DrawFn) -> tuple[Host, Hardware]:
+    nodes = draw(st.lists(st.integers(1, 32), min_size=1, max_size=4))
+    homes = [node for node, cores in enumerate(nodes) for _ in range(cores)]
+    processors = tuple(
+        Processor(core + thread * len(homes), core, node)
+        for thread in range(draw(st.integers(1, 2)))
+        for core, node in enumerate(homes)
+    )
+    quota = draw(st.integers(1, len(homes)))
+    gpus = tuple(map(str, range(draw(st.integers(0, 8)))))
+    kinds = draw(
+        st.lists(
+            st.builds(
+                lambda cores, count, gpus: shape(cores, 0.1, count, disk=0.1, gpus=gpus),
+                st.integers(1, 12),
+                st.just("auto") | st.integers(1, 4),
+                st.integers(0, 2),
+            ),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    there = host(
+        kinds, affinity=draw(st.sampled_from(["none", "cores", "numa"])), reserve={"cores": draw(st.integers(0, 4))}
+    )
+    return there, Hardware(quota, 512, 4000, processors, gpus)
+
+
+@given(whole_hosts())
+def test_no_two_workers_share_a_core_or_a_gpu(given: tuple[Host, Hardware]) -> None:
+    there, hardware = given
+    try:
+        found = lay_out(there, hardware)
+    except InventoryError:
+        return
+    gpus = [gpu for worker in found for gpu in worker.gpus]
+    assert len(set(gpus)) == len(gpus) <= len(hardware.gpus)
+    asked = {(item.cores, item.gpus) for item in there.workers}
+    assert {(worker.cores, len(worker.gpus)) for worker in found} <= asked
+    if there.affinity == "none":
+        assert all(worker.cpus == () for worker in found)
+        return
+    core_of = {processor.cpu: processor.core for processor in hardware.processors}
+    cores = [core_of[cpu] for worker in found for cpu in worker.cpus]
+    assert len(set(cores)) == len(cores) <= hardware.cores - there.reserve.cores
+    assert all(len(worker.cpus) == worker.cores for worker in found)
 
 
 @given(st.integers(1, 16), sizes, hardwares)

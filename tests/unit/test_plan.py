@@ -12,6 +12,7 @@ from fleet.inventory import parse_inventory
 from fleet.layout import Worker
 from fleet.manifest import FileState
 from fleet.plan import (
+    BootState,
     ChangeReason,
     DesiredHost,
     HostPlan,
@@ -320,6 +321,37 @@ def test_supervisords_own_settings_wait_for_its_next_start() -> None:
     plan = plan_host(desired(), dataclasses.replace(deployed(), files=files))
     assert [line.action for line in summary(plan)] == ["write", "keep"]
     assert plan.unchanged == (W1, W2)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "enable", "disable", "remark"),
+    [
+        (True, BootState.MISSING, True, False, ""),
+        (True, BootState.OUTDATED, True, False, ""),
+        (True, BootState.IN_PLACE, False, False, ""),
+        (True, BootState.IMPOSSIBLE, False, False, "no cron"),
+        (False, BootState.MISSING, False, False, ""),
+        (False, BootState.OUTDATED, False, True, ""),
+        (False, BootState.IN_PLACE, False, True, ""),
+        (False, BootState.IMPOSSIBLE, False, False, ""),
+    ],
+)
+def test_the_start_at_boot(wanted: bool, there: BootState, enable: bool, disable: bool, remark: str) -> None:
+    observed = dataclasses.replace(deployed(), boot=there, boot_why="no cron")
+    plan = plan_host(dataclasses.replace(desired(), boot=wanted), observed)
+    assert (plan.enable_boot, plan.disable_boot, plan.no_boot) == (enable, disable, remark)
+    assert plan.empty is not (enable or disable)
+    assert [line.action for line in summary(plan)] == ["enable"] * enable + ["disable"] * disable
+    assert (plan.to_json()["enable_boot"], plan.to_json()["disable_boot"]) == (enable, disable)
+
+
+def test_that_nothing_starts_at_boot_is_said_with_the_first_deploy_only() -> None:
+    wanted = dataclasses.replace(desired(), boot=True)
+    cannot = {"boot": BootState.IMPOSSIBLE, "boot_why": "cron: there is no cron"}
+    (*_, last) = summary(plan_host(wanted, ObservedHost(**cannot)))
+    assert (last.action, last.subject) == ("note", "no start at boot")
+    assert "cron: there is no cron" in last.detail
+    assert summary(plan_host(wanted, dataclasses.replace(deployed(), **cannot))) == ()
 
 
 def test_json_is_plain_and_without_contents() -> None:

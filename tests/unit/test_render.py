@@ -4,6 +4,7 @@ import configparser
 import hashlib
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fleet.render import (
     host_paths,
     job_directories,
     render_host,
+    worker_settings,
     worker_uuid,
 )
 from puffin import settings as puffin_settings
@@ -75,6 +77,7 @@ def settings(files: dict[str, RenderedFile]) -> dict[str, Any]:
 def test_the_files_and_their_modes() -> None:
     assert {path: (file.mode, file.secret) for path, file in render().items()} == {
         "bin/worker": (0o755, False),
+        "bin/boot": (0o755, False),
         "etc/database.password": (0o600, True),
         "etc/workers/node1-1.env": (0o600, False),
         "etc/workers/node1-1.yaml": (0o600, False),
@@ -129,8 +132,8 @@ def test_the_worker_settings() -> None:
             "pid": f"{root}/run/node1-1.pid",
             "pid_dir": f"{root}/run",
             "log": f"{root}/log/node1-1.log",
-            "stop": f"{root}/run/stop.node1-1",
-            "stop_shared": f"{root}/run/stop",
+            "stop": f"{root}/orders/stop.node1-1",
+            "stop_shared": f"{root}/orders/stop",
             "recycle": f"{root}/run/recycle.node1-1",
             "remove_stop_file": False,
             "timeout_in_h": -1,
@@ -152,7 +155,7 @@ def test_the_worker_understands_its_settings() -> None:
     parsed = puffin_settings.parse([("rendered", settings(render(base=AWKWARD)))])
     assert parsed.resources.memory == 4.0
     assert parsed.database.names == ("a", "b")
-    assert parsed.daemon.stop_shared == f"{AWKWARD}/lab/hosts/node1/run/stop"
+    assert parsed.daemon.stop_shared == f"{AWKWARD}/lab/hosts/node1/orders/stop"
     assert parsed.fleet.worker == "node1-1"
 
 
@@ -274,3 +277,19 @@ def test_what_is_written_as_yaml_is_read_back(data: dict[str, Any]) -> None:
     assert (yaml.safe_load(text) or {}) == data
     if text:
         assert yamlmap.read(text, "x").value == data
+
+
+def test_processors_and_gpus_are_written_only_where_there_are_some() -> None:
+    plain = worker_settings(fleet(), fleet().hosts[0], WORKER, paths())
+    assert set(plain["resources"]) == {"cores", "memory", "disk"}
+    bound = replace(WORKER, cpus=(2, 3), gpus=("0", "GPU-1"))
+    settings = worker_settings(fleet(), fleet().hosts[0], bound, paths())
+    assert settings["resources"] == {**plain["resources"], "cpus": [2, 3], "gpus": ["0", "GPU-1"]}
+    del settings["resources"]["cpus"], settings["resources"]["gpus"]
+    assert settings == plain
+
+
+def test_programs_of_a_worker_win_over_those_of_its_host() -> None:
+    worker = replace(WORKER, programs={"orca": {"root": "~/orca5"}, "xtb": {"available": True}})
+    programs = worker_settings(fleet(), fleet().hosts[0], worker, paths())["programs"]
+    assert programs == {"orca": {"available": True, "root": "/home/chem/orca5"}, "xtb": {"available": True}}

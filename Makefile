@@ -82,12 +82,13 @@ endef
 apt_install = DEBIAN_FRONTEND=noninteractive apt-get update -qq >/dev/null \
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null
 
-# The laboratory's hosts are real sshd processes with addresses of their own; only root can make bare ones. Programs are
-# built from small repositories with a real compiler.
+# The laboratory's hosts are real sshd processes with addresses of their own, started by cron after a reboot; only root
+# can make bare ones. Programs are built from small repositories with a real compiler.
 system:
 	missing=""
 	command -v sshd >/dev/null || missing="$$missing openssh-server"
 	command -v ip >/dev/null || missing="$$missing iproute2"
+	command -v crontab >/dev/null || missing="$$missing cron"
 	for tool in git cmake make; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done
 	command -v c++ >/dev/null || missing="$$missing g++"
 	if [ "$$(id -u)" = 0 ]; then command -v debootstrap >/dev/null || missing="$$missing debootstrap"; fi

@@ -23,6 +23,9 @@ the fleet itself sets what must differ for each worker.
 """
 
 
+_LISTS = {"tuple[str, ...]": "list of str", "tuple[int, ...]": "list of int", "Devices": "list of str"}
+
+
 def _cell(value: object) -> str:
     text = "true" if value is True else "false" if value is False else str(value)
     return f"`{text}`" if text not in {"", "()"} else ""
@@ -31,7 +34,7 @@ def _cell(value: object) -> str:
 def _table(kind: type[object]) -> str:
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, type_name, default, meaning in settings.options(kind):
-        readable = "list of str" if type_name.startswith("tuple") else type_name
+        readable = _LISTS.get(type_name, type_name)
         rows.append(f"| `{key}` | {readable} | {_cell(default)} | {meaning} |")
     return "\n".join(rows)
 

@@ -55,10 +55,12 @@ def hosts_file(directory: Path, uri: str) -> str:
         "defaults": {
             "base_dir": str(directory / "base"),
             "scratch": str(directory / "scratch"),
+            "boot": "none",
             "reserve": {"cores": 0, "memory": 0},
             "workers": {"cores": 1, "memory": round(memory, 2), "disk": 0.1, "count": workers},
             "puffin": {"daemon": {"cycle_time_in_s": 1.0}},
         },
+        "update": {"min_healthy_time": "1s"},
         "hosts": {"here": {"connection": "local"}},
     }
     return yamlmap.write(content)

@@ -8,33 +8,48 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any, Protocol
 
-from fleet import health
-from fleet.errors import RemoteError
-from fleet.execute import ask, upload
+from fleet.bundle import Supply
+from fleet.deed import Deed
+from fleet.execute import upload
 from fleet.facts import States, parse_states
-from fleet.health import Health, WorkerHealth
+from fleet.gate import Look
+from fleet.health import WorkerHealth
 from fleet.inventory import Fleet
-from fleet.plan import FileWrite
-from fleet.remote import ConnectionLost, Remote, UnreachableError, Upload
+from fleet.manifest import manifest_of, unfinished
+from fleet.manifest import render as render_manifest
+from fleet.plan import FileWrite, HostPlan
+from fleet.remote import Remote, Upload
 from fleet.survey import HostWork, tool_directory
-from puffin.errors import DatabaseUnavailable
-from puffin.store import WorkerRecord
+from fleet.waiting import Say, Wanted, Watch, running
 
 INSTALL_TIMEOUT_S = 900.0
-POLL_S = 1.0
-_LOG_LINES = 15
-_MOST_STARTS = 3
-_LONGEST_TROUBLE_S = 120.0
 
-Say = Callable[[str], None]
-"""Told in a few words what is being done on the host."""
 
-ReadRecords = Callable[[], Sequence[WorkerRecord]]
+class Running(Enum):
+    """What becomes of the calculations of workers that have to change."""
+
+    WAIT = "wait"
+    WHEN_IDLE = "when-idle"
+    NOW = "now"
+
+
+class Signs(Protocol):
+    """What a host tells while it is changed."""
+
+    def changing(self) -> None:
+        """From now on it may differ from what it was."""
+
+    def looked(self, look: Look) -> None:
+        """Its workers were looked at."""
+
+    def progressed(self) -> None:
+        """It has come further."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +61,17 @@ class Deployed:
     changed
         Whether anything had to be done.
     workers
-        Its workers as they were at the end.
+        Its workers as they were at the end; none where they were not waited for.
+    pending
+        Workers that change by themselves once their calculation has ended.
     seconds
         How long it took.
     """
 
     changed: bool
-    workers: tuple[WorkerHealth, ...]
-    seconds: float
+    workers: tuple[WorkerHealth, ...] = ()
+    pending: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
 class Deployment:
@@ -66,9 +84,13 @@ class Deployment:
     work
         What is to be done.
     remote
-        The host.
-    read_records
-        Reads what the workers of the fleet reported.
+        The connection to the host.
+    watch
+        Looks at its workers, and asks it to do things.
+    calculations
+        What becomes of the calculations that run.
+    deed
+        The command that deploys.
     say
         Told what is being done.
     """
@@ -79,19 +101,37 @@ class Deployment:
         fleet: Fleet,
         work: HostWork,
         remote: Remote,
-        read_records: ReadRecords,
+        watch: Watch,
         say: Say,
-        slot: AbstractContextManager[Any],
+        deed: Deed,
+        calculations: Running = Running.WAIT,
     ) -> None:
         self._fleet = fleet
         self._work = work
         self._remote = remote
-        self._read_records = read_records
+        self._watch = watch
         self._say = say
-        self._slot = slot
+        self._deed = deed
+        self._calculations = calculations
 
-    def carry_out(self) -> Deployed:
-        """Do all steps, then wait for the workers.
+    def prepare(self) -> None:
+        """Upload and install what is missing; nothing that runs notices.
+
+        Raises
+        ------
+        RemoteError
+            It cannot be reached, or cannot do it.
+        """
+        self._upload()
+        self._install()
+
+    def carry_out(self, signs: Signs) -> Deployed:
+        """Do the rest: write, switch, and wait for the workers as far as that is wanted.
+
+        Parameters
+        ----------
+        signs
+            Told how far it has come.
 
         Raises
         ------
@@ -100,40 +140,35 @@ class Deployment:
         """
         started = time.monotonic()
         plan = self._work.plan
-        if plan.empty:
-            return Deployed(False, (), time.monotonic() - started)
-        with self._slot:
-            self._upload()
-            self._install()
-            held_back = self._sections_to_hold_back()
-            self._write_files([write for write in plan.files_to_write if write.file.path not in held_back])
-            self._say("starting workers")
-            states = self._supervise()
-            self._operate(self._operations())
-        self._drain_what_must_end(states)
+        held_back = self._sections_to_hold_back()
+        signs.changing()
+        self._write_files(
+            [write for write in plan.files_to_write if write.file.path not in held_back], last=not held_back
+        )
+        self._say("starting workers")
+        states = self._supervise()
+        self._operate(self._operations())
+        signs.progressed()
+        if self._calculations is Running.WHEN_IDLE:
+            return Deployed(True, pending=self._leave_behind(states), seconds=time.monotonic() - started)
+        self._end_what_must_end(states)
         if held_back:
-            self._wait_until_healthy(
-                [worker for worker in self._work.configurations if worker not in plan.workers_added]
-            )
-            self._write_files([write for write in plan.files_to_write if write.file.path in held_back])
+            # By then the workers that make room have changed; the new ones would have had no place before.
+            self._wait([worker for worker in self._work.configurations if worker not in plan.workers_added], signs)
+            self._write_files([write for write in plan.files_to_write if write.file.path in held_back], last=True)
             self._supervise()
-        workers = self._wait_until_healthy(list(self._work.configurations))
-        return Deployed(True, workers, time.monotonic() - started)
-
-    def _ask(self, action: str, timeout: float = 120.0, **request: Any) -> dict[str, Any]:
-        facts = self._work.facts
-        known = {"fleet_root": facts.fleet_root, "host_root": facts.host_root}
-        return ask(self._remote, action, {**known, **request}, timeout)
+        workers = self._wait(list(self._work.configurations), signs)
+        return Deployed(True, workers, seconds=time.monotonic() - started)
 
     def _upload(self) -> None:
         work, facts = self._work, self._work.facts
         if work.bundle is None or work.toolbox is None:
             return
         missing = set(work.plan.wheels_to_upload)
-        wheels = [wheel for wheel in work.bundle.wheels if wheel.sha256 in missing]
+        wheels = [wheel for wheel in work.release_supply.brought if wheel.sha256 in missing]
         if work.plan.supervisor_to_install:
             there = {wheel.sha256 for wheel in facts.wheels}
-            wheels += [wheel for wheel in work.toolbox.supervisor if wheel.sha256 not in there]
+            wheels += [wheel for wheel in work.supervisor_supply.brought if wheel.sha256 not in there]
         files = [
             Upload(wheel.path, f"{facts.fleet_root}/wheels/{wheel.sha256}/{wheel.filename}")
             for wheel in {wheel.sha256: wheel for wheel in wheels}.values()
@@ -159,25 +194,25 @@ class Deployment:
         work = self._work
         if work.plan.supervisor_to_install and work.toolbox is not None:
             self._say("installing supervisor")
-            wheels = _named(work.toolbox.supervisor)
             target = f"supervisor/{work.plan.supervisor_to_install}"
-            self._install_environment(target, wheels, ["bin/supervisord"])
+            self._install_environment(target, work.supervisor_supply, ["bin/supervisord"])
         if not work.plan.install_release:
             return
         self._say(f"installing release {work.release}")
         if work.bundle is None:
             provides = ["bin/puffin", "bin/supervisord"]
             path = self._fleet.release.path
-            self._ask("install_release", target=f"releases/{work.release}", path=path, provides=provides)
+            self._watch.ask("install_release", target=f"releases/{work.release}", path=path, provides=provides)
         else:
-            self._install_environment(f"releases/{work.release}", _named(work.bundle.wheels), ["bin/puffin"])
+            self._install_environment(f"releases/{work.release}", work.release_supply, ["bin/puffin"])
 
-    def _install_environment(self, target: str, wheels: list[dict[str, str]], provides: list[str]) -> None:
-        self._ask(
+    def _install_environment(self, target: str, supply: Supply, provides: list[str]) -> None:
+        self._watch.ask(
             "install_release",
             INSTALL_TIMEOUT_S,
             target=target,
-            wheels=wheels,
+            wheels=_named(supply.brought),
+            requirements=supply.requirements or None,
             uv=self._uv(),
             python=None,
             provides=provides,
@@ -190,7 +225,7 @@ class Deployment:
             return frozenset()
         return frozenset(f"etc/conf.d/{worker}.conf" for worker in plan.workers_added)
 
-    def _write_files(self, writes: Sequence[FileWrite]) -> None:
+    def _write_files(self, writes: Sequence[FileWrite], last: bool) -> None:
         work = self._work
         self._say("writing files")
         files = [
@@ -201,34 +236,51 @@ class Deployment:
             }
             for write in writes
         ]
-        self._ask(
+        self._watch.ask(
             "apply",
             run_dir=work.facts.run_dir,
             files=files,
             remove=list(work.plan.files_to_remove),
             current=work.release,
             directories=list(work.directories),
+            manifest=self._manifest(last),
         )
-        facts = work.facts
-        told = [name for name in work.plan.kept_stopped if not facts.stop and name not in facts.stopped]
-        if told:
-            # The fleet was told through the database; without its file the worker would start first to find out.
-            self._operate([{"operation": "stop_file", "workers": told}])
+        if work.plan.stop_files:
+            self._operate([{"operation": "stop_file", "workers": list(work.plan.stop_files)}])
         stale = [name for name in work.plan.stale_stops if name not in work.plan.kept_stopped]
         if stale:
             self._operate([{"operation": "clear_stop_file", "workers": stale}])
 
+    def _manifest(self, last: bool) -> dict[str, str | None]:
+        """What was deployed, for telling later what was changed by hand; open until the last file is written."""
+        work = self._work
+        done = manifest_of(
+            work.desired.files,
+            deploy=self._deed.id,
+            release=work.release,
+            at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            by=self._deed.who,
+        )
+        begun = unfinished(done, work.observed.manifest, work.observed.files)
+        return {
+            "begin": base64.b64encode(render_manifest(begun).content).decode(),
+            "end": base64.b64encode(render_manifest(done).content).decode() if last else None,
+        }
+
     def _supervise(self) -> States:
-        reply = self._ask("supervise", supervisor=self._work.paths.supervisor)
+        boot = True if self._work.host.boot == "auto" else False if self._work.plan.disable_boot else None
+        # Programs that somebody else has put there are theirs to start.
+        ours = [*self._work.desired.workers, *self._work.plan.workers_removed]
+        reply = self._watch.ask("supervise", supervisor=self._work.paths.supervisor, boot=boot, programs=ours)
         return parse_states(self._work.host.name, reply)
 
     def _operate(self, operations: list[dict[str, Any]]) -> None:
         if operations:
-            self._ask("control", operations=operations)
+            self._watch.ask("control", operations=operations)
 
     def _operations(self) -> list[dict[str, Any]]:
         plan = self._work.plan
-        recycled = [change.name for change in plan.workers_changed if not change.restart]
+        recycled = [name for name in _changed(plan) if name not in self._to_restart()]
         operations: list[dict[str, Any]] = []
         if recycled:
             operations.append({"operation": "recycle", "workers": recycled})
@@ -236,114 +288,43 @@ class Deployment:
             operations.append({"operation": "start", "workers": list(plan.workers_to_start)})
         return operations
 
-    def _drain_what_must_end(self, states: States) -> None:
-        """Let workers that are removed, or whose program changes, finish; then bring supervisord up to date."""
-        plan = self._work.plan
-        ending = [*plan.workers_removed, *(change.name for change in plan.workers_changed if change.restart)]
-        ending = [name for name in ending if name in _running(states, ending)]
+    def _to_restart(self) -> list[str]:
+        """Changed workers that supervisord has to start again: a recycle file is not enough, or not quick enough."""
+        changes = self._work.plan.workers_changed
+        return [change.name for change in changes if change.restart or self._calculations is Running.NOW]
+
+    def _end_what_must_end(self, states: States) -> None:
+        """Let workers that are removed, or whose program changes, end; then bring supervisord up to date."""
+        again = self._to_restart()
+        ending = running(states, [*self._work.plan.workers_removed, *again])
         if not ending:
             return
         # By signal, not by stop file: one left behind by a deploy that was cut off would keep them down for good.
         # And not by supervisord's own stop, which kills when a time is over.
-        self._operate([{"operation": "signal", "workers": ending, "signal": "TERM"}])
-        deadline = time.monotonic() + self._fleet.update.drain_timeout
-        while running := _running(states, ending):
-            if time.monotonic() > deadline:
-                what = f"{', '.join(running)} did not finish within update.drain_timeout"
-                raise RemoteError(self._work.host.name, "draining", what, "deploy again to go on waiting")
-            self._say(f"waiting for {', '.join(running)} to finish")
-            time.sleep(POLL_S)
-            states = self._states()
-            states = self._states()
+        how = "QUIT" if self._calculations is Running.NOW else "TERM"
+        self._operate([{"operation": "signal", "workers": ending, "signal": how}])
+        self._watch.wait_until_ended(ending, self._watch.states())
         self._supervise()
-        again = [change.name for change in plan.workers_changed if change.restart]
         if again:
             self._operate([{"operation": "start", "workers": again}])
 
-    def _states(self) -> States:
-        """The present states; a connection or a database that fails for a while is no reason to give up a wait."""
-        give_up = time.monotonic() + _LONGEST_TROUBLE_S
-        while True:
-            try:
-                return parse_states(self._work.host.name, self._ask("states"))
-            except (ConnectionLost, UnreachableError) as error:
-                if time.monotonic() > give_up:
-                    raise
-                self._say(f"connecting again: {error.what}")
-                time.sleep(POLL_S)
+    def _leave_behind(self, states: States) -> tuple[str, ...]:
+        """Let workers end by themselves; who has to be taken out or put in anew waits for the next deploy."""
+        removed = running(states, self._work.plan.workers_removed)
+        if removed:
+            self._operate([{"operation": "signal", "workers": removed, "signal": "TERM"}])
+        return (*_changed(self._work.plan), *removed)
 
-    def _records(self) -> Sequence[WorkerRecord]:
-        give_up = time.monotonic() + _LONGEST_TROUBLE_S
-        while True:
-            try:
-                return self._read_records()
-            except DatabaseUnavailable:
-                if time.monotonic() > give_up:
-                    raise
-                self._say("waiting for the database")
-                time.sleep(POLL_S)
-
-    def _wait_until_healthy(self, wanted: Sequence[str]) -> tuple[WorkerHealth, ...]:
-        begun = time.monotonic()
-        since_drained = begun
-        processes: dict[str, set[int]] = {}
-        while True:
-            workers = self._look(wanted, processes)
-            failed = [worker for worker in workers if worker.health is Health.FAILED]
-            if failed:
-                raise self._unhealthy(failed)
-            waiting = [worker for worker in workers if not worker.settled]
-            if not waiting:
-                return workers
-            now = time.monotonic()
-            if any(worker.health is Health.DRAINING for worker in waiting):
-                since_drained = now
-            if now - since_drained > self._fleet.update.healthy_deadline:
-                raise self._unhealthy(waiting)
-            if now - begun > self._fleet.update.drain_timeout:
-                raise self._unhealthy(waiting)
-            first = waiting[0]
-            self._say(f"{len(workers) - len(waiting)} of {len(workers)} workers ready; {first.worker}: {first.detail}")
-            time.sleep(POLL_S)
-
-    def _look(self, wanted: Sequence[str], processes: dict[str, set[int]]) -> tuple[WorkerHealth, ...]:
+    def _wait(self, workers: Sequence[str], signs: Signs) -> tuple[WorkerHealth, ...]:
         work = self._work
-        states = self._states()
-        mine = [record for record in self._records() if record.host == work.host.name]
-        for program in states.supervisord.programs:
-            if program.pid:
-                processes.setdefault(program.name, set()).add(program.pid)
-        # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
-        looping = frozenset(name for name, seen in processes.items() if len(seen) > _MOST_STARTS)
-        configurations = {worker: work.configurations[worker] for worker in wanted}
-        found = health.judge(configurations, work.release, states, mine, looping)
-        kept = frozenset(work.plan.kept_stopped)
-        return tuple(_as_stopped(one) if one.worker in kept else one for one in found)
-
-    def _unhealthy(self, workers: Sequence[WorkerHealth]) -> RemoteError:
-        what = "; ".join(f"{worker.worker}: {worker.detail or worker.health.value}" for worker in workers)
-        return RemoteError(self._work.host.name, "waiting for workers", what, self._last_lines(workers[0].worker))
-
-    def _last_lines(self, worker: str) -> str:
-        # What it said before it had a log comes last: it is the reason if there is one.
-        files = [{"worker": worker, "path": f"log/{worker}.{suffix}"} for suffix in ("log", "out")]
-        reply = self._ask("tail", files=files, lines=_LOG_LINES // 2, follow=False)
-        lines = [str(entry["line"]) for entry in reply.get("entries", ())]
-        if not lines:
-            return f"its log is empty; see 'puffin-fleet logs --host {self._work.host.name}'"
-        return "last lines of its log:\n    " + "\n    ".join(lines[-_LOG_LINES:])
+        configurations = {worker: work.configurations[worker] for worker in workers}
+        wanted = Wanted(work.release, configurations, frozenset(work.plan.kept_stopped))
+        return self._watch.wait_until_healthy(wanted, signs.looked)
 
 
-def _as_stopped(worker: WorkerHealth) -> WorkerHealth:
-    return WorkerHealth(worker.worker, Health.STOPPED, "stopped on purpose")
+def _changed(plan: HostPlan) -> list[str]:
+    return [change.name for change in plan.workers_changed]
 
 
 def _named(wheels: Sequence[Any]) -> list[dict[str, str]]:
     return [{"sha256": wheel.sha256, "name": wheel.filename} for wheel in wheels]
-
-
-def _running(states: States, workers: Sequence[str]) -> list[str]:
-    alive = {"STARTING", "RUNNING", "BACKOFF", "STOPPING"}
-    return [
-        program.name for program in states.supervisord.programs if program.name in workers and program.state in alive
-    ]

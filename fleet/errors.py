@@ -12,6 +12,7 @@ class ExitCode(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
+    LOCKED = 4
     INTERRUPTED = 130
 
 

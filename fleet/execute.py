@@ -226,19 +226,30 @@ def _one(host: str, item: Item, function: Callable[[Item], Value]) -> HostResult
     started = time.monotonic()
     try:
         value = function(item)
-    except FleetError as error:
-        log.debug("%s failed", host, exc_info=True)
-        return HostResult(host, error=error, seconds=time.monotonic() - started)
-    except PuffinError as error:
-        log.debug("%s failed", host, exc_info=True)
-        return HostResult(host, error=FleetError(str(error)), seconds=time.monotonic() - started)
-    except (Exception, SystemExit) as error:  # a host ends here, and the others go on
-        log.debug("%s failed unexpectedly", host, exc_info=True)
-        hint = "this is a defect of puffin-fleet: please report it"
-        unexpected = RemoteError(host, "internal error", f"{type(error).__name__}: {error}", hint)
-        unexpected.__cause__ = error
-        return HostResult(host, error=unexpected, seconds=time.monotonic() - started)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a host ends here, and the others go on
+        return HostResult(host, error=as_fleet_error(host, error), seconds=time.monotonic() - started)
     return HostResult(host, value, seconds=time.monotonic() - started)
+
+
+def as_fleet_error(host: str, error: BaseException) -> FleetError:
+    """Whatever ended the work on a host, as an error for people.
+
+    Parameters
+    ----------
+    host
+        The host.
+    error
+        What was raised.
+    """
+    log.debug("%s failed", host, exc_info=error)
+    if isinstance(error, FleetError):
+        return error
+    if isinstance(error, PuffinError):
+        return FleetError(str(error))
+    hint = "this is a defect of puffin-fleet: please report it"
+    unexpected = RemoteError(host, "internal error", f"{type(error).__name__}: {error}", hint)
+    unexpected.__cause__ = error
+    return unexpected
 
 
 def _collect(

@@ -155,6 +155,54 @@ class Orphan:
 
 
 @dataclass(frozen=True)
+class Holder:
+    """Who holds the lock of a host, by the host's clock.
+
+    Parameters
+    ----------
+    id
+        Of the deed, see `fleet.lock.Deed`.
+    who
+        As user@machine.
+    verb
+        What for.
+    since
+        When it was taken, seconds since 1970.
+    age
+        Seconds since then.
+    left
+        Seconds until it runs out unless it is renewed; below 0 it may be taken over.
+    """
+
+    id: str
+    who: str
+    verb: str
+    since: float
+    age: float
+    left: float
+
+    @property
+    def expired(self) -> bool:
+        return self.left < 0
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The lock of a host.
+
+    Parameters
+    ----------
+    serial
+        Changes whenever somebody who held the lock, and may have changed the host, gives it back.
+    holder
+        Who holds it now; None if nobody.
+    """
+
+    serial: int
+    holder: Holder | None
+
+
+@dataclass(frozen=True)
 class States:
     """The cheap look at the workers of a host.
 
@@ -182,6 +230,28 @@ class States:
 
 
 @dataclass(frozen=True)
+class Boot:
+    """Whether workers are back after a reboot.
+
+    Parameters
+    ----------
+    kind
+        What starts them: "systemd", "cron" or "none".
+    current
+        Whether that is as a deploy would write it.
+    available
+        What a deploy could use.
+    why
+        Why there is nothing, or what is doubtful about what there is; may be empty.
+    """
+
+    kind: str
+    current: bool
+    available: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything a probe finds. Paths are absolute on the host.
 
@@ -203,6 +273,8 @@ class Facts:
         What is installed and uploaded; `uv_on_path` is a path or None.
     current, previous
         Releases that the host's links name.
+    supervisor
+        Path of the environment that its supervisord is started from; None before the first deploy.
     files
         What is in `bin` and `etc`.
     stop, stopped, recycling
@@ -211,6 +283,10 @@ class Facts:
         Text of manifest.json, or None.
     drifted
         Programs whose section on disk is not the one that supervisord runs with.
+    lock
+        Who is changing this host.
+    boot
+        Whether workers are back after a reboot.
     """
 
     host: str
@@ -235,6 +311,7 @@ class Facts:
     supervisors: tuple[str, ...]
     current: str | None
     previous: str | None
+    supervisor: str | None
     files: tuple[FileFact, ...]
     stop: bool
     stopped: frozenset[str]
@@ -243,6 +320,8 @@ class Facts:
     supervisord: Supervisord
     drifted: frozenset[str]
     orphans: tuple[Orphan, ...]
+    lock: Lock
+    boot: Boot
 
     def file(self, path: str) -> FileFact | None:
         """The file at a relative path, if it is there."""
@@ -301,6 +380,7 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         supervisors=reader.texts("supervisors"),
         current=reader.optional("current", reader.text),
         previous=reader.optional("previous", reader.text),
+        supervisor=reader.optional("supervisor", reader.text),
         files=_files(reader.inner("files")),
         stop=reader.flag("stop"),
         stopped=frozenset(reader.texts("stopped")),
@@ -309,6 +389,8 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         supervisord=_supervisord(reader.inner("supervisord")),
         drifted=frozenset(reader.texts("drifted")),
         orphans=tuple(_orphan(item) for item in reader.items("orphans")),
+        lock=_lock(reader.inner("lock")),
+        boot=_boot(reader.inner("boot")),
     )
 
 
@@ -411,10 +493,41 @@ def _program(reader: Reader) -> ProgramState:
     )
 
 
+def _boot(reader: Reader) -> Boot:
+    return Boot(
+        kind=reader.text("kind"),
+        current=reader.flag("current"),
+        available=reader.text("available"),
+        why=reader.text("why"),
+    )
+
+
 def _orphan(reader: Reader) -> Orphan:
     return Orphan(
         pid=reader.whole("pid"),
         parent=reader.whole("parent"),
         worker=reader.optional("worker", reader.text),
         command=reader.text("command"),
+    )
+
+
+def _lock(reader: Reader) -> Lock:
+    return Lock(reader.whole("serial"), reader.optional("holder", lambda key: read_holder(reader.inner(key))))
+
+
+def read_holder(reader: Reader) -> Holder:
+    """Read who holds a lock, in the reply of any action that says so.
+
+    Raises
+    ------
+    RemoteError
+        It is not what these reply; the message names the entry.
+    """
+    return Holder(
+        id=reader.text("id"),
+        who=reader.text("who"),
+        verb=reader.text("verb"),
+        since=reader.number("since"),
+        age=reader.number("age"),
+        left=reader.number("left"),
     )

@@ -186,15 +186,15 @@ class Update(Section):
     """How a deploy rolls out. Times are such as 10s, 5m or 1h30m; a bare number is in seconds."""
 
     max_parallel: Annotated[AnyShare, AfterValidator(more_than_none)] = _part(
-        "25%", "hosts at a time, a number or a percentage"
+        "25%", "hosts changed at a time, a number or a percentage"
     )
-    canary: int = Field(default=1, ge=0, description="hosts that go first, alone")
-    stagger: Duration = _time("0s", "time between two batches")
-    min_healthy_time: Duration = _time("10s", "time for which a host must be healthy to count")
-    healthy_deadline: Duration = _time("5m", "time within which a host must be healthy")
-    progress_deadline: Duration = _time("30m", "time within which the next host must be healthy")
-    auto_revert: bool = Field(default=True, description="whether a host that fails goes back to what it had")
-    failure_budget: AnyShare = _part("10%", "hosts that may fail before the rollout stops")
+    canary: int = Field(default=1, ge=0, description="hosts that must prove a release before the others begin")
+    stagger: Duration = _time("0s", "least time between the beginnings of two hosts")
+    min_healthy_time: Duration = _time("10s", "time for which a worker must be healthy to count")
+    healthy_deadline: Duration = _time("5m", "time for a worker to become healthy, once idle")
+    progress_deadline: Duration = _time("30m", "longest time without progress on a host")
+    auto_revert: bool = Field(default=True, description="whether what fails goes back to what it had")
+    failure_budget: AnyShare = _part("10%", "hosts that may fail before the rollout halts")
     drain_timeout: Duration = _time("24h", "how long running calculations are waited for")
 
 
@@ -236,6 +236,9 @@ class Block(Section):
         default=None, description="anything of a worker's puffin.yaml, see [settings of a worker](configuration.md)"
     )
     environment: Environment | None = Field(default=None, description="environment variables of the workers")
+    boot: Literal["auto", "none"] | None = Field(
+        default=None, description="whether the host starts its workers after a reboot; auto if not said"
+    )
 
 
 class HostBlock(Block):
@@ -267,6 +270,7 @@ class Host(Section):
     gpus: Devices = "auto"
     puffin: Mapping[str, Any] = Field(default={})
     environment: Environment = Field(default={})
+    boot: Literal["auto", "none"] = "auto"
 
 
 # A key with nothing behind it, such as `node1:`, says nothing, and editors shall know that it may.

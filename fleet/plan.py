@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from fleet.drift import Drift, find_drift
+from fleet.manifest import FileState, Manifest
 from fleet.render import RenderedFile, configuration_hash
 
 _WORKER_FILE = re.compile(r"etc/(?:conf\.d/([^/]+)\.conf|workers/([^/]+)\.(?:yaml|env))\Z")
@@ -30,6 +32,11 @@ class ProgramState(str, Enum):
         """Whether supervisord will not start it again by itself."""
         return self in {ProgramState.STOPPED, ProgramState.EXITED, ProgramState.FATAL, ProgramState.UNKNOWN}
 
+    @property
+    def stopped_by_hand(self) -> bool:
+        """Whether supervisord was told to stop it. The manager never does: its workers end by a signal, and exit."""
+        return self in {ProgramState.STOPPED, ProgramState.STOPPING}
+
 
 class WriteReason(str, Enum):
     """Why a file is written."""
@@ -45,14 +52,6 @@ class ChangeReason(str, Enum):
     RELEASE = "release"
     SETTINGS = "settings"
     PROGRAM = "program"
-
-
-@dataclass(frozen=True)
-class FileState:
-    """A file on the host: hexadecimal SHA-256 of its content, and its permissions."""
-
-    sha256: str
-    mode: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,8 @@ class DesiredHost:
         SHA-256 of every wheel of the release; empty where an existing environment is used.
     supervisor
         Version of supervisor.
+    boot
+        Whether its workers are to be started with the machine.
     """
 
     name: str
@@ -83,6 +84,16 @@ class DesiredHost:
     workers: tuple[str, ...]
     wheels: frozenset[str]
     supervisor: str
+    boot: bool = False
+
+
+class BootState(str, Enum):
+    """Whether the workers of a host are started with the machine."""
+
+    IN_PLACE = "in place"
+    OUTDATED = "outdated"
+    MISSING = "missing"
+    IMPOSSIBLE = "impossible"
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,8 @@ class ObservedHost:
         Workers with a stop file of their own.
     stopped_all
         Whether the stop file for the whole host is there.
+    told_to_stop
+        Whether the whole fleet was told to stop through the database.
     wheels
         SHA-256 of the wheels it has.
     supervisors
@@ -111,6 +124,10 @@ class ObservedHost:
         By worker; only those of which it is known. Where it is not, the files say what a worker runs with.
     drifted
         Programs whose section on disk is not the one that supervisord runs with: an earlier deploy was cut off.
+    manifest
+        What the last deploy wrote; None where none did, or an older one that wrote no manifest.
+    boot, boot_why
+        Whether its workers are started with the machine, and why that is impossible where it is.
     """
 
     releases: frozenset[str] = frozenset()
@@ -120,10 +137,14 @@ class ObservedHost:
     programs: Mapping[str, ProgramState] = field(default_factory=dict)
     stopped: frozenset[str] = frozenset()
     stopped_all: bool = False
+    told_to_stop: bool = False
     wheels: frozenset[str] = frozenset()
     supervisors: frozenset[str] = frozenset()
     running: Mapping[str, RunningWorker] = field(default_factory=dict)
     drifted: frozenset[str] = frozenset()
+    manifest: Manifest | None = None
+    boot: BootState = BootState.MISSING
+    boot_why: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,12 +195,22 @@ class HostPlan:
     workers_to_start
         Workers that should run and do not.
     kept_stopped
-        Workers with a stop file: somebody stopped them on purpose, so they stay stopped. They are given their
-        files all the same.
+        Workers that somebody stopped, on purpose by a stop file or by hand with supervisorctl, so they stay
+        stopped. They are given their files all the same.
+    stop_files
+        Those of `kept_stopped` that need a stop file written, since without one this deploy would start them.
     stale_stops
         Added workers with a stop file left by an earlier worker of that name; it has to be cleared.
     strangers
         Programs under supervisord that the manager did not put there; left alone.
+    drift
+        What was changed by hand.
+    repair
+        Whether there is consent to undo that.
+    enable_boot, disable_boot
+        Whether the host has to be made to start its workers with the machine, or to do so no longer.
+    no_boot
+        Why that is wanted and not possible; empty otherwise. Nothing is done about it.
     """
 
     host: str
@@ -198,6 +229,12 @@ class HostPlan:
     unchanged: tuple[str, ...] = ()
     stale_stops: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
+    stop_files: tuple[str, ...] = ()
+    drift: Drift = field(default_factory=Drift)
+    repair: bool = False
+    enable_boot: bool = False
+    disable_boot: bool = False
+    no_boot: str = ""
 
     @property
     def empty(self) -> bool:
@@ -215,7 +252,14 @@ class HostPlan:
             or self.workers_removed
             or self.workers_to_start
             or self.stale_stops
+            or self.enable_boot
+            or self.disable_boot
         )
+
+    @property
+    def needs_consent(self) -> bool:
+        """Whether carrying this out would undo what somebody changed by hand, which nobody has agreed to."""
+        return not self.repair and bool(self.drift.files_changed or self.drift.files_missing)
 
     @property
     def interrupts(self) -> tuple[str, ...]:
@@ -223,11 +267,19 @@ class HostPlan:
         return (*(change.name for change in self.workers_changed), *self.workers_removed)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for ``--json``; file contents are left out."""
+        """Plain data for ``--json``; file contents are left out.
+
+        The keys are the attributes of this class. Beside them: ``empty`` and ``needs_consent``; in ``drift`` the
+        lists ``files_changed``, ``files_missing``, ``files_strange`` and ``workers_stopped``; paths are relative to
+        the host's own directory, modes are octal.
+        """
         switch = self.switch_release
         return {
             "host": self.host,
             "empty": self.empty,
+            "needs_consent": self.needs_consent,
+            "repair": self.repair,
+            "drift": self.drift.to_json(),
             "wheels_to_upload": list(self.wheels_to_upload),
             "install_release": self.install_release,
             "supervisor_to_install": self.supervisor_to_install,
@@ -252,11 +304,15 @@ class HostPlan:
             "kept_stopped": list(self.kept_stopped),
             "unchanged": list(self.unchanged),
             "stale_stops": list(self.stale_stops),
+            "stop_files": list(self.stop_files),
             "strangers": list(self.strangers),
+            "enable_boot": self.enable_boot,
+            "disable_boot": self.disable_boot,
+            "no_boot": self.no_boot,
         }
 
 
-def plan_host(desired: DesiredHost, observed: ObservedHost) -> HostPlan:
+def plan_host(desired: DesiredHost, observed: ObservedHost, repair: bool = False) -> HostPlan:
     """Compare a host as it shall be with the host as it is.
 
     Parameters
@@ -265,6 +321,9 @@ def plan_host(desired: DesiredHost, observed: ObservedHost) -> HostPlan:
         From hosts.yaml, through layout and rendering.
     observed
         From the probe, and from the Registry where it could be asked.
+    repair
+        Whether what was changed by hand may be undone. Without, workers that were stopped by hand stay stopped,
+        and a plan that would write over files changed by hand `needs_consent`.
 
     Returns
     -------
@@ -273,27 +332,29 @@ def plan_host(desired: DesiredHost, observed: ObservedHost) -> HostPlan:
     """
     install = desired.release not in observed.releases
     writes = tuple(_writes(desired.files, observed.files))
-    known = _workers_of(observed)
+    drift = find_drift(desired.files, observed.files, observed.manifest, _stopped_by_hand(desired, observed))
+    ours = {path for path in observed.files if path not in drift.files_strange}
+    strangers = _strangers(desired, observed, _files_workers(ours), _files_workers(drift.files_strange))
+    known = (frozenset(observed.programs) | _files_workers(ours)) - strangers
     added = tuple(name for name in desired.workers if name not in known)
-    kept = tuple(name for name in desired.workers if _stopped_on_purpose(name, observed, added))
+    by_hand = () if repair else drift.workers_stopped
+    kept = tuple(name for name in desired.workers if name in by_hand or _stopped_on_purpose(name, observed, added))
     rest = [name for name in desired.workers if name in known and name not in kept]
     to_start = tuple(name for name in rest if _is_down(name, observed))
     changes = _changes([name for name in rest if name not in to_start], desired, observed, writes)
-    strangers = frozenset(observed.programs) - frozenset(desired.workers) - _files_workers(observed.files)
-    strangers = frozenset(name for name in strangers if not _named_like_ours(name, desired.name))
     wanted_up = [name for name in (*added, *to_start) if name not in kept]
-    return HostPlan(
+    plan = HostPlan(
         host=desired.name,
         wheels_to_upload=tuple(sorted(desired.wheels - observed.wheels)) if install else (),
         install_release=desired.release if install else None,
         supervisor_to_install=None if desired.supervisor in observed.supervisors else desired.supervisor,
         files_to_write=writes,
-        files_to_remove=tuple(sorted(_unwanted(desired.files, observed.files))),
+        files_to_remove=tuple(sorted(_unwanted(desired.files, ours))),
         switch_release=_switch(desired, observed),
         start_supervisord=bool(wanted_up) and not observed.supervisord_running,
         workers_added=added,
         workers_changed=changes,
-        workers_removed=tuple(sorted(known - frozenset(desired.workers) - strangers, key=_natural)),
+        workers_removed=tuple(sorted(known - frozenset(desired.workers), key=_natural)),
         workers_to_start=to_start,
         kept_stopped=kept,
         unchanged=tuple(
@@ -301,7 +362,41 @@ def plan_host(desired: DesiredHost, observed: ObservedHost) -> HostPlan:
         ),
         stale_stops=tuple(name for name in added if name in observed.stopped),
         strangers=tuple(sorted(strangers)),
+        drift=drift,
+        repair=repair,
+        enable_boot=desired.boot and observed.boot in {BootState.MISSING, BootState.OUTDATED},
+        disable_boot=not desired.boot and observed.boot in {BootState.IN_PLACE, BootState.OUTDATED},
+        no_boot=observed.boot_why if desired.boot and observed.boot is BootState.IMPOSSIBLE else "",
     )
+    return plan if plan.empty else replace(plan, stop_files=tuple(_stop_files(plan, observed)))
+
+
+def _stopped_by_hand(desired: DesiredHost, observed: ObservedHost) -> list[str]:
+    if not observed.supervisord_running or observed.stopped_all or observed.told_to_stop:
+        return []
+    states = {name: observed.programs.get(name) for name in desired.workers if name not in observed.stopped}
+    return [name for name, state in states.items() if state is not None and state.stopped_by_hand]
+
+
+def _strangers(
+    desired: DesiredHost, observed: ObservedHost, with_files: frozenset[str], with_strange_files: frozenset[str]
+) -> frozenset[str]:
+    """Programs that nobody here asked for.
+
+    One that has no file any more but is called like a worker was one: its removal was cut off half-way.
+    """
+    others = frozenset(observed.programs) - frozenset(desired.workers) - with_files
+    return frozenset(name for name in others if name in with_strange_files or not named_like_ours(name, desired.name))
+
+
+def _stop_files(plan: HostPlan, observed: ObservedHost) -> Iterator[str]:
+    """Which workers would be started by what is done to the others, or to their own section."""
+    written = {write.file.path for write in plan.files_to_write}
+    for name in plan.kept_stopped:
+        if name in observed.stopped or observed.stopped_all:
+            continue
+        if name not in plan.drift.workers_stopped or f"etc/conf.d/{name}.conf" in written or name in observed.drifted:
+            yield name
 
 
 def _writes(files: tuple[RenderedFile, ...], there: Mapping[str, FileState]) -> Iterator[FileWrite]:
@@ -315,28 +410,23 @@ def _writes(files: tuple[RenderedFile, ...], there: Mapping[str, FileState]) -> 
             yield FileWrite(file, WriteReason.MODE)
 
 
-def _unwanted(files: tuple[RenderedFile, ...], there: Mapping[str, FileState]) -> frozenset[str]:
+def _unwanted(files: tuple[RenderedFile, ...], there: Iterable[str]) -> frozenset[str]:
     wanted = {file.path for file in files}
     return frozenset(path for path in there if path not in wanted and _WORKER_FILE.match(path))
 
 
-def _files_workers(files: Mapping[str, FileState]) -> frozenset[str]:
+def _files_workers(files: Iterable[str]) -> frozenset[str]:
     matches = (_WORKER_FILE.match(path) for path in files)
     return frozenset(match.group(1) or match.group(2) for match in matches if match)
 
 
-def _workers_of(observed: ObservedHost) -> frozenset[str]:
-    """Every worker of which the host has a trace: a deploy may have been cut off at any point."""
-    return frozenset(observed.programs) | _files_workers(observed.files)
-
-
-def _named_like_ours(program: str, host: str) -> bool:
+def named_like_ours(program: str, host: str) -> bool:
     """Whether a program whose file is gone was once a worker: removal was cut off half-way."""
     return re.fullmatch(rf"{re.escape(host)}-[0-9]+", program) is not None
 
 
 def _stopped_on_purpose(name: str, observed: ObservedHost, added: tuple[str, ...]) -> bool:
-    return observed.stopped_all or (name in observed.stopped and name not in added)
+    return observed.stopped_all or observed.told_to_stop or (name in observed.stopped and name not in added)
 
 
 def _is_down(name: str, observed: ObservedHost) -> bool:

@@ -1,21 +1,11 @@
-"""A plan for people: lines that say what is done, and diffs of files with their secrets hidden. Pure."""
+"""A plan for people: lines that say what is done, and what is odd. Pure."""
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fleet.plan import HostPlan, WriteReason
-from fleet.render import RenderedFile
-
-_SECRET_KEY = re.compile(
-    r"""["']?\w*(?:password|passwd|passphrase|secret|token|credential|(?:api|access|private)_?key)\w*["']?\s*[:=]""",
-    re.IGNORECASE,
-)
-_SECRET_IN_ADDRESS = re.compile(r"(\w+://[^/@:\s]*:)[^/@\s]+(?=@)")
-MASK = "(hidden)"
 
 
 @dataclass(frozen=True)
@@ -44,38 +34,23 @@ def summary(plan: HostPlan) -> tuple[PlanLine, ...]:
     return (*_installation_lines(plan), *_file_lines(plan), *_worker_lines(plan), *_remarks(plan))
 
 
-def unified_diff(file: RenderedFile, before: bytes | None) -> str:
-    """Show how a file changes, with secrets hidden.
+def why_consent(plan: HostPlan) -> str:
+    """Say what was changed by hand that a plan would undo.
 
     Parameters
     ----------
-    file
-        As it shall be.
-    before
-        Its content on the host; None where it is not there.
+    plan
+        The plan of one host.
 
     Returns
     -------
     str
-        A unified diff, empty where nothing changes. Of a secret file only that it changes.
+        For one line; empty where no consent is needed.
     """
-    if before == file.content:
+    if not plan.needs_consent:
         return ""
-    old = "/dev/null" if before is None else f"a/{file.path}"
-    new = f"b/{file.path}"
-    if file.secret:
-        return f"--- {old}\n+++ {new}\n{MASK}\n"
-    lines = difflib.unified_diff(_text_lines(before or b""), _text_lines(file.content), old, new, lineterm="")
-    return "".join(f"{mask_secrets(line)}\n" for line in lines)
-
-
-def mask_secrets(line: str) -> str:
-    """Hide what follows a key such as ``password:`` or ``API_TOKEN=``, and passwords in addresses."""
-    line = _SECRET_IN_ADDRESS.sub(rf"\1{MASK}", line)
-    for match in _SECRET_KEY.finditer(line):
-        if not re.search(r"password_file\W*\Z", match.group()):  # names a file; no secret itself
-            return f"{line[: match.end()]} {MASK}"
-    return line
+    found = {"changed": plan.drift.files_changed, "removed": plan.drift.files_missing}
+    return "; ".join(f"{how} by hand: {', '.join(paths)}" for how, paths in found.items() if paths)
 
 
 def _installation_lines(plan: HostPlan) -> Iterator[PlanLine]:
@@ -109,17 +84,37 @@ def _worker_lines(plan: HostPlan) -> Iterator[PlanLine]:
         yield PlanLine("remove", name, "after its calculation")
     for name in plan.workers_to_start:
         yield PlanLine("start", name, "it is down and was not stopped on purpose")
+    if plan.enable_boot:
+        yield PlanLine("enable", "start at boot", "workers are back after a reboot")
+    if plan.disable_boot:
+        yield PlanLine("disable", "start at boot", "hosts.yaml says 'boot: none'")
 
 
 def _remarks(plan: HostPlan) -> Iterator[PlanLine]:
+    yield from _drift_lines(plan)
     for name in plan.kept_stopped:
-        yield PlanLine("keep", name, "stays stopped; 'puffin-fleet start' starts it")
+        if name not in plan.drift.workers_stopped:
+            yield PlanLine("keep", name, "stays stopped; 'puffin-fleet start' starts it")
     for name in plan.strangers:
         yield PlanLine("keep", name, "a program under supervisord that is not from here; left alone")
     changed = {write.file.path for write in plan.files_to_write if write.reason is WriteReason.CHANGED}
     if "etc/supervisord.conf" in changed and not plan.start_supervisord:
         yield PlanLine("keep", "supervisord", "its own settings take effect when it is next started")
+    if plan.no_boot and not plan.empty:  # 'puffin-fleet check' goes on saying so
+        yield PlanLine("note", "no start at boot", f"after a reboot deploy again; {plan.no_boot}")
 
 
-def _text_lines(content: bytes) -> list[str]:
-    return content.decode("utf-8", "replace").splitlines()
+def _drift_lines(plan: HostPlan) -> Iterator[PlanLine]:
+    consent = "" if plan.repair else " with --repair"
+    removed = frozenset(plan.files_to_remove)
+    for path in plan.drift.files_changed:
+        what = "removed" if path in removed else "written over"
+        yield PlanLine("drift", path, f"changed by hand; {what}{consent}")
+    for path in plan.drift.files_missing:
+        yield PlanLine("drift", path, f"removed by hand; written again{consent}")
+    for name in plan.drift.workers_stopped:
+        what = "started" if plan.repair else "'puffin-fleet start' or --repair starts it"
+        if name in (*plan.kept_stopped, *plan.workers_to_start):
+            yield PlanLine("drift", name, f"stopped by hand; {what}")
+    for path in plan.drift.files_strange:
+        yield PlanLine("keep", path, "a file that is not from here; left alone")

@@ -155,7 +155,10 @@ def render_host(
     """
     if fleet.database.password_file is not None and password is None:
         raise FleetError(f"database.password_file: {fleet.database.password_file} was not read")
-    files = [RenderedFile("bin/worker", 0o755, wrapper(paths).encode())]
+    files = [
+        RenderedFile("bin/worker", 0o755, wrapper(paths).encode()),
+        RenderedFile("bin/boot", 0o755, boot_program(paths).encode()),
+    ]
     if fleet.database.username is not None and password is not None:
         files.append(RenderedFile(PASSWORD_FILE, 0o600, password.encode(), secret=True))
     mark = _password_mark(fleet, password)
@@ -198,7 +201,7 @@ def worker_uuid(fleet: Fleet, worker: str) -> str:
 
 
 def wrapper(paths: HostPaths) -> str:
-    """Shell script that becomes the worker named by its argument.
+    """Shell script that becomes the worker named by its argument; a verb such as ``check`` may follow.
 
     The link to the release is read once, so that the release reported is the release run even where the
     link is switched at that moment. A worker that is to stay down waits for longer than ``startsecs`` before
@@ -210,11 +213,13 @@ def wrapper(paths: HostPaths) -> str:
 # {_MADE_HERE}
 set -eu
 worker=$1
+shift
+[ $# -gt 0 ] || set -- container
 home={shlex.quote(paths.root)}
 told_to_stop() {{
-    [ -e "$home/run/stop" ] || [ -e "$home/run/stop.$worker" ]
+    [ -e "$home/orders/stop" ] || [ -e "$home/orders/stop.$worker" ]
 }}
-if told_to_stop; then
+if [ "$1" = container ] && told_to_stop; then
     sleep 3
     if told_to_stop; then
         exit 0
@@ -233,7 +238,20 @@ case $release in
 esac
 PUFFIN_RELEASE=${{release##*/}}
 export PUFFIN_RELEASE
-exec "$release/bin/puffin" -c "$home/etc/workers/$worker.yaml" container
+exec "$release/bin/puffin" -c "$home/etc/workers/$worker.yaml" "$@"
+"""
+
+
+def boot_program(paths: HostPaths) -> str:
+    """Shell script that starts supervisord when the machine has started, and `stop`s in time before it ends."""
+    return f"""\
+#!/bin/sh
+# {_MADE_HERE}
+# Run by systemd or cron when the machine has started; with 'stop' before it ends. Both are told in log/boot.log.
+set -eu
+home={shlex.quote(paths.root)}
+exec >>"$home/log/boot.log" 2>&1
+exec "$home/current/bin/python" -I -m fleet.hostside.startup "$home" "${{1:-start}}"
 """
 
 
@@ -246,7 +264,7 @@ def worker_environment(host: Host, worker: Worker) -> str:
 
 def worker_settings(fleet: Fleet, host: Host, worker: Worker, paths: HostPaths) -> dict[str, Any]:
     """Content of a worker's puffin.yaml."""
-    run, log = posixpath.join(paths.root, "run"), posixpath.join(paths.root, "log")
+    run, log, orders = (posixpath.join(paths.root, name) for name in ("run", "log", "orders"))
     daemon: dict[str, Any] = {
         "mode": "release",
         "uuid": worker_uuid(fleet, worker.name),
@@ -256,8 +274,8 @@ def worker_settings(fleet: Fleet, host: Host, worker: Worker, paths: HostPaths) 
         "pid": f"{run}/{worker.name}.pid",
         "pid_dir": run,
         "log": f"{log}/{worker.name}.log",
-        "stop": f"{run}/stop.{worker.name}",
-        "stop_shared": f"{run}/stop",
+        "stop": f"{orders}/stop.{worker.name}",
+        "stop_shared": f"{orders}/stop",
         "recycle": f"{run}/recycle.{worker.name}",
         "remove_stop_file": False,
         "timeout_in_h": -1,  # a worker of a fleet lives until it is told otherwise

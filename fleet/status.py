@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -20,11 +20,29 @@ _ORDER = ("lost", "quarantined", "frozen", "starting", "draining", "running", "i
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """One worker for a table: its record, its state with silence taken into account, and how long it is silent."""
+    """One worker for a table.
+
+    Parameters
+    ----------
+    record
+        What it reported.
+    state
+        Its state with silence taken into account.
+    silent_s
+        Seconds since it last reported.
+    wanted_release
+        The release to which its host was last deployed; empty where that is not known.
+    """
 
     record: WorkerRecord
     state: str
     silent_s: float
+    wanted_release: str = ""
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it lives and runs another release than its host was deployed to."""
+        return self.works and bool(self.wanted_release) and self.record.release != self.wanted_release
 
     @property
     def works(self) -> bool:
@@ -37,7 +55,9 @@ class WorkerStatus:
         return self.state in {"lost", "quarantined", "frozen"}
 
 
-def status_of(records: Iterable[WorkerRecord], now: datetime) -> list[WorkerStatus]:
+def status_of(
+    records: Iterable[WorkerRecord], now: datetime, releases: Mapping[str, str] | None = None
+) -> list[WorkerStatus]:
     """The workers, what is wrong first.
 
     Parameters
@@ -46,8 +66,10 @@ def status_of(records: Iterable[WorkerRecord], now: datetime) -> list[WorkerStat
         What they reported.
     now
         The database server's clock, by which they were stamped.
+    releases
+        By host, the release it was last deployed to.
     """
-    found = [_status(record, now) for record in records]
+    found = [_status(record, now, (releases or {}).get(record.host, "")) for record in records]
     return sorted(found, key=lambda status: (_rank(status.state), status.record.host, _natural(status.record.worker)))
 
 
@@ -63,10 +85,10 @@ def totals(statuses: Sequence[WorkerStatus]) -> dict[str, int]:
     return {state: count for state, count in counts.items() if count}
 
 
-def _status(record: WorkerRecord, now: datetime) -> WorkerStatus:
+def _status(record: WorkerRecord, now: datetime, wanted: str) -> WorkerStatus:
     silent = (now - record.seen).total_seconds() if record.seen else float("inf")
     lost = silent > SILENT_AFTER_S and record.state not in _ENDED
-    return WorkerStatus(record, "lost" if lost else record.state, max(0.0, silent))
+    return WorkerStatus(record, "lost" if lost else record.state, max(0.0, silent), wanted)
 
 
 def _rank(state: str) -> int:

@@ -13,15 +13,17 @@ from pathlib import Path
 from fleet import bundle as bundles
 from fleet import facts as host_facts
 from fleet.access import Remotes
-from fleet.bundle import Bundle, Toolbox
+from fleet.bundle import Bundle, Supply, Toolbox, supply
 from fleet.errors import FleetError, RemoteError
 from fleet.execute import ask, fan_out
 from fleet.facts import Facts
 from fleet.inventory import Fleet, Host
 from fleet.layout import Hardware, Worker, lay_out
+from fleet.manifest import FileState
+from fleet.manifest import parse as parse_manifest
 from fleet.plan import (
+    BootState,
     DesiredHost,
-    FileState,
     HostPlan,
     ObservedHost,
     ProgramState,
@@ -35,6 +37,9 @@ from puffin.store import WorkerRecord
 
 EXISTING = "existing"
 """Stands for supervisor's version where an existing environment brings it."""
+
+PREVIOUS = "previous"
+"""Stands for the release that a host had before its present one."""
 
 Say = Callable[[str], None]
 
@@ -57,10 +62,14 @@ class HostWork:
         Id of the release it shall have.
     bundle, toolbox
         The wheels and tools for it; None where it uses an existing environment.
+    release_supply, supervisor_supply
+        How the wheels of these come to the host; nothing to it where it uses an existing environment.
     directories
         Directories of the workers' jobs.
     configurations
         By worker, the hash of its settings.
+    desired, observed
+        The host as it shall be, with the content of every file, and as it was found.
     plan
         What has to be done.
     """
@@ -72,8 +81,12 @@ class HostWork:
     release: str
     bundle: Bundle | None
     toolbox: Toolbox | None
+    release_supply: Supply
+    supervisor_supply: Supply
     directories: tuple[str, ...]
     configurations: Mapping[str, str]
+    desired: DesiredHost
+    observed: ObservedHost
     plan: HostPlan
 
 
@@ -97,6 +110,10 @@ class Goal:
         Where wheels are kept on this machine.
     refresh
         Whether to look for newer versions of what is required.
+    back_to
+        A release that the hosts have and shall go back to, or `PREVIOUS`; None for what hosts.yaml asks for.
+    repair
+        Whether what was changed by hand on the hosts may be undone.
     """
 
     fleet: Fleet
@@ -106,6 +123,8 @@ class Goal:
     alive: frozenset[str] = frozenset()
     stopped: bool = False
     refresh: bool = False
+    back_to: str | None = None
+    repair: bool = False
 
 
 def probe_all(fleet: Fleet, hosts: Sequence[Host], remotes: Remotes, parallel: int) -> list[HostResult[Facts]]:
@@ -157,7 +176,8 @@ def survey(goal: Goal, hosts: Sequence[Host], remotes: Remotes, parallel: int, s
 
     """
     probed = probe_all(goal.fleet, hosts, remotes, parallel)
-    kits = _kits(goal, [result.value for result in probed if result.value is not None], say)
+    found = [result.value for result in probed if result.value is not None]
+    kits = _kits(goal, found, say) if goal.back_to is None else {}
     by_name = {host.name: host for host in hosts}
     return [_work_out(goal, by_name[result.host], result, kits) for result in probed]
 
@@ -205,6 +225,17 @@ def _kit(goal: Goal, platform: Platform, say: Say) -> _Kit:
     return _Kit(bundle.release_id, tool_directory(toolbox.supervisor_version, platform), bundle, toolbox)
 
 
+def _kit_there(release: str, facts: Facts) -> _Kit:
+    """A release that a host has already, with the supervisor that it uses now."""
+    wanted = facts.previous if release == PREVIOUS else release
+    have = [known.id for known in facts.releases]
+    if facts.supervisor is None or wanted not in have:
+        what = f"it has no {'previous release' if wanted is None else f'release {wanted}'}"
+        raise RemoteError(facts.host, "looking", what, f"its releases are {', '.join(have) or 'none'}")
+    place, _, name = facts.supervisor.rpartition("/")
+    return _Kit(wanted, name if place.endswith("/supervisor") else EXISTING)
+
+
 def tool_directory(version: str, platform: Platform) -> str:
     """Name of the directory of a tool: hosts of several platforms may share a home directory.
 
@@ -228,7 +259,7 @@ def _work_out(
     if probed.value is None:
         return HostResult(host.name, error=probed.error, seconds=probed.seconds)
     try:
-        kit = kits[_platform(probed.value)]
+        kit = _kit_there(goal.back_to, probed.value) if goal.back_to else kits[_platform(probed.value)]
         if isinstance(kit, FleetError):
             raise kit
         work = _work(goal, host, probed.value, kit)
@@ -243,14 +274,18 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
     workers = lay_out(host, _hardware(facts))
     paths = _paths(fleet, host, facts, kit)
     files = render_host(fleet, host, workers, paths, goal.password)
+    own_index = fleet.release.install == "index"
+    release_supply = supply(kit.bundle.wheels if kit.bundle else (), own_index)
     desired = DesiredHost(
         name=host.name,
         release=kit.release,
         files=files,
         workers=tuple(worker.name for worker in workers),
-        wheels=frozenset(wheel.sha256 for wheel in kit.bundle.wheels) if kit.bundle else frozenset(),
+        wheels=frozenset(wheel.sha256 for wheel in release_supply.brought),
         supervisor=kit.supervisor,
+        boot=host.boot == "auto",
     )
+    observed = _observed(facts, goal, kit)
     return HostWork(
         host=host,
         facts=facts,
@@ -259,9 +294,13 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
         release=kit.release,
         bundle=kit.bundle,
         toolbox=kit.toolbox,
+        release_supply=release_supply,
+        supervisor_supply=supply(kit.toolbox.supervisor if kit.toolbox else (), own_index),
         directories=job_directories(fleet, workers, paths),
         configurations={worker.name: _configuration(worker, files) for worker in workers},
-        plan=plan_host(desired, _observed(facts, goal, kit)),
+        desired=desired,
+        observed=observed,
+        plan=plan_host(desired, observed, goal.repair),
     )
 
 
@@ -275,7 +314,7 @@ def _paths(fleet: Fleet, host: Host, facts: Facts, kit: _Kit) -> HostPaths:
         scratch_abs=facts.scratch or f"{facts.base_dir}/scratch",
         supervisor_version=kit.supervisor,
     )
-    if kit.bundle is not None:
+    if kit.supervisor != EXISTING:
         return paths
     # An existing environment brings supervisor with it.
     return dataclasses.replace(paths, supervisor=f"{paths.releases}/{kit.release}")
@@ -323,9 +362,21 @@ def _observed(facts: Facts, goal: Goal, kit: _Kit) -> ObservedHost:
         supervisord_running=facts.supervisord.running,
         programs={program.name: ProgramState(program.state) for program in facts.supervisord.programs},
         stopped=facts.stopped,
-        stopped_all=facts.stop or goal.stopped,
+        stopped_all=facts.stop,
+        told_to_stop=goal.stopped,
         wheels=frozenset(wheel.sha256 for wheel in facts.wheels),
         supervisors=frozenset(supervisors),
         running={record.worker: RunningWorker(record.release, record.configuration) for record in mine},
         drifted=facts.drifted,
+        manifest=parse_manifest(facts.manifest),
+        boot=_boot(facts),
+        boot_why=facts.boot.why,
     )
+
+
+def _boot(facts: Facts) -> BootState:
+    if facts.boot.current:
+        return BootState.IN_PLACE
+    if facts.boot.available == "none":
+        return BootState.IMPOSSIBLE
+    return BootState.MISSING if facts.boot.kind == "none" else BootState.OUTDATED

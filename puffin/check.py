@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from puffin import cgroup, devices
 from puffin.config import Configuration
 from puffin.errors import PuffinError
 from puffin.jobloop import accepted_kinds, installed_kinds
@@ -20,7 +21,7 @@ from puffin.jobs.base import JobKind
 from puffin.pidfile import PidFile
 from puffin.programs.environment import prepare
 from puffin.programs.verify import verify
-from puffin.settings import DatabaseSettings, Settings
+from puffin.settings import DaemonSettings, DatabaseSettings, ResourceSettings, Settings
 from puffin.store import Store, location
 from puffin.tunnel import database_in_reach
 
@@ -175,8 +176,30 @@ def _resources(config: Configuration) -> Iterator[Finding]:
     there = psutil.virtual_memory().total / _GB
     memory = f"{there:.1f} GB there, {resources.memory:g} GB promised"
     yield Finding("memory", _of(there >= resources.memory), memory)
-    usable = len(os.sched_getaffinity(0))
+    yield Finding("memory limit", Verdict.GOOD, _memory_limit(daemon))
+    usable = len(resources.cpus or os.sched_getaffinity(0))
     yield Finding("cores", _of(usable >= resources.cores), f"{usable} usable, {resources.cores} promised")
+    yield from _devices(resources)
+
+
+def _devices(resources: ResourceSettings) -> Iterator[Finding]:
+    if resources.cpus:
+        problem = devices.refusal(resources.cpus)
+        chosen = devices.in_words(resources.cpus)
+        yield Finding("processors", _of(not problem), f"resources.cpus: {problem}" if problem else f"only {chosen}")
+    if resources.gpus:
+        there = devices.has_gpu_driver()
+        detail = f"only {', '.join(resources.gpus)}"
+        lacking = "; but neither /dev/nvidiactl nor /dev/kfd is there: install the driver, or empty resources.gpus"
+        yield Finding("gpus", Verdict.GOOD if there else Verdict.ODD, detail if there else detail + lacking)
+
+
+def _memory_limit(daemon: DaemonSettings) -> str:
+    if not daemon.enforce_memory_limit:
+        return "off: daemon.enforce_memory_limit is false"
+    where = cgroup.shown(daemon.pid)
+    looking = "each job's processes are looked at twice a second; control groups cannot be made here"
+    return f"by control groups of {where}" if where else looking
 
 
 def _programs(config: Configuration) -> Iterator[Finding]:

@@ -141,13 +141,15 @@ def jobs(path: str) -> None:
 
 
 @cli.command()
+@click.option("--json", "json_lines", is_flag=True, help="Print JSON lines instead of a table.")
 @click.pass_obj
-def check(path: str) -> int:
+def check(path: str, json_lines: bool) -> int:
     """Check everything a worker needs; exit 1 if one started now would not work.
 
     Database, folders, disk, memory, cores, the available programs (each is
     used for a moment), their models, the jobs that would be accepted.
     """
+    import json
     import shutil
 
     from puffin.check import Verdict, examine, table
@@ -156,12 +158,17 @@ def check(path: str) -> int:
     config = Configuration()
     config.load(path or None)
     findings = examine(config)
+    bad = sum(finding.verdict is Verdict.BAD for finding in findings)
+    if json_lines:
+        for finding in findings:
+            record = {"subject": finding.subject, "verdict": finding.verdict.value, "detail": finding.detail}
+            click.echo(json.dumps(record))
+        return 1 if bad else 0
     colours = {Verdict.GOOD: "green", Verdict.ODD: "yellow", Verdict.BAD: "red"}
     shades = {verdict.value: colour for verdict, colour in colours.items()}
     for line in table(findings, shutil.get_terminal_size().columns):
         word = line[:4].strip()
         click.echo(click.style(line[:4], fg=shades.get(word)) + line[4:])
-    bad = sum(finding.verdict is Verdict.BAD for finding in findings)
     if bad:
         click.echo(f"\nA worker started now would not work: {bad} of {len(findings)} checks failed.", err=True)
     return 1 if bad else 0

@@ -147,7 +147,7 @@ def check_environment(config: Configuration) -> list[str]:
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads and threads != str(cores):
         warnings.append(f"OMP_NUM_THREADS is {threads}, resources.cores is {cores}: jobs will use {cores} threads")
-    usable = len(os.sched_getaffinity(0))
+    usable = len(config["resources"]["cpus"] or os.sched_getaffinity(0))
     if cores > usable:
         warnings.append(f"resources.cores is {cores}, but this process may use only {usable} processors")
     for warning in warnings:

@@ -11,7 +11,9 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from puffin import cgroup
 from puffin.config import Configuration
+from puffin.devices import occupy
 from puffin.errors import ConfigurationError, DaemonError, ExitCode
 from puffin.jobs.base import JobKind
 from puffin.pidfile import PidFile
@@ -73,7 +75,14 @@ def check_setup(config: Configuration) -> dict[str, str]:
     -------
     dict[str, str]
         The accepted orders, each with the distribution that brings it.
+
+    Raises
+    ------
+    ConfigurationError
+        The settings choose processors that cannot be used.
     """
+    # Before the process is started that all jobs come from.
+    occupy(config.settings.resources)
     settings, missing = prepare(config.settings)
     for name, reason in missing.items():
         print(f"warning: {name} is not offered: {reason}", file=sys.stderr)  # noqa: T201 - as below
@@ -162,6 +171,7 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
     ConfigurationError, DaemonError, DatabaseError
         The worker cannot start.
     """
+    occupy(config.settings.resources)
     settings, missing = prepare(config.settings)
     log = open_log(settings.daemon.log, _name(settings), also_stderr=settings.daemon.mode == "debug")
     for name, reason in missing.items():
@@ -176,6 +186,7 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
 def _work(config: Configuration, settings: Settings, available_jobs: dict[str, str], log: Log) -> ExitCode:
     signals = Signals()
     signals.install()
+    cgroup.make_room()
     runner = Runner(settings.resources.cores, settings.daemon.pid)
     runner.warm_up()
     kinds = {kind.order: kind for kind in runner.job_kinds() if kind.order in available_jobs}

@@ -25,8 +25,10 @@ from typing import NoReturn
 import psutil
 
 from puffin.calculations import Usage, shorten
+from puffin.cgroup import JobGroup
 from puffin.jobs import base
 from puffin.jobs.base import Cause, Ended, JobContext, Outcome
+from puffin.leftovers import MARK
 from puffin.limits import GB, SAMPLE_INTERVAL_S, Limits, resident_gb
 
 _PR_SET_PDEATHSIG = 1
@@ -34,6 +36,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LONGEST_WAIT_S = 60.0
 _OUTCOME_BYTES = 32 * 1024
 _HIGHEST_DESCRIPTOR = 4096
+_ENTERED, _OUTSIDE = b"+", b"-"
 
 STDOUT = "stdout"
 STDERR = "stderr"
@@ -79,18 +82,23 @@ def keep(connection: Connection) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     # Forked before there is anything to do: a job that comes need not wait for it.
-    waiting = _fork_job()
+    group = JobGroup.make(os.environ.get(MARK, ""))
+    waiting = _fork_job(group)
     try:
         start: Start = connection.recv()
         freeze_at = _wait_for_right(connection, start.freeze_at)
-    except (EOFError, OSError):
-        return
-    if freeze_at is None:
-        ended = Ended(Cause.KILLED, None, 0, "", Usage(wall_s=0.0, cpu_s=0.0, peak_memory_gb=0.0))
-    else:
-        ended = _Keeper(connection, waiting, start, freeze_at).see_through()
-    with contextlib.suppress(OSError):
+        if freeze_at is None:
+            ended = Ended(Cause.KILLED, None, 0, "", Usage(wall_s=0.0, cpu_s=0.0, peak_memory_gb=0.0))
+        else:
+            ended = _Keeper(connection, waiting, start, freeze_at).see_through()
         connection.send(ended)
+    except (EOFError, OSError):
+        # Without it nobody renews the lease or writes the result.
+        return
+    finally:
+        _kill_descendants()
+        if group is not None:
+            group.remove()
 
 
 def _wait_for_right(connection: Connection, freeze_at: float) -> float | None:
@@ -113,6 +121,9 @@ class _Keeper:
         self._freeze_at = freeze_at
         self._frozen_since: float | None = None
         self._frozen_s = 0.0
+        self._group = waiting.group if waiting.has_entered() else None
+        if self._group is not None and start.limits.memory_gb is not None:
+            self._group.limit(start.limits.memory_gb)
         self._inherited_gb = resident_gb([psutil.Process()])
         self._peak_gb = 0.0
         self._cause, self._detail = Cause.ENDED, ""
@@ -133,6 +144,8 @@ class _Keeper:
         if status >= 0 and outcome is not None:
             # It had ended by itself before the order to kill it came: what it did counts.
             self._cause, self._detail = Cause.ENDED, ""
+        if self._cause is Cause.ENDED and not (outcome and outcome.success):
+            self._look_at_the_kernels_kills()
         return Ended(self._cause, outcome, status, self._detail, self._usage())
 
     def _watch(self) -> int:
@@ -154,12 +167,7 @@ class _Keeper:
         return min(_LONGEST_WAIT_S, max(0.0, next_look - boot_time()))
 
     def _obey(self) -> None:
-        try:
-            message = self._connection.recv()
-        except (EOFError, OSError):
-            # The worker is dead: without it nobody renews the lease or writes the result.
-            _kill_descendants()
-            os._exit(1)
+        message = self._connection.recv()
         if isinstance(message, Until):
             self._freeze_at = message.freeze_at
             self._look_at_the_time()
@@ -181,13 +189,28 @@ class _Keeper:
     def _look_at_the_limits(self, now: float) -> None:
         if self._limits.none or now < self._next_sample:
             return
-        # The job starts as a copy of the keeper: what it merely inherited is not what it uses.
-        used = max(0.0, resident_gb(psutil.Process().children(recursive=True)) - self._inherited_gb)
+        used = self._used_gb()
         self._peak_gb = max(self._peak_gb, used)
         self._next_sample = now + self._limits.sample_interval(used)
         detail = self._limits.exceeded(used, now - self._started - self._frozen_s)
         if detail:
             self._end(Cause.LIMIT, detail)
+        elif self._look_at_the_kernels_kills():
+            _signal_descendants(signal.SIGKILL)
+
+    def _used_gb(self) -> float:
+        if self._group is not None:
+            return self._group.used_gb()
+        # The job starts as a copy of the keeper: what it merely inherited is not what it uses.
+        return max(0.0, resident_gb(psutil.Process().children(recursive=True)) - self._inherited_gb)
+
+    def _look_at_the_kernels_kills(self) -> bool:
+        """Whether the kernel has kept the job from using more memory than it may, by killing of its processes."""
+        if self._group is None or self._cause is not Cause.ENDED or not self._group.ran_out():
+            return False
+        self._peak_gb = max(self._peak_gb, self._group.peak_gb())
+        self._cause, self._detail = Cause.LIMIT, self._limits.ran_out_of_memory(self._peak_gb)
+        return True
 
     def _end(self, cause: Cause, detail: str) -> None:
         if self._cause is Cause.ENDED:
@@ -244,26 +267,34 @@ def _signal_descendants(number: signal.Signals) -> None:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A process that will be the job: its id, where it reads its orders, and where its outcome can be read."""
+    """A process that will be the job: its id, where it reads its orders, where its outcome can be read, its group."""
 
     pid: int
     orders: int
     outcome: int
+    group: JobGroup | None
+
+    def has_entered(self) -> bool:
+        """Wait until it is ready; return whether it is in its group."""
+        os.set_blocking(self.outcome, True)
+        said = os.read(self.outcome, 1)
+        os.set_blocking(self.outcome, False)
+        return said == _ENTERED
 
     def begin(self, context: JobContext) -> None:
         with contextlib.suppress(OSError), os.fdopen(self.orders, "wb") as stream:
             pickle.dump(context, stream)
 
 
-def _fork_job() -> _Waiting:
+def _fork_job(group: JobGroup | None) -> _Waiting:
     orders_reader, orders_writer = os.pipe()
     outcome_reader, outcome_writer = os.pipe()
-    os.set_blocking(outcome_reader, False)
     keeper = os.getpid()
     job = os.fork()
     if job == 0:
         try:
             _become_job(keeper, orders_reader, outcome_writer)
+            os.write(outcome_writer, _ENTERED if group is not None and group.enter() else _OUTSIDE)
             with os.fdopen(orders_reader, "rb") as stream:
                 orders = stream.read()
             if orders:
@@ -273,7 +304,7 @@ def _fork_job() -> _Waiting:
             os._exit(1)
     os.close(orders_reader)
     os.close(outcome_writer)
-    return _Waiting(job, orders_writer, outcome_reader)
+    return _Waiting(job, orders_writer, outcome_reader, group)
 
 
 def _become_job(keeper: int, orders: int, outcome: int) -> None:

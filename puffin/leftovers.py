@@ -14,13 +14,15 @@ from collections.abc import Iterator
 
 import psutil
 
+from puffin import cgroup
+
 MARK = "PUFFIN_PID_FILE"
 _TRIES = 100
 _PAUSE_S = 0.02
 
 
 def end_leftovers(lock: str) -> int:
-    """Kill the marked processes that are not below this one.
+    """Kill the marked processes that are not below this one, and remove their control groups.
 
     Parameters
     ----------
@@ -42,6 +44,7 @@ def end_leftovers(lock: str) -> int:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         time.sleep(_PAUSE_S)
+    cgroup.remove_leftovers(lock, (child.pid for child in psutil.Process().children(recursive=True)))
     return len(ended)
 
 

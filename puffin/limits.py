@@ -81,6 +81,17 @@ class Limits:
             return f"walltime limit of {self.walltime_s:.6g} s exceeded"
         return ""
 
+    def ran_out_of_memory(self, peak_gb: float) -> str:
+        """What to say of a job that the kernel did not let have more memory than the limit.
+
+        Parameters
+        ----------
+        peak_gb
+            The most that it had.
+        """
+        limit = "" if self.memory_gb is None else f" of {self.memory_gb:.3g} GB"
+        return f"memory limit{limit} exceeded: its processes used {peak_gb:.3g} GB and wanted more"
+
 
 def resident_gb(processes: list[psutil.Process]) -> float:
     """Resident memory of some processes in GB; those that have ended meanwhile count nothing.

@@ -51,6 +51,15 @@ def _gateway(value: str) -> str | None:
     return _port(int(found["port"])) if found and found["port"] else None
 
 
+Devices = tuple[str, ...]
+"""Ids of devices; numbers pass for ids."""
+
+
+def _devices(value: Devices) -> str | None:
+    good = all(re.fullmatch(r"[\w:/.-]+", item) for item in value)
+    return None if good else "must be numbers or UUIDs without spaces and commas"
+
+
 @dataclass(frozen=True)
 class DaemonSettings:
     """How the worker process behaves. Times are in the unit that ends a key's name."""
@@ -135,6 +144,12 @@ class ResourceSettings:
     memory: float = _option(1.0, "memory in GB; larger calculations are not taken", _above(0))
     disk: float = _option(5.0, "disk space in GB; larger calculations are not taken", _above(0))
     ssh_keys: tuple[str, ...] = _option([], "keys for private repositories and for the tunnel to the database")
+    cpus: tuple[int, ...] = _option(
+        [], "numbers of the processors that worker and jobs may use, such as [0, 1] or '0-3,8'; empty: any"
+    )
+    gpus: Devices = _option(  # noqa: RUF009 - a tuple like the others, which the alias hides
+        [], "graphics processors that jobs may use, by number or UUID; empty: what the environment says", _devices
+    )
 
 
 @dataclass(frozen=True)
@@ -550,10 +565,52 @@ def _texts(value: object) -> tuple[str, ...]:
     raise Rejected(f"must be a list of texts, not {value!r}")
 
 
+def processors(text: str) -> tuple[int, ...]:
+    """Numbers of processors, as the kernel lists them: ``0-3,8``.
+
+    Parameters
+    ----------
+    text
+        The list; may be empty.
+
+    Raises
+    ------
+    ValueError
+        It is no such list.
+    """
+    found: set[int] = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, _, last = part.partition("-")
+        run = range(int(first), int(last or first) + 1)
+        if not run:
+            raise ValueError(part)
+        found.update(run)
+    return tuple(sorted(found))
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    items = value if isinstance(value, list | tuple) else [value]
+    try:
+        if any(isinstance(item, bool) or not isinstance(item, int | str) for item in items):
+            raise ValueError
+        return processors(",".join(str(item) for item in items))
+    except ValueError:
+        raise Rejected(f"must be a list of numbers, not {value!r}") from None
+
+
+def _device_ids(value: object) -> Devices:
+    items = value if isinstance(value, list | tuple) else [value] if isinstance(value, int) else None
+    if items is None or any(isinstance(item, bool) for item in items):
+        return _texts(value)
+    return _texts([str(item) if isinstance(item, int) else item for item in items])
+
+
 _CONVERTERS: Mapping[str, Callable[[object], Any]] = {
     "bool": _boolean,
     "int": _integer,
     "float": _number,
     "str": _text,
     "tuple[str, ...]": _texts,
+    "tuple[int, ...]": _numbers,
+    "Devices": _device_ids,
 }

@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.lab.fixtures_database",
     "tests.lab.fixtures_worker",
     "tests.lab.fixtures_lab",
+    "tests.acceptance.here",
 ]
 
 _BY_DIRECTORY = {

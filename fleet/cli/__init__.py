@@ -16,12 +16,18 @@ _VERBS = {
     "init": ("fleet.cli.setup", "write a commented hosts.yaml"),
     "schema": ("fleet.cli.setup", "print the JSON schema of hosts.yaml"),
     "trust": ("fleet.cli.setup", "show and record the keys of hosts"),
-    "plan": ("fleet.cli.deploy", "show what a deploy would change"),
+    "check": ("fleet.cli.check", "look for what is wrong with hosts, workers and database"),
+    "plan": ("fleet.cli.plan", "show what a deploy would change"),
     "deploy": ("fleet.cli.deploy", "bring the hosts to what hosts.yaml says"),
+    "rollback": ("fleet.cli.deploy", "go back to a release that the hosts still have"),
     "stop": ("fleet.cli.control", "let the workers finish their jobs and stop"),
     "start": ("fleet.cli.control", "start what was stopped"),
     "status": ("fleet.cli.watch", "what every worker is doing"),
     "logs": ("fleet.cli.watch", "what the workers wrote, merged by time"),
+    "history": ("fleet.cli.releases", "who did what to the hosts"),
+    "prune": ("fleet.cli.releases", "remove releases that nothing needs any more"),
+    "unlock": ("fleet.cli.ending", "remove the lock of a command that is gone"),
+    "destroy": ("fleet.cli.ending", "let workers finish, then remove what was deployed"),
     "queue": ("fleet.cli.queue", "put calculations in, look at them, read their results"),
     "demo": ("fleet.cli.demo", "see it all work, on this machine, in a minute"),
 }
@@ -43,7 +49,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done, 1 failed on at least one host, 2 usage or hosts.yaml,
-    130 interrupted.
+    4 locked by somebody else, 130 interrupted.
     """
 
 

@@ -1,31 +1,33 @@
-"""plan, deploy."""
+"""deploy."""
 
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import click
 from rich.text import Text
 
-from fleet.access import Remotes, open_remotes, open_store, read_password
-from fleet.bundle import default_cache
+from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
-from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
-from fleet.deploy import Deployed, Deployment
+from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
+from fleet.cli.planning import diffs_of, known_of, refuse_without_consent, show_plans, survey_chosen
+from fleet.deploy import Deployed, Running
+from fleet.deploying import Ended, How, deploy_hosts
 from fleet.errors import ExitCode, FleetError, UsageError
-from fleet.execute import Interrupted, fan_out
+from fleet.execute import Interrupted
 from fleet.health import Health
-from fleet.plantext import PlanLine, summary
+from fleet.hooks import check_hooks
+from fleet.lock import new_deed
 from fleet.remote import HostResult
-from fleet.render import worker_uuid
-from fleet.status import status_of
-from fleet.survey import Goal, HostWork, survey
-from puffin.errors import DatabaseError
-from puffin.store import Store, WorkerRecord
+from fleet.rolling import NotBegun, PutBack
+from fleet.survey import PREVIOUS, HostWork
+from puffin.store import Store
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _COLUMNS = (
     Column("HOST"),
@@ -34,62 +36,143 @@ _COLUMNS = (
     Column("RELEASE", spare=1),
     Column("SECONDS", right=True, spare=2),
 )
-_STYLES = {"add": "green", "start": "green", "remove": "red", "recycle": "yellow", "restart": "yellow"}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is looked for on the hosts, and how it is shown."""
+
+    refresh: bool = False
+    diff: bool = False
+    repair: bool = False
+    back_to: str | None = None
+
+
+def _ways(command: Command) -> Command:
+    """Add --when-idle, --now and --lock-timeout."""
+    command = click.option(
+        "--lock-timeout",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="SECONDS",
+        help="Wait this long for somebody else who changes the same hosts.",
+    )(command)
+    command = click.option(
+        "--now", is_flag=True, help="Give the calculations of workers that change back to the queue."
+    )(command)
+    return click.option(
+        "--when-idle", is_flag=True, help="Return at once; each worker changes when its calculation is done."
+    )(command)
 
 
 @click.command()
 @options.hosts_file
 @options.parallel
 @options.as_json
-@click.option("--refresh", is_flag=True, help="Look for newer versions of what the workers require.")
-def plan(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, refresh: bool) -> int:
-    """Show what a deploy would change; changes nothing.
-
-    \b
-    puffin-fleet plan hosts.yaml
-    puffin-fleet plan --host 'node0*' --json
-    """
-    chosen = options.choose(hosts_file, patterns)
-    store = open_store(chosen.fleet)
-    with open_remotes(chosen.fleet, chosen.hosts) as remotes:
-        works = _survey(chosen, remotes, _known(chosen, store, must=False), parallel, refresh)
-    _show_plans(works, json_lines)
-    return ExitCode.FAILED if report_failures(works) else ExitCode.DONE
-
-
-@click.command()
-@options.hosts_file
-@options.parallel
-@options.as_json
+@_ways
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 @click.option("--refresh", is_flag=True, help="Look for newer versions of what the workers require.")
+@click.option("--diff", is_flag=True, help="Show how each file changes; secrets are hidden.")
+@click.option("--repair", is_flag=True, help="Undo what was changed by hand on the hosts, too.")
 def deploy(
-    hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, yes: bool, refresh: bool
+    hosts_file: str | None,
+    patterns: tuple[str, ...],
+    parallel: int,
+    json_lines: bool,
+    when_idle: bool,
+    now: bool,
+    lock_timeout: float,
+    yes: bool,
+    refresh: bool,
+    diff: bool,
+    repair: bool,
 ) -> int:
     """Bring the hosts to what hosts.yaml says, and wait until every worker is healthy.
 
-    Running calculations are not touched: a worker that has to change does so when its job is done.
+    Running calculations are not touched: a worker that has to change does so when its job is done. The section
+    'update' says how many hosts change at a time, and when all are put back.
 
     \b
     puffin-fleet deploy hosts.yaml
     puffin-fleet deploy --host node7 --yes
     """
-    chosen = options.choose(hosts_file, patterns)
+    how = How(new_deed("deploy"), _chosen_way(when_idle, now), parallel, lock_timeout)
+    look = _Look(refresh=refresh, diff=diff, repair=repair)
+    return _run(options.choose(hosts_file, patterns), how, look, json_lines, yes)
+
+
+@click.command()
+@options.hosts_file
+@options.parallel
+@options.as_json
+@_ways
+@click.option("--release", "release", default=PREVIOUS, metavar="ID", help="The release; else the one before.")
+@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+def rollback(
+    hosts_file: str | None,
+    patterns: tuple[str, ...],
+    parallel: int,
+    json_lines: bool,
+    when_idle: bool,
+    now: bool,
+    lock_timeout: float,
+    release: str,
+    yes: bool,
+) -> int:
+    """Go back to a release that all hosts still have; settings are those of hosts.yaml.
+
+    The next deploy goes forward again, so correct release.package in hosts.yaml first.
+
+    \b
+    puffin-fleet rollback
+    puffin-fleet rollback --release 3f9a1c20b7de --now
+    """
+    how = How(new_deed("rollback"), _chosen_way(when_idle, now), parallel, lock_timeout)
+    return _run(options.choose(hosts_file, patterns), how, _Look(back_to=release), json_lines, yes)
+
+
+def _chosen_way(when_idle: bool, now: bool) -> Running:
+    if when_idle and now:
+        raise UsageError("--when-idle and --now exclude each other")
+    if when_idle:
+        return Running.WHEN_IDLE
+    return Running.NOW if now else Running.WAIT
+
+
+def _run(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> int:
+    check_hooks(chosen.fleet)
     store = open_store(chosen.fleet)
-    known = _known(chosen, store, must=True)
+    known = known_of(chosen, store, must=True)
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
-        works = _survey(chosen, remotes, known, parallel, refresh)
-        to_change = [work.value for work in works if work.value is not None and not work.value.plan.empty]
+        works = survey_chosen(
+            chosen,
+            remotes,
+            known,
+            how.parallel,
+            refresh=look.refresh,
+            repair=look.repair,
+            back_to=look.back_to,
+        )
         if not json_lines:
-            _show_plans(works, json_lines=False)
-        report_failures(works)
+            show_plans(works, False, diffs_of(works, remotes, how.parallel)[0] if look.diff else None)
+        works = refuse_without_consent(works)
+        to_change = _to_change(works)
+        lost = report_failures(works)
+        if lost and look.back_to is not None:
+            raise FleetError("nothing was changed: not every host can go back; choose hosts with --host")
         if to_change:
             _confirm(len(to_change), yes)
-        results = _carry_out(chosen, remotes, store, works, parallel)
-    _report(results, works, json_lines)
+        ended = _carry_out(chosen, remotes, store, works, how)
+    _report(ended.results, works, json_lines)
     # What failed before anything was done has been said above.
-    report_failures([result for result in results if result.host in {work.host.name for work in to_change}])
-    return ExitCode.FAILED if any(not result.ok for result in results) else ExitCode.DONE
+    report_failures([result for result in ended.results if result.host in {work.host.name for work in to_change}])
+    for trouble in ended.troubles:
+        note(str(trouble), "red")
+    return ExitCode.FAILED if ended.troubles or any(not result.ok for result in ended.results) else ExitCode.DONE
+
+
+def _to_change(works: Sequence[HostResult[HostWork]]) -> list[HostWork]:
+    return [work.value for work in works if work.value is not None and not work.value.plan.empty]
 
 
 def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> list[HostResult[Deployed]]:
@@ -106,63 +189,8 @@ def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> 
     parallel
         Hosts at a time.
     """
-    works = _survey(chosen, remotes, _known(chosen, store, must=True), parallel, refresh=False)
-    return _carry_out(chosen, remotes, store, works, parallel)
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What the database knows of the fleet; no records where it could not be asked."""
-
-    records: Sequence[WorkerRecord] | None = None
-    alive: frozenset[str] = frozenset()
-    stopped: bool = False
-
-
-def _known(chosen: Chosen, store: Store, must: bool) -> _Known:
-    try:
-        records = store.registry.workers(chosen.fleet.name)
-        alive = [status.record.worker for status in status_of(records, store.server_time()) if status.works]
-        stopped = store.control.is_stopped(chosen.fleet.name)
-    except DatabaseError as error:
-        if must:
-            raise FleetError(
-                f"{error}\n  A deploy watches its workers through the database; check the section 'database' of "
-                f"{chosen.fleet.source} and the server"
-            ) from error
-        note(f"{error}\n  The plan is made from the hosts alone.", "yellow")
-        return _Known()
-    _warn_of_strangers(chosen, records, frozenset(alive))
-    if stopped:
-        note("The fleet was told to stop: its workers stay down until 'puffin-fleet start'.", "yellow")
-    return _Known(records, frozenset(alive), stopped)
-
-
-def _warn_of_strangers(chosen: Chosen, records: Sequence[WorkerRecord], alive: frozenset[str]) -> None:
-    known = {host.name for host in chosen.fleet.hosts}
-    hosts = sorted({record.host for record in records if record.worker in alive and record.host not in known})
-    if hosts:
-        note(
-            f"Workers run on {', '.join(hosts)}, which {chosen.fleet.source} does not have. To end them put "
-            f"the host back, run 'puffin-fleet stop --host {hosts[0]} --supervisord', and remove it again.",
-            "yellow",
-        )
-
-
-def _survey(
-    chosen: Chosen, remotes: Remotes, known: _Known, parallel: int, refresh: bool
-) -> list[HostResult[HostWork]]:
-    goal = Goal(
-        fleet=chosen.fleet,
-        password=read_password(chosen.fleet),
-        records=known.records,
-        cache=default_cache(),
-        alive=known.alive,
-        stopped=known.stopped,
-        refresh=refresh,
-    )
-    with Board("Looking at the hosts", len(chosen.hosts)) as board:
-        return survey(goal, chosen.hosts, remotes, parallel, lambda what: board.step("this machine", what))
+    works = survey_chosen(chosen, remotes, known_of(chosen, store, must=True), parallel, refresh=False)
+    return list(_carry_out(chosen, remotes, store, works, How(new_deed("deploy"), parallel=parallel)).results)
 
 
 def _confirm(count: int, yes: bool) -> None:
@@ -175,41 +203,27 @@ def _confirm(count: int, yes: bool) -> None:
 
 
 def _carry_out(
-    chosen: Chosen, remotes: Remotes, store: Store, works: Sequence[HostResult[HostWork]], parallel: int
-) -> list[HostResult[Deployed]]:
-    ready = {work.host: work.value for work in works if work.value is not None}
-    name = chosen.fleet.name
-    slots = threading.BoundedSemaphore(parallel)
-    with Board("Deploying", len(ready)) as board:
-
-        def one(work: HostWork) -> Deployed:
-            host = work.host.name
-            deployment = Deployment(
-                fleet=chosen.fleet,
-                work=work,
-                remote=remotes[host],
-                read_records=lambda: store.registry.workers(name),
-                say=lambda what: board.step(host, what),
-                slot=slots,
-            )
-            deployed = deployment.carry_out()
-            store.registry.forget(worker_uuid(chosen.fleet, name) for name in work.plan.workers_removed)
-            return deployed
-
-        # All at once, since most of the time is spent waiting; what takes effort takes turns by the slots.
+    chosen: Chosen, remotes: Remotes, store: Store, works: Sequence[HostResult[HostWork]], how: How
+) -> Ended:
+    results = {work.host: _before(work) for work in works}
+    to_change = _to_change(works)
+    if not to_change:
+        return Ended(tuple(results.values()))
+    with Board("Deploying", len(to_change)) as board:
         try:
-            results = fan_out(
-                ready,
-                one,
-                max(1, len(ready)),
-                lambda event: board.finished(event.host, event.result.ok) if event.result else None,
-            )
+            ended = deploy_hosts(chosen.fleet, to_change, remotes, store, how, board)
         except Interrupted as interrupted:
             _say_how_far(interrupted.results)
             raise
-    failed_before = {work.host: HostResult[Deployed](work.host, error=work.error) for work in works if not work.ok}
-    done = {result.host: result for result in results}
-    return [done.get(work.host) or failed_before[work.host] for work in works]
+    results.update((result.host, result) for result in ended.results)
+    return Ended(tuple(results.values()), ended.troubles)
+
+
+def _before(work: HostResult[HostWork]) -> HostResult[Deployed]:
+    """What is to be said of a host on which nothing is done."""
+    if work.error is not None:
+        return HostResult(work.host, error=work.error)
+    return HostResult(work.host, Deployed(False))
 
 
 def _say_how_far(results: Sequence[HostResult[Deployed]]) -> None:
@@ -217,35 +231,6 @@ def _say_how_far(results: Sequence[HostResult[Deployed]]) -> None:
     rest = [result.host for result in results if not result.ok]
     note(f"\ndone {', '.join(done) or 'none'}; not finished {', '.join(rest) or 'none'}.", "yellow")
     note("Until then the old release works; the same command goes on where this one stopped.", "yellow")
-
-
-def _show_plans(works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:
-    console = data_console()
-    for work in works:
-        if work.value is None:
-            continue
-        if json_lines:
-            print_json(work.value.plan.to_json())
-            continue
-        lines = summary(work.value.plan)
-        if lines:
-            console.print(Text(work.host, style="bold"))
-            for line in lines:
-                console.print(_plan_line(line))
-    found = [work.value for work in works if work.value is not None]
-    same = sum(work.plan.empty for work in found)
-    if not json_lines and found:
-        lost = f", {len(works) - len(found)} cannot be deployed" if len(found) < len(works) else ""
-        note(f"{len(found) - same} of {len(works)} hosts to change, {same} as they should be{lost}.")
-
-
-def _plan_line(line: PlanLine) -> Text:
-    text = Text("  ")
-    text.append(f"{line.action:8}", style=_STYLES.get(line.action, ""))
-    text.append(f" {line.subject}")
-    if line.detail:
-        text.append(f"  {line.detail}", style="dim")
-    return text
 
 
 def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:
@@ -266,18 +251,30 @@ def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[
 def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | str]:
     release = releases.get(result.host, "")
     if result.value is None:
-        return [result.host, Text("failed", style="red"), "", release, f"{result.seconds:.1f}"]
+        return [result.host, _failure(result.error), "", "", f"{result.seconds:.1f}"]
     if not result.value.changed:
         return [result.host, "unchanged", "", release, ""]
+    if result.value.pending:
+        workers = f"{len(result.value.pending)} will change when idle"
+        return [result.host, Text("marked", style="green"), workers, release, f"{result.value.seconds:.1f}"]
     healthy = sum(worker.health is Health.HEALTHY for worker in result.value.workers)
     stopped = sum(worker.health is Health.STOPPED for worker in result.value.workers)
     workers = f"{healthy} healthy" + (f", {stopped} stopped" if stopped else "")
     return [result.host, Text("deployed", style="green"), workers, release, f"{result.value.seconds:.1f}"]
 
 
+def _failure(error: FleetError | None) -> Text:
+    if isinstance(error, PutBack):
+        return Text("put back", style="yellow")
+    if isinstance(error, NotBegun):
+        return Text("not begun", style="yellow")
+    return Text("failed", style="red")
+
+
 def _as_record(result: HostResult[Deployed], releases: dict[str, str]) -> dict[str, object]:
     record: dict[str, object] = {"host": result.host, "ok": result.ok, "release": releases.get(result.host)}
     if result.value is not None:
         workers = [{"worker": worker.worker, "health": worker.health.value} for worker in result.value.workers]
-        return {**record, "changed": result.value.changed, "workers": workers, "seconds": result.value.seconds}
-    return {**record, "error": str(result.error)}
+        value = {"changed": result.value.changed, "workers": workers, "pending": list(result.value.pending)}
+        return {**record, **value, "seconds": result.value.seconds}
+    return {**record, "outcome": _failure(result.error).plain, "error": str(result.error)}

@@ -64,11 +64,11 @@ def status(hosts_file: str | None, patterns: tuple[str, ...], json_lines: bool) 
     store = open_store(chosen.fleet)
     hosts = {host.name for host in chosen.hosts}
     records = [record for record in store.registry.workers(chosen.fleet.name) if record.host in hosts]
-    statuses = status_of(records, store.server_time())
+    statuses = status_of(records, store.server_time(), store.control.releases(chosen.fleet.name))
     if json_lines:
         for worker in statuses:
-            record = {**dataclasses.asdict(worker.record), "state": worker.state, "silent_s": worker.silent_s}
-            print_json(record)
+            seen = {"state": worker.state, "silent_s": worker.silent_s, "wanted_release": worker.wanted_release}
+            print_json({**dataclasses.asdict(worker.record), **seen})
         return ExitCode.DONE
     if statuses:
         rows = [_status_row(worker) for worker in statuses]
@@ -90,7 +90,7 @@ def _status_row(worker: WorkerStatus) -> list[Text | str]:
         str(record.cores),
         f"{record.memory:g}",
         f"{worker.silent_s:.0f} s ago",
-        record.release,
+        Text(record.release, style="yellow" if worker.outdated else ""),
     ]
 
 
@@ -102,6 +102,13 @@ def _print_totals(chosen: Chosen, store: Store, statuses: Sequence[WorkerStatus]
         )
     else:
         note("No worker has reported yet: 'puffin-fleet deploy' starts them.", "yellow")
+    outdated = sum(worker.outdated for worker in statuses)
+    if outdated:
+        note(
+            f"{outdated} of {len(statuses)} workers still run an earlier release; "
+            "each changes when its calculation is done",
+            "yellow",
+        )
     for name in store.names:
         counts = store.calculations(name).count_by_status()
         words = ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no calculations"

@@ -1,7 +1,8 @@
 """Action `apply`: write what differs under the host's own directory, and switch the release.
 
 Request: fleet_root, host_root, run_dir, files [{path, mode, content_b64}], remove [paths],
-current (release id, or null to leave it), directories [absolute paths, made 0700].
+current (release id, or null to leave it), directories [absolute paths, made 0700], lock (token, or null),
+manifest {begin, end (or null): base64 of manifest.json before and after everything else} (or null).
 Reply: written, unchanged, removed (paths), switched (bool), previous (release id or null).
 
 All files are first written beside their places, then put there one after the other: where the disk is
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, inside, locked, os_failure
 from fleet.hostside.files import UNFINISHED, Staged, directory, link, private_directory, same, stage
+from fleet.hostside.guard import require_lock
 from fleet.hostside.places import host_root
 from fleet.hostside.probe import link_name, releases
 
@@ -27,6 +29,7 @@ DIRECTORIES = {
     "etc": 0o700,
     "etc/conf.d": 0o700,
     "etc/workers": 0o700,
+    "orders": 0o700,
     "log": 0o755,
     "error": 0o755,
     "archive": 0o755,
@@ -46,15 +49,21 @@ class Wanted:
 def main(request: Json) -> Json:
     """Write, remove, switch."""
     root = host_root(request)
+    require_lock(request)
     wanted = [_wanted(root, entry) for entry in request.get("files", ())]
     unwanted = [(name, inside(root, name)) for name in request.get("remove", ())]
+    manifest = request.get("manifest") or {}
+    begin, end = (_manifest(root, manifest.get(name)) for name in ("begin", "end"))
     directory(root, 0o755)
     with locked(root / ".lock", 60, "writing files"):
         _directories(root, request)
-        written = _write([file for file in wanted if not same(file.path, file.content, file.mode)])
-        switched = _switch(root, Path(request["fleet_root"]), request.get("current"))
+        changed = [file for file in wanted if not same(file.path, file.content, file.mode)]
+        put_files([*begin, *changed])
+        switched = switch_release(root, Path(request["fleet_root"]), request.get("current"))
         removed = [name for name, path in unwanted if _remove(path)]
+        put_files(end)
         _sweep(root)
+    written = [file.name for file in changed]
     unchanged = [file.name for file in wanted if file.name not in written]
     return {
         "written": written,
@@ -68,6 +77,13 @@ def main(request: Json) -> Json:
 def _wanted(root: Path, entry: Json) -> Wanted:
     content = base64.b64decode(entry["content_b64"], validate=True)
     return Wanted(entry["path"], inside(root, entry["path"]), content, int(entry["mode"]))
+
+
+def _manifest(root: Path, content: str | None) -> list[Wanted]:
+    """Nobody else may read it: digests of secrets are in it."""
+    if content is None:
+        return []
+    return [Wanted("manifest.json", root / "manifest.json", base64.b64decode(content, validate=True), 0o600)]
 
 
 def _directories(root: Path, request: Json) -> None:
@@ -97,7 +113,8 @@ def _empty(run: Path) -> None:
         raise Failure(f"{run} has to move to another file system but is in use", "making links", hint) from error
 
 
-def _write(files: Sequence[Wanted]) -> list[str]:
+def put_files(files: Sequence[Wanted]) -> None:
+    """Write files, all beside their places before the first is put there."""
     staged: list[Staged] = []
     try:
         for file in files:
@@ -108,10 +125,9 @@ def _write(files: Sequence[Wanted]) -> list[str]:
     finally:
         for step in staged:
             step.discard()
-    return [file.name for file in files]
 
 
-def _switch(root: Path, fleet: Path, release: str | None) -> bool:
+def switch_release(root: Path, fleet: Path, release: str | None) -> bool:
     """Point `current` to a complete release, and `previous` to the one before."""
     if release is None:
         return False

@@ -1,6 +1,7 @@
 """Action `control`: tell workers to drain, come back, recycle or end, and supervisord to go.
 
-Request: host_root, operations [{operation, workers (null: the whole host), signal}], timeout (s).
+Request: host_root, operations [{operation, workers (null: the whole host), signal}], timeout (s),
+lock (token, or null).
 Reply: done [{operation, worker, changed}], and all of `states` afterwards.
 
 Operations: `stop_file`, `clear_stop_file`, `recycle`, `clear_recycle`, `start`, `stop` (SIGTERM: drain),
@@ -17,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, plain_name, wait_until
-from fleet.hostside.files import write
-from fleet.hostside.places import host_root, socket_path
+from fleet.hostside.files import directory, write
+from fleet.hostside.guard import require_lock
+from fleet.hostside.places import ORDERS, host_root, socket_path, stop_file, stopped
 from fleet.hostside.probe import suffixes
 from fleet.hostside.rpc import (
     ACTIVE,
@@ -54,7 +56,8 @@ class Order:
 def main(request: Json) -> Json:
     """Do the operations in their order."""
     root = host_root(request)
-    if not (root / "run").is_dir():
+    require_lock(request)
+    if not (root / "etc").is_dir():
         raise Failure(f"nothing is deployed in {root}", STEP, "deploy to this host first")
     seconds = float(request.get("timeout", 20))
     orders = [Order.of(entry, seconds) for entry in request["operations"]]
@@ -74,12 +77,11 @@ def _obey(root: Path, order: Order) -> list[Json]:
     return [{"operation": order.operation, "worker": worker, "changed": done} for worker, done in changed.items()]
 
 
-def _targets(root: Path, prefix: str, order: Order) -> list[tuple[str, Path]]:
-    """Files such as `run/stop.node1-1`, or `run/stop` for the whole host."""
-    run = root / "run"
+def _targets(root: Path, order: Order) -> list[tuple[str, Path]]:
+    """The stop files of workers, or the one for the whole host."""
     if order.workers is None:
-        return [("*", run / prefix)]
-    return [(worker, run / f"{prefix}.{worker}") for worker in order.workers]
+        return [("*", stop_file(root))]
+    return [(worker, stop_file(root, worker)) for worker in order.workers]
 
 
 def _touch(path: Path) -> bool:
@@ -96,14 +98,15 @@ def _erase(path: Path) -> bool:
 
 
 def _stop_file(root: Path, order: Order) -> dict[str, bool]:
-    return {worker: _touch(path) for worker, path in _targets(root, "stop", order)}
+    directory(root / ORDERS, 0o700)
+    return {worker: _touch(path) for worker, path in _targets(root, order)}
 
 
 def _clear_stop_file(root: Path, order: Order) -> dict[str, bool]:
     """For the whole host, also the files of its single workers."""
-    targets = _targets(root, "stop", order)
+    targets = _targets(root, order)
     if order.workers is None:
-        targets += [(worker, root / "run" / f"stop.{worker}") for worker in suffixes(root / "run", "stop.")]
+        targets += [(worker, stop_file(root, worker)) for worker in stopped(root)]
     return {worker: _erase(path) for worker, path in targets}
 
 

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, expand, plain_name, read_text
+from fleet.hostside.files import private_directory
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 SOCKET = "sv.sock"
+ORDERS = "orders"
+"""Directory of the stop files. Not in `run`: that may be in memory, and who was stopped stays so after a reboot."""
 LONGEST_SOCKET_PATH = 97
 """supervisord binds `<path>.<pid>` first, and the kernel takes 107 bytes."""
 
@@ -73,6 +76,29 @@ def host_root(request: Json) -> Path:
 def socket_path(root: Path) -> Path:
     """The socket of supervisord, by a path short enough to connect to."""
     return Path(os.path.realpath(root / "run")) / SOCKET
+
+
+def stop_file(root: Path, worker: str | None = None) -> Path:
+    """The file that tells one worker, or all of a host, to stop and stay down."""
+    return root / ORDERS / (f"stop.{worker}" if worker else "stop")
+
+
+def stopped(root: Path) -> list[str]:
+    """The workers with a stop file of their own."""
+    return sorted(path.name[len("stop.") :] for path in (root / ORDERS).glob("stop.*"))
+
+
+def restore_run_directory(root: Path) -> None:
+    """Make the directory for sockets again, where it is a place that is empty after a reboot.
+
+    Raises
+    ------
+    Failure
+        It cannot be made: the place is not there yet, or somebody else's.
+    """
+    run = root / "run"
+    if run.is_symlink() and not run.is_dir():
+        private_directory(Path(os.readlink(run)))  # noqa: PTH115 - exactly what apply wrote
 
 
 def run_directory(root: Path, environment: Mapping[str, str], uid: int, system: Path = Path("/")) -> Path:

@@ -18,10 +18,11 @@ import sysconfig
 import time
 from pathlib import Path
 
-from fleet.hostside import hardware
+from fleet.hostside import boot, hardware
 from fleet.hostside.common import Json, digest, expand, read_text
 from fleet.hostside.gpus import gpus
-from fleet.hostside.places import Places, on_network, roomy_places, run_directory
+from fleet.hostside.guard import holder_of, serial_of
+from fleet.hostside.places import Places, on_network, roomy_places, run_directory, stop_file, stopped
 from fleet.hostside.processes import orphans
 from fleet.hostside.rpc import drifted, observe
 
@@ -55,6 +56,8 @@ def main(request: Json) -> Json:
         "python": python_facts(),
         **_installed(places),
         **_deployed(places.host),
+        "lock": {"serial": serial_of(places.host), "holder": holder_of(places.host)},
+        "boot": boot.look(places.host),
         "supervisord": supervisord,
         "drifted": drifted(places.host) if supervisord["reachable"] else [],
         "orphans": orphans(places.host, run_dir, supervisord["pid"]),
@@ -131,12 +134,13 @@ def _deployed(root: Path) -> Json:
     return {
         "current": link_name(root / "current"),
         "previous": link_name(root / "previous"),
+        "supervisor": read_text(root / "etc" / "supervisor").strip() or None,
         "files": {
             str(path.relative_to(root)): {"sha256": digest(path), "mode": path.stat().st_mode & 0o7777}
             for path in _files(root)
         },
-        "stop": (root / "run" / "stop").exists(),
-        "stopped": suffixes(root / "run", "stop."),
+        "stop": stop_file(root).exists(),
+        "stopped": stopped(root),
         "recycling": suffixes(root / "run", "recycle."),
         "manifest": read_text(root / "manifest.json") or None,
     }

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from fleet.hostside.common import Json
-from fleet.hostside.places import host_root
+from fleet.hostside.places import host_root, stop_file, stopped
 from fleet.hostside.probe import link_name, suffixes
 from fleet.hostside.processes import alive, read_pid
 from fleet.hostside.rpc import observe
@@ -25,8 +25,8 @@ def look(root: Path) -> Json:
     """The states of all workers of this host."""
     return {
         "supervisord": observe(root),
-        "stop": (root / "run" / "stop").exists(),
-        "stopped": suffixes(root / "run", "stop."),
+        "stop": stop_file(root).exists(),
+        "stopped": stopped(root),
         "recycling": suffixes(root / "run", "recycle."),
         "pids": running_pids(root),
         "current": link_name(root / "current"),

@@ -1,8 +1,12 @@
 """Action `supervise`: have supervisord run, with the programs its configuration names.
 
 Request: host_root, supervisor (its environment's path; null: what etc/supervisor says), timeout (s),
-replace [programs that may be stopped to change them], ignore_orphans (bool).
-Reply: started (bool), pid, added, removed, replaced, pending [{name, why}], and all of `states`.
+replace [programs that may be stopped to change them], ignore_orphans (bool), programs [those to bring up to date; null:
+all that its configuration names], boot (true: also have it started with
+the machine; false: no longer; null: leave that as it is), direct (bool: not through systemd), lock (token,
+or null).
+Reply: started (bool), pid, added, removed, replaced, pending [{name, why}], boot {kind, changed, why} (or null), and
+all of `states`.
 
 Programs are added and removed one at a time and by name. A program that runs is never stopped here, unless
 `replace` names it: its calculation would be lost. SIGHUP and `update` restart everything and are never used.
@@ -15,8 +19,10 @@ import subprocess
 import xmlrpc.client
 from pathlib import Path
 
+from fleet.hostside import boot
 from fleet.hostside.common import Failure, Json, clean_environment, locked, read_text, tail_of, wait_until
-from fleet.hostside.places import host_root, socket_path
+from fleet.hostside.guard import require_lock
+from fleet.hostside.places import host_root, restore_run_directory, socket_path
 from fleet.hostside.processes import orphans
 from fleet.hostside.rpc import (
     ACTIVE,
@@ -35,13 +41,33 @@ STEP = "starting supervisord"
 def main(request: Json) -> Json:
     """Start or reload."""
     root = host_root(request)
+    require_lock(request)
     seconds = float(request.get("timeout", 30))
     if not (root / "etc/supervisord.conf").is_file():
         raise Failure(f"{root / 'etc/supervisord.conf'} is missing", STEP, "deploy to this host first")
+    restore_run_directory(root)
+    at_boot = _arrange_boot(root, request.get("boot"))
+    by_system = not request.get("direct") and _start_by_system(root, seconds)
     with locked(root / "run" / ".supervise.lock", 60, STEP):
-        started = _ensure_running(root, request, seconds)
-        changes = reload(Supervisor(socket_path(root)), frozenset(request.get("replace", ())), seconds)
-    return {"started": started, "pid": daemon_pid(root), **changes, **look(root)}
+        started = _ensure_running(root, request, seconds) or by_system
+        ours = request.get("programs")
+        replace = frozenset(request.get("replace", ()))
+        changes = reload(Supervisor(socket_path(root)), replace, seconds, None if ours is None else frozenset(ours))
+    return {"started": started, "pid": daemon_pid(root), "boot": at_boot, **changes, **look(root)}
+
+
+def _arrange_boot(root: Path, wanted: bool | None) -> Json | None:
+    if wanted is None:
+        return None
+    if not wanted:
+        return boot.remove(root)
+    boot.remember(root, os.environ)
+    return boot.ensure(root)
+
+
+def _start_by_system(root: Path, seconds: float) -> bool:
+    """Not under our lock: the user's systemd runs `bin/boot`, which takes it."""
+    return daemon_pid(root) is None and boot.start_by_system(root, seconds)
 
 
 def _ensure_running(root: Path, request: Json, seconds: float) -> bool:
@@ -113,13 +139,14 @@ def _log_tail(root: Path) -> str:
     return "\nlast lines of its log:\n" + "\n".join(lines) if lines else ""
 
 
-def reload(supervisor: Supervisor, replace: frozenset[str], seconds: float) -> Json:
+def reload(supervisor: Supervisor, replace: frozenset[str], seconds: float, ours: frozenset[str] | None = None) -> Json:
     """Bring supervisord's programs to what its configuration files say, without stopping one that runs."""
     try:
-        added, changed, removed = supervisor.call("reloadConfig")[0]
+        found = supervisor.call("reloadConfig")[0]
     except xmlrpc.client.Fault as fault:
         hint = "the rendered configuration is wrong: please report it"
         raise Failure(f"supervisord cannot read its configuration: {fault.faultString}", STEP, hint) from fault
+    added, changed, removed = ([name for name in names if ours is None or name in ours] for names in found)
     pending: list[Json] = []
     gone = [name for name in removed if _take_out(supervisor, name, name in replace, seconds, pending)]
     taken = [name for name in changed if _take_out(supervisor, name, name in replace, seconds, pending)]

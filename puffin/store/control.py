@@ -1,6 +1,8 @@
-"""Orders to whole fleets."""
+"""Orders to whole fleets, and what they were deployed to."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 
 from puffin.store.driver import Documents, translated
 
@@ -51,3 +53,45 @@ class Control:
         with translated("reading the orders to the fleet", self._where):
             order = self._collection.find_one({"_id": fleet}, {"stop": 1})
             return bool(order and order.get("stop"))
+
+    def note_releases(self, fleet: str, releases: Mapping[str, str]) -> None:
+        """Leave word of what hosts were deployed to.
+
+        Parameters
+        ----------
+        fleet
+            The fleet.
+        releases
+            By host, the release that its workers shall run.
+        """
+        with translated("noting the releases", self._where):
+            for host, release in releases.items():
+                self._collection.update_one(
+                    {"_id": f"{fleet}@{host}"},
+                    {"$set": {"deployed_in": fleet, "host": host, "release": release}, "$currentDate": {"since": True}},
+                    upsert=True,
+                )
+
+    def releases(self, fleet: str) -> dict[str, str]:
+        """What the hosts of a fleet were deployed to: by host, the release that its workers shall run.
+
+        Parameters
+        ----------
+        fleet
+            The fleet.
+        """
+        with translated("reading the releases", self._where):
+            return {entry["host"]: entry["release"] for entry in self._collection.find({"deployed_in": fleet})}
+
+    def forget_hosts(self, fleet: str, hosts: Iterable[str]) -> None:
+        """Forget what hosts were deployed to.
+
+        Parameters
+        ----------
+        fleet
+            The fleet.
+        hosts
+            Names of hosts that are no longer deployed.
+        """
+        with translated("forgetting hosts", self._where):
+            self._collection.delete_many({"_id": {"$in": [f"{fleet}@{host}" for host in hosts]}})

@@ -79,6 +79,11 @@ class Store:
             raise DatabaseError(f"the database at {self.where} does not tell its time")
         return now
 
+    def server_version(self) -> str:
+        """What the server says that it is; empty where it does not say."""
+        with translated("asking for the server's version", self.where):
+            return str(self._client.admin.command("buildInfo").get("version", ""))
+
     def calculations(self, name: str) -> Calculations:
         """The calculations of one database.
 

@@ -179,3 +179,39 @@ def test_jobs_use_as_many_threads_as_the_worker_has_cores(place: Place, queue: Q
     assert run(place, "container", OMP_NUM_THREADS="7").returncode == 0
     assert queue.status(id_) == "complete"
     assert lines_of(found) == ["2"]
+
+
+def test_worker_and_jobs_use_only_the_chosen_processors(place: Place, queue: Queue) -> None:
+    chosen = max(os.sched_getaffinity(0))
+    change(place, "resources", cpus=[chosen])
+    change(place, "daemon", max_number_of_jobs=1)
+    found = place.directory / "processors"
+    code = (
+        "import os, psutil\n"
+        "family = [p.cpu_affinity() for p in psutil.Process().parents() if 'puffin.yaml' in ' '.join(p.cmdline())]\n"
+        f"open({str(found)!r}, 'w').write(f'{{sorted(os.sched_getaffinity(0))}} {{family}}')"
+    )
+    id_ = queue.code(code)
+    assert run(place, "container").returncode == 0
+    assert queue.status(id_) == "complete"
+    assert lines_of(found) == [f"[{chosen}] [[{chosen}]]"]
+
+
+def test_processors_that_are_not_there_are_refused(place: Place) -> None:
+    change(place, "resources", cpus=[0, 98765])
+    result = run(place, "container")
+    assert result.returncode == 2
+    assert "puffin: resources.cpus: 98765 is not on this machine, which has 0" in result.stderr
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(["1", "GPU-0a"], "1,GPU-0a"), ([], "7")])
+def test_jobs_see_only_the_chosen_graphics_processors(place: Place, queue: Queue, gpus: list[str], seen: str) -> None:
+    change(place, "resources", gpus=gpus)
+    change(place, "daemon", max_number_of_jobs=1)
+    found = place.directory / "graphics"
+    names = "('ROCR_VISIBLE_DEVICES', 'CUDA_VISIBLE_DEVICES')"
+    code = f"import os; open({str(found)!r}, 'w').write(next(os.environ[n] for n in {names} if n in os.environ))"
+    id_ = queue.code(code)
+    assert run(place, "container", CUDA_VISIBLE_DEVICES="7").returncode == 0
+    assert queue.status(id_) == "complete"
+    assert lines_of(found) == [seen]

@@ -51,12 +51,14 @@ def hosts_yaml(hosts: tuple[SshHost, ...], database: Database, **release: Any) -
         "database": {"uri": database.uri, "names": [database.name]},
         "release": {"extras": ["scine"], "python": "/usr/bin/python3", **release},
         "defaults": {
+            "boot": "none",  # this machine stays as it is
             "user": hosts[0].user,
             "base_dir": "~/my pool",
             "reserve": {"cores": 0, "memory": 0},
             "workers": {"cores": 1, "memory": 2, "disk": 1, "count": 2},
             "puffin": {"daemon": {"cycle_time_in_s": 0.5}},
         },
+        "update": {"min_healthy_time": "1s"},
         "hosts": {
             host.name: {
                 "address": host.address,

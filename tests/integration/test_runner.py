@@ -15,6 +15,7 @@ import pytest
 from puffin.calculations import Claim
 from puffin.jobs.base import Cause, Ended, JobContext, JobKind
 from puffin.keeper import boot_time
+from puffin.leftovers import MARK, end_leftovers
 from puffin.limits import Limits
 from puffin.runner import KEEPER_KILLED, Runner, RunningJob
 from puffin.settings import Settings
@@ -31,6 +32,7 @@ def runner() -> Iterator[Runner]:
     made = Runner(1, f"runner-{os.getpid()}")
     yield made
     made.close()
+    end_leftovers(os.environ[MARK])
 
 
 def start(runner: Runner, directory: Path, code: str, limits: Limits = NONE, right_s: float = FOREVER_S) -> RunningJob:

@@ -467,8 +467,10 @@ def hosts_yaml(laboratory: Laboratory, fleet: str, database: Mapping[str, object
         "database": dict(database),
         "release": {"python": "/usr/bin/python3"},
         "defaults": {
+            "boot": "none",
             "user": USER,
             "ssh": {"key": str(laboratory.key), "known_hosts": str(laboratory.known_hosts)},
         },
+        "update": {"min_healthy_time": "1s", "max_parallel": "100%"},
         "hosts": {machine.name: {"address": machine.address} for machine in laboratory.machines},
     }

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,10 +119,11 @@ class Worker:
     def pid(self) -> int:
         return self.process.pid
 
-    def start(self, **environment: str) -> Worker:
+    def start(self, *, under: Sequence[str] = (), **environment: str) -> Worker:
+        """Start it, perhaps by way of a command that becomes it."""
         with (self.place.directory / "console").open("ab") as console:
             self._process = subprocess.Popen(
-                [puffin(), "-c", str(self.place.config), "container"],
+                [*under, puffin(), "-c", str(self.place.config), "container"],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,

@@ -80,6 +80,14 @@ def test_every_key_of_the_seed_is_there() -> None:
         ("resources: {cores: 4.0}", ("resources", "cores"), 4),
         ("resources: {ssh_keys: [a, b]}", ("resources", "ssh_keys"), ["a", "b"]),
         ("resources: {ssh_keys: 'a, b'}", ("resources", "ssh_keys"), ["a", "b"]),
+        ("resources: {cpus: [3, 0, 3]}", ("resources", "cpus"), [0, 3]),
+        ("resources: {cpus: '0-2, 5'}", ("resources", "cpus"), [0, 1, 2, 5]),
+        ("resources: {cpus: ['0-2', 5]}", ("resources", "cpus"), [0, 1, 2, 5]),
+        ("resources: {cpus: 1}", ("resources", "cpus"), [1]),
+        ("resources: {cpus: ''}", ("resources", "cpus"), []),
+        ("resources: {gpus: [0, GPU-1a]}", ("resources", "gpus"), ["0", "GPU-1a"]),
+        ("resources: {gpus: 1}", ("resources", "gpus"), ["1"]),
+        ("resources: {gpus: '0,1'}", ("resources", "gpus"), ["0", "1"]),
         ("daemon: {remove_stop_file: no}", ("daemon", "remove_stop_file"), False),
         ("daemon: {log:}", ("daemon", "log"), ""),
         ("database: {name: 'a, b'}", ("database", "name"), "a, b"),
@@ -114,7 +122,7 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(
 def test_every_key_can_be_set_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     samples: dict[type, str] = {bool: "false", int: "3", float: "2.5", str: "text", list: "a,b"}
     special = {"mode": "debug", "touch_time_in_s": "1", "name": "db", "username": "me", "password_file": "file"}
-    special["ssh_tunnel"] = "me@gateway"
+    special |= {"ssh_tunnel": "me@gateway", "cpus": "0,3"}
     config = Configuration()
     for section in ("daemon", "database", "resources", "fleet"):
         for key, value in config[section].items():
@@ -123,7 +131,7 @@ def test_every_key_can_be_set_from_the_environment(monkeypatch: pytest.MonkeyPat
     for section in ("daemon", "database", "resources", "fleet"):
         for key, value in config[section].items():
             expected = special.get(key, samples[type(value)])
-            shown = ",".join(value) if isinstance(value, list) else str(value)
+            shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             assert shown.lower() in {expected, f"{expected}.0"}, f"{section}.{key}"
 
 
@@ -151,6 +159,12 @@ def test_a_name_and_a_pid_file_are_made_up(tmp_path: Path) -> None:
         ("resources: {cores: true}", "resources.cores: must be a whole number, not True"),
         ("resources: {memory: -1}", "resources.memory: must be greater than 0, not -1"),
         ("resources: {ssh_keys: [1]}", "resources.ssh_keys: must be a list of texts"),
+        ("resources: {cpus: [a]}", "resources.cpus: must be a list of numbers, not ['a']"),
+        ("resources: {cpus: [-1]}", "resources.cpus: must be a list of numbers, not [-1]"),
+        ("resources: {cpus: 5-3}", "resources.cpus: must be a list of numbers, not '5-3'"),
+        ("resources: {cpus: [true]}", "resources.cpus: must be a list of numbers, not [True]"),
+        ("resources: {gpus: [1.5]}", "resources.gpus: must be a list of texts"),
+        ("resources: {gpus: ['0 1']}", "resources.gpus: must be numbers or UUIDs without spaces and commas"),
         ("daemon: {mode: fast}", "daemon.mode: must be one of release, debug, not 'fast'"),
         ("daemon: {remove_stop_file: 2}", "daemon.remove_stop_file: must be true or false, not 2"),
         ("daemon: {job_dir: [a]}", "daemon.job_dir: must be text"),
@@ -264,7 +278,7 @@ def test_every_setting_has_a_meaning() -> None:
     for kind in schema.SECTIONS.values():
         for key, type_, _, meaning in schema.options(kind):
             assert len(meaning) > 5, key
-            assert type_ in {"str", "int", "float", "bool", "tuple[str, ...]"}
+            assert type_ in {"str", "int", "float", "bool", "tuple[str, ...]", "tuple[int, ...]", "Devices"}
 
 
 def test_settings_are_frozen() -> None:

@@ -591,7 +591,7 @@ def controlled(root: Path, *operations: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_stop_files_come_and_go(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
+    (tmp_path / "etc").mkdir()
     found = controlled(
         tmp_path,
         {"operation": "stop_file"},
@@ -606,7 +606,7 @@ def test_stop_files_come_and_go(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_does_not_run_is_not_recycled(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
+    (tmp_path / "etc").mkdir()
     assert controlled(tmp_path, {"operation": "recycle", "workers": ["n-1"]})["done"] == []
 
 
@@ -619,7 +619,7 @@ def test_a_worker_that_does_not_run_is_not_recycled(tmp_path: Path) -> None:
     ],
 )
 def test_orders_that_cannot_be_followed(tmp_path: Path, operation: dict[str, Any], message: str) -> None:
-    (tmp_path / "run").mkdir()
+    (tmp_path / "etc").mkdir()
     with pytest.raises(Failure, match=message):
         controlled(tmp_path, operation)
 

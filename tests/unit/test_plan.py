@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from fleet.difftext import MASK, mask_secrets, unified_diff
 from fleet.inventory import parse_inventory
 from fleet.layout import Worker
+from fleet.manifest import FileState
 from fleet.plan import (
+    BootState,
     ChangeReason,
     DesiredHost,
-    FileState,
     HostPlan,
     ObservedHost,
     ProgramState,
@@ -22,7 +24,7 @@ from fleet.plan import (
     WriteReason,
     plan_host,
 )
-from fleet.plantext import MASK, mask_secrets, summary, unified_diff
+from fleet.plantext import summary
 from fleet.render import RenderedFile, configuration_hash, host_paths, render_host
 
 W1, W2 = "node1-1", "node1-2"
@@ -220,7 +222,7 @@ def test_workers_that_an_interrupted_deploy_left_on_the_old_are_recycled() -> No
     assert plan_host(desired(), deployed(running={W2: running[W2]})).empty
 
 
-@pytest.mark.parametrize("state", [ProgramState.STOPPED, ProgramState.EXITED, ProgramState.FATAL, None])
+@pytest.mark.parametrize("state", [ProgramState.EXITED, ProgramState.FATAL, None])
 def test_a_worker_that_is_down_is_started(state: ProgramState | None) -> None:
     programs = {W1: state, W2: ProgramState.RUNNING} if state else {W2: ProgramState.RUNNING}
     plan = plan_host(desired(), deployed(programs=programs))
@@ -321,6 +323,37 @@ def test_supervisords_own_settings_wait_for_its_next_start() -> None:
     assert plan.unchanged == (W1, W2)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "there", "enable", "disable", "remark"),
+    [
+        (True, BootState.MISSING, True, False, ""),
+        (True, BootState.OUTDATED, True, False, ""),
+        (True, BootState.IN_PLACE, False, False, ""),
+        (True, BootState.IMPOSSIBLE, False, False, "no cron"),
+        (False, BootState.MISSING, False, False, ""),
+        (False, BootState.OUTDATED, False, True, ""),
+        (False, BootState.IN_PLACE, False, True, ""),
+        (False, BootState.IMPOSSIBLE, False, False, ""),
+    ],
+)
+def test_the_start_at_boot(wanted: bool, there: BootState, enable: bool, disable: bool, remark: str) -> None:
+    observed = dataclasses.replace(deployed(), boot=there, boot_why="no cron")
+    plan = plan_host(dataclasses.replace(desired(), boot=wanted), observed)
+    assert (plan.enable_boot, plan.disable_boot, plan.no_boot) == (enable, disable, remark)
+    assert plan.empty is not (enable or disable)
+    assert [line.action for line in summary(plan)] == ["enable"] * enable + ["disable"] * disable
+    assert (plan.to_json()["enable_boot"], plan.to_json()["disable_boot"]) == (enable, disable)
+
+
+def test_that_nothing_starts_at_boot_is_said_with_the_first_deploy_only() -> None:
+    wanted = dataclasses.replace(desired(), boot=True)
+    cannot = {"boot": BootState.IMPOSSIBLE, "boot_why": "cron: there is no cron"}
+    (*_, last) = summary(plan_host(wanted, ObservedHost(**cannot)))
+    assert (last.action, last.subject) == ("note", "no start at boot")
+    assert "cron: there is no cron" in last.detail
+    assert summary(plan_host(wanted, dataclasses.replace(deployed(), **cannot))) == ()
+
+
 def test_json_is_plain_and_without_contents() -> None:
     plan = plan_host(desired(release="r2"), deployed(files=()))
     data = json.loads(json.dumps(plan.to_json()))
@@ -333,7 +366,7 @@ def test_json_is_plain_and_without_contents() -> None:
         "how": "restart",
         "reasons": ["release", "settings", "program"],
     }
-    assert set(data) == {"empty", *(field.name for field in dataclasses.fields(plan))}
+    assert set(data) == {"empty", "needs_consent", *(field.name for field in dataclasses.fields(plan))}
 
 
 def test_a_diff_shows_the_change_and_hides_secrets() -> None:

@@ -77,6 +77,7 @@ def settings(files: dict[str, RenderedFile]) -> dict[str, Any]:
 def test_the_files_and_their_modes() -> None:
     assert {path: (file.mode, file.secret) for path, file in render().items()} == {
         "bin/worker": (0o755, False),
+        "bin/boot": (0o755, False),
         "etc/database.password": (0o600, True),
         "etc/workers/node1-1.env": (0o600, False),
         "etc/workers/node1-1.yaml": (0o600, False),
@@ -131,8 +132,8 @@ def test_the_worker_settings() -> None:
             "pid": f"{root}/run/node1-1.pid",
             "pid_dir": f"{root}/run",
             "log": f"{root}/log/node1-1.log",
-            "stop": f"{root}/run/stop.node1-1",
-            "stop_shared": f"{root}/run/stop",
+            "stop": f"{root}/orders/stop.node1-1",
+            "stop_shared": f"{root}/orders/stop",
             "recycle": f"{root}/run/recycle.node1-1",
             "remove_stop_file": False,
             "timeout_in_h": -1,
@@ -154,7 +155,7 @@ def test_the_worker_understands_its_settings() -> None:
     parsed = puffin_settings.parse([("rendered", settings(render(base=AWKWARD)))])
     assert parsed.resources.memory == 4.0
     assert parsed.database.names == ("a", "b")
-    assert parsed.daemon.stop_shared == f"{AWKWARD}/lab/hosts/node1/run/stop"
+    assert parsed.daemon.stop_shared == f"{AWKWARD}/lab/hosts/node1/orders/stop"
     assert parsed.fleet.worker == "node1-1"
 
 

@@ -1,0 +1,161 @@
+"""check."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+
+import click
+from rich.text import Text
+
+from fleet import facts as host_facts
+from fleet.access import Remotes, open_remotes, open_store
+from fleet.cli import options
+from fleet.cli.options import Chosen
+from fleet.cli.output import Board, data_console, note, print_json
+from fleet.diagnosis import Finding, Severity
+from fleet.doctor import DatabaseSeen, Group, addresses, grouped, of_database, of_hosts
+from fleet.errors import ExitCode, FleetError
+from fleet.examination import ACTION, Examined, parse_examined
+from fleet.execute import ask, fan_out
+from fleet.inventory import Host
+from fleet.remote import HostResult
+from puffin.errors import DatabaseError
+
+_STYLES = {Severity.FAIL: "bold red", Severity.WARN: "yellow", Severity.OK: "green"}
+_WIDEST = 120
+_NARROWEST = 40
+
+
+@click.command()
+@options.hosts_file
+@options.parallel
+@options.as_json
+@click.option("--verbose", "-v", is_flag=True, help="Show also what is as it should be.")
+def check(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, verbose: bool) -> int:
+    """Look for what is wrong with hosts, workers and database; changes nothing.
+
+    Exit code 1 if anything fails; warnings do not fail. What was not found wrong is shown with -v.
+
+    \b
+    puffin-fleet check hosts.yaml
+    puffin-fleet check --host node7 -v
+    """
+    chosen = options.choose(hosts_file, patterns)
+    with (
+        Board("Examining the hosts", len(chosen.hosts)) as board,
+        ThreadPoolExecutor(1) as aside,
+        open_remotes(chosen.fleet, chosen.hosts) as remotes,
+    ):
+        asking = aside.submit(_ask_database, chosen)
+        results = _examine(chosen, remotes, parallel, board)
+        seen = asking.result()
+    hosts = {host.name: host for host in chosen.hosts}
+    findings = (*of_database(chosen.fleet, seen), *of_hosts(chosen.fleet, hosts, results))
+    if json_lines:
+        for finding in findings:
+            print_json(_as_record(finding))
+    else:
+        _show(grouped(findings), verbose)
+        _sum_up(findings, len(chosen.hosts), verbose)
+    return ExitCode.FAILED if any(finding.severity is Severity.FAIL for finding in findings) else ExitCode.DONE
+
+
+def _ask_database(chosen: Chosen) -> DatabaseSeen:
+    try:
+        store = open_store(chosen.fleet)
+    except FleetError as error:
+        return DatabaseSeen("", problem=str(error))
+    try:
+        store.check()
+        asked = _now()
+        clock = store.server_time()
+        answered = _now()
+        name = chosen.fleet.name
+        return DatabaseSeen(
+            where=f"{store.where}, {', '.join(store.names)}",
+            version=store.server_version(),
+            clock=clock,
+            asked=asked,
+            answered=answered,
+            records=store.registry.workers(name),
+            stopped=store.control.is_stopped(name),
+        )
+    except DatabaseError as error:
+        return DatabaseSeen(store.where, problem=str(error))
+    finally:
+        store.close()
+
+
+def _now() -> datetime:
+    """As the server tells its time: in UTC, without saying so."""
+    return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
+def _examine(chosen: Chosen, remotes: Remotes, parallel: int, board: Board) -> list[HostResult[Examined]]:
+    fleet = chosen.fleet
+
+    def examine(host: Host) -> Examined:
+        board.step(host.name, "examining")
+        known = host_facts.probe_request(fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python)
+        request = {**known, "addresses": addresses(fleet, host)}
+        asked = time.time()
+        reply = ask(remotes[host.name], ACTION, request)
+        return parse_examined(host.name, reply, asked, time.time())
+
+    return fan_out(
+        {host.name: host for host in chosen.hosts},
+        examine,
+        parallel,
+        lambda event: board.finished(event.host, event.result.ok) if event.result else None,
+    )
+
+
+def _as_record(finding: Finding) -> dict[str, str | None]:
+    return {
+        "host": finding.host or None,
+        "check": finding.check,
+        "severity": finding.severity.value,
+        "what": finding.what,
+        "next": finding.advice or None,
+    }
+
+
+def _show(groups: Sequence[Group], verbose: bool) -> None:
+    shown = [group for group in groups if verbose or group.finding.severity is not Severity.OK]
+    console = data_console()
+    width = min(_WIDEST, console.width) if console.is_terminal else None
+    for group in shown:
+        finding = group.finding
+        line = Text(f"{finding.severity.value:4}  ", style=_STYLES[finding.severity])
+        line.append(group.names, style="bold")
+        line.append(f"  {finding.check}", style="cyan")
+        if finding.severity is Severity.OK:
+            console.print(line.append(f": {finding.what}", style=""))
+            continue
+        console.print(line)
+        for text, style in ((finding.what, ""), (finding.advice, "dim")):
+            for part in _wrapped(text, width):
+                console.print(Text(f"      {part}", style=style))
+
+
+def _wrapped(text: str, width: int | None) -> list[str]:
+    """Lines that fit; whole where nobody looks at a terminal. Paths and commands stay in one piece."""
+    lines = text.splitlines()
+    if width is None:
+        return lines
+    wrapper = textwrap.TextWrapper(max(_NARROWEST, width - 6), break_long_words=False, break_on_hyphens=False)
+    return [part for line in lines for part in wrapper.wrap(line)]
+
+
+def _sum_up(findings: Sequence[Finding], hosts: int, verbose: bool) -> None:
+    failed = sum(finding.severity is Severity.FAIL for finding in findings)
+    warned = sum(finding.severity is Severity.WARN for finding in findings)
+    wrong = {finding.host for finding in findings if finding.severity is Severity.FAIL and finding.host}
+    more = "" if verbose else " -v shows all of them."
+    counts = f"{len(findings)} checks on {hosts} host{'s' if hosts != 1 else ''}: {failed} failed, {warned} warnings."
+    on = f" {len(wrong)} hosts need attention." if len(wrong) > 1 else ""
+    note(f"{counts}{on}{more}", "red" if failed else "yellow" if warned else "green")

@@ -1,0 +1,232 @@
+"""unlock, destroy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import click
+from rich.text import Text
+
+from fleet.access import Remotes, open_remotes, open_store
+from fleet.cli import options
+from fleet.cli.options import Chosen
+from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
+from fleet.destroying import Destroyed, HostDestroyer, workers_of
+from fleet.errors import ExitCode, UsageError
+from fleet.execute import ask, fan_out
+from fleet.facts import Facts
+from fleet.lock import Deed, Lock, LockTarget, describe, hold, new_deed, outcome_of
+from fleet.remote import HostResult
+from fleet.survey import probe_all
+from puffin.errors import DatabaseError
+from puffin.store import Store
+
+
+@click.command()
+@options.hosts_file
+@options.parallel
+@options.as_json
+@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+def unlock(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, yes: bool) -> int:
+    """Remove the locks of a command that is gone, such as one whose machine has died.
+
+    A command that still runs notices that its lock is gone, and changes nothing more.
+
+    \b
+    puffin-fleet unlock
+    puffin-fleet unlock --host node7 --yes
+    """
+    chosen = options.choose(hosts_file, patterns)
+    with open_remotes(chosen.fleet, chosen.hosts) as remotes:
+        probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
+        locked = [result.value for result in probed if result.value is not None and result.value.lock.holder]
+        failed = report_failures(probed)
+        if not locked:
+            note("No host is locked." if not failed else "No other host is locked.")
+            return ExitCode.FAILED if failed else ExitCode.DONE
+        if not json_lines:
+            for facts in locked:
+                assert facts.lock.holder is not None  # noqa: S101 - chosen so above
+                note(f"{facts.host}: {describe(facts.lock.holder)}")
+        _confirm(f"Remove the lock{'s' if len(locked) > 1 else ''} of {_hosts(len(locked))}?", yes, "removed")
+        deed = new_deed("unlock")
+        results = fan_out({facts.host: facts for facts in locked}, lambda facts: _break(remotes, facts, deed), parallel)
+    for result in results:
+        if json_lines:
+            print_json({"host": result.host, "ok": result.ok, "removed": bool(result.value)})
+    failed += report_failures(results)
+    if not json_lines:
+        note(f"{_hosts(sum(bool(result.value) for result in results))} unlocked.", "green")
+    return ExitCode.FAILED if failed else ExitCode.DONE
+
+
+def _break(remotes: Remotes, facts: Facts, deed: Deed) -> bool:
+    request = {"host_root": facts.host_root, "step": "break", "id": deed.id, "who": deed.who}
+    return bool(ask(remotes[facts.host], "lock", request)["held"])
+
+
+@click.command()
+@options.hosts_file
+@options.parallel
+@options.as_json
+@options.lock_timeout
+@click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Wait for workers no longer than this.")
+@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+def destroy(
+    hosts_file: str | None,
+    patterns: tuple[str, ...],
+    parallel: int,
+    json_lines: bool,
+    lock_timeout: float,
+    now: bool,
+    timeout: float | None,
+    yes: bool,
+) -> int:
+    """Take hosts out of the fleet: let their workers finish, then remove what was deployed.
+
+    Logs, and the directories of failed and archived calculations, stay; so does what is in the database.
+
+    \b
+    puffin-fleet destroy --host node7
+    puffin-fleet destroy --now --yes
+    """
+    chosen = options.choose(hosts_file, patterns)
+    whole = f"all {_hosts(len(chosen.hosts))}"
+    if not chosen.whole:
+        names = ", ".join(host.name for host in chosen.hosts)
+        whole = f"{len(chosen.hosts)} of {_hosts(len(chosen.fleet.hosts))}: {names}"
+    what = "give running calculations back" if now else "wait for running calculations"
+    _confirm(f"Destroy fleet '{chosen.fleet.name}' on {whole} ({what})?", yes, "removed")
+    store = open_store(chosen.fleet)
+    try:
+        with open_remotes(chosen.fleet, chosen.hosts) as remotes:
+            probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
+            roots = {result.host: result.value.host_root for result in probed if result.value is not None}
+            results = _destroy_all(chosen, remotes, roots, store, _How(now, timeout, parallel, lock_timeout))
+    finally:
+        store.close()
+    done = {result.host: result for result in results}
+    every = [done.get(one.host) or HostResult[Destroyed](one.host, error=one.error) for one in probed]
+    _report(every, json_lines)
+    return ExitCode.FAILED if report_failures(every) else ExitCode.DONE
+
+
+@dataclass(frozen=True)
+class _How:
+    """How hosts are destroyed: `now` gives running calculations back, `timeout` is for workers."""
+
+    now: bool
+    timeout: float | None
+    parallel: int
+    lock_timeout: float
+
+
+def _destroy_all(
+    chosen: Chosen,
+    remotes: Remotes,
+    roots: Mapping[str, str],
+    store: Store,
+    how: _How,
+) -> list[HostResult[Destroyed]]:
+    """Tell all hosts before waiting for any: the last must not go on taking work while the first one drains."""
+    hosts = {host.name: host for host in chosen.hosts}
+    targets = {name: LockTarget(root) for name, root in roots.items()}
+    with (
+        hold(remotes, targets, new_deed("destroy"), how.lock_timeout, how.parallel) as lock,
+        Board("Destroying", len(lock.hosts)) as board,
+    ):
+        # Only now nobody else changes them any more.
+        probed = probe_all(chosen.fleet, [hosts[name] for name in sorted(lock.hosts)], remotes, how.parallel)
+        found = {result.host: result.value for result in probed if result.value is not None}
+
+        def destroyer(name: str) -> HostDestroyer:
+            return HostDestroyer(
+                fleet=chosen.fleet,
+                host=hosts[name],
+                facts=found[name],
+                remote=remotes[name],
+                token=lock.token,
+                say=lambda what: board.step(name, what),
+            )
+
+        told = fan_out({name: name for name in found}, lambda name: destroyer(name).tell(how.now), how.parallel)
+        waiting = {result.host: (result.host, result.value) for result in told if result.value is not None}
+        ended = fan_out(
+            waiting,
+            lambda pair: destroyer(pair[0]).finish(pair[1], how.timeout),
+            max(1, len(waiting)),
+            lambda event: board.finished(event.host, event.result.ok) if event.result else None,
+        )
+        results = ended + [HostResult[Destroyed](one.host, error=one.error) for one in told if not one.ok]
+        results += [HostResult[Destroyed](one.host, error=one.error) for one in probed if not one.ok]
+        results += [HostResult[Destroyed](host, error=error) for host, error in lock.failed.items()]
+        _conclude(lock, results)
+        _forget(chosen, store, [result.host for result in results if result.ok])
+    return results
+
+
+def _conclude(lock: Lock, results: Sequence[HostResult[Destroyed]]) -> None:
+    for result in results:
+        lock.conclude(result.host, outcome_of(result.error))
+
+
+def _forget(chosen: Chosen, store: Store, hosts: Sequence[str]) -> None:
+    """Without the database the workers stay in the registry, where they count as lost."""
+    try:
+        records = store.registry.workers(chosen.fleet.name)
+        store.registry.forget(uuid for host in hosts for uuid in workers_of(host, records))
+    except DatabaseError as error:
+        note(f"{error}\n  'status' goes on showing these workers; run this again when the database answers.", "yellow")
+
+
+def _report(results: Sequence[HostResult[Destroyed]], json_lines: bool) -> None:
+    if json_lines:
+        for result in results:
+            left = [vars(one) for one in result.value.left] if result.value else []
+            shared = _still_shared(result.value, results) if result.value else []
+            error = str(result.error or "")
+            print_json({"host": result.host, "ok": result.ok, "left": left, "shared": shared, "error": error})
+        return
+    rows: list[list[Text | str]] = []
+    for result in results:
+        if result.value is None:
+            rows.append([result.host, Text("failed", style="red"), ""])
+        else:
+            others = ", ".join(_still_shared(result.value, results))
+            stays = f"installations stay, for {others}" if others else ""
+            rows.append([result.host, Text("destroyed", style="green"), stays])
+    print_table((Column("HOST"), Column("RESULT"), Column("")), rows)
+    _report_left(results)
+
+
+def _still_shared(destroyed: Destroyed, results: Sequence[HostResult[Destroyed]]) -> list[str]:
+    """The hosts that go on using what is installed: the last of those that go takes it along."""
+    gone = {result.host for result in results if result.ok}
+    return [host for host in destroyed.shared if host not in gone]
+
+
+def _report_left(results: Sequence[HostResult[Destroyed]]) -> None:
+    left = [(result.host, one) for result in results if result.value for one in result.value.left]
+    if not left:
+        return
+    console = data_console()
+    console.print(Text("Left on the hosts:", style="bold"))
+    for host, one in left:
+        files = "" if one.files == 1 else f", {one.files} files"
+        console.print(Text.assemble("  ", (host, "cyan"), f"  {one.path}", (f"  {one.what}{files}", "dim")))
+
+
+def _hosts(count: int) -> str:
+    return f"{count} host{'' if count == 1 else 's'}"
+
+
+def _confirm(question: str, yes: bool, nothing: str) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here: say --yes to go ahead")
+    if not click.confirm(question, err=True):
+        raise UsageError(f"nothing was {nothing}")

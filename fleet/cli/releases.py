@@ -1,0 +1,278 @@
+"""history, prune."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import click
+from rich.text import Text
+
+from fleet.access import Remotes, open_remotes, open_store
+from fleet.audit import Deed, Entry, merge, read_entries
+from fleet.cli import options
+from fleet.cli.options import Chosen
+from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
+from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.execute import ask, fan_out
+from fleet.facts import read_holder
+from fleet.inventory import Host
+from fleet.lock import LockTarget, hold, new_deed, outcome_of
+from fleet.releases import Place, Pruning, carry_out, look, releases_in_use
+from fleet.remote import HostResult
+from fleet.reply import Reader
+from fleet.survey import probe_all
+from puffin.errors import DatabaseError
+
+_HISTORY = (
+    Column("WHEN"),
+    Column("WHO"),
+    Column("VERB"),
+    Column("OUTCOME"),
+    Column("HOSTS"),
+    Column("RELEASE", spare=1),
+    Column("ID", spare=2),
+)
+_STYLES = {
+    "done": "green",
+    "failed": "red",
+    "interrupted": "yellow",
+    "running": "bold yellow",
+    "unchanged": "dim",
+}
+_MOST_LINES = 500
+
+
+@click.command()
+@options.hosts_file
+@options.parallel
+@options.as_json
+@click.option("-n", "--number", type=click.IntRange(1, _MOST_LINES), default=20, show_default=True, help="The newest.")
+@click.option("-v", "--verbose", is_flag=True, help="Show each host.")
+def history(
+    hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, number: int, verbose: bool
+) -> int:
+    """Show who did what to the hosts, the newest first; asks the hosts.
+
+    \b
+    puffin-fleet history -n 5
+    puffin-fleet history --host node7
+    """
+    chosen = options.choose(hosts_file, patterns)
+    with open_remotes(chosen.fleet, chosen.hosts) as remotes:
+        results = fan_out(
+            {host.name: host for host in chosen.hosts}, lambda host: _entries(chosen, host, remotes), parallel
+        )
+    deeds = merge([entry for result in results for entry in result.value or ()])[:number]
+    _show_history(deeds, json_lines, verbose or bool(patterns))
+    return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
+
+
+def _entries(chosen: Chosen, host: Host, remotes: Remotes) -> list[Entry]:
+    request = {"base_dir": host.base_dir, "fleet": chosen.fleet.name, "host": host.name, "limit": _MOST_LINES}
+    reader = Reader(host.name, "", ask(remotes[host.name], "audit", request))
+    holder = reader.optional("holder", lambda key: read_holder(reader.inner(key)))
+    return read_entries(host.name, reader.texts("lines"), holder)
+
+
+def _show_history(deeds: Sequence[Deed], json_lines: bool, each_host: bool) -> None:
+    if json_lines:
+        for deed in deeds:
+            print_json({**dataclasses.asdict(deed), "outcome": deed.outcome, "when": _time(deed)})
+        return
+    if not deeds:
+        note("Nothing was ever done to these hosts.")
+        return
+    if not each_host:
+        print_table(_HISTORY, [_history_row(deed) for deed in deeds])
+        return
+    console = data_console()
+    for deed in deeds:
+        when, who, verb, outcome, _, _, id_ = _history_row(deed)
+        console.print(Text.assemble(when, "  ", who, "  ", (str(verb), "bold"), "  ", outcome, "  ", (str(id_), "dim")))
+        width = max(len(entry.host) for entry in deed.hosts)
+        for entry in deed.hosts:
+            console.print(_host_line(entry, width))
+
+
+def _history_row(deed: Deed) -> list[Text | str]:
+    hosts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(deed.counts.items()))
+    release = ", ".join(deed.releases)
+    return [
+        _time(deed),
+        deed.who,
+        deed.verb,
+        Text(deed.outcome, style=_STYLES.get(deed.outcome, "")),
+        hosts,
+        release,
+        deed.id,
+    ]
+
+
+def _host_line(entry: Entry, width: int) -> Text:
+    line = Text("  ")
+    line.append(entry.host.ljust(width))
+    line.append(f"  {entry.outcome}", style=_STYLES.get(entry.outcome, ""))
+    if entry.began is not None and entry.ended is not None:
+        line.append(f"  {entry.ended - entry.began:.0f} s", style="dim")
+    if entry.release:
+        line.append(f"  {entry.release}", style="dim")
+    if entry.error:
+        line.append(f"  {entry.error}")
+    return line
+
+
+def _time(deed: Deed) -> str:
+    """When it began, in local time; by the clock of whoever did it, which its id holds."""
+    if deed.when is None:
+        return "unknown"
+    return datetime.fromtimestamp(deed.when).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+@click.command()
+@options.hosts_file
+@options.parallel
+@options.as_json
+@options.lock_timeout
+@click.option("--keep", type=click.IntRange(1), help="Newest releases to keep; release.keep if not given.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+def prune(
+    hosts_file: str | None,
+    patterns: tuple[str, ...],
+    parallel: int,
+    json_lines: bool,
+    lock_timeout: float,
+    keep: int | None,
+    dry_run: bool,
+    yes: bool,
+) -> int:
+    """Remove releases, and what belongs to them, that nothing needs any more.
+
+    Never removed: what a host would go back to, what a worker runs, and the newest releases.
+
+    \b
+    puffin-fleet prune --dry-run
+    puffin-fleet prune --keep 1 --yes
+    """
+    chosen = options.choose(hosts_file, patterns)
+    keep = keep or chosen.fleet.release.keep
+    used = _used(chosen)
+    with open_remotes(chosen.fleet, chosen.hosts) as remotes:
+        with Board("Looking at the hosts", len(chosen.hosts)):
+            probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
+            places = {result.host: Place.of(result.value) for result in probed if result.value is not None}
+            looked = look(remotes, places, keep, used, parallel)
+        lost: list[HostResult[object]] = [HostResult(one.host, error=one.error) for one in probed if not one.ok]
+        lost += [HostResult(result.host, error=result.error) for result in looked if not result.ok]
+        plans = [result.value for result in looked if result.value is not None]
+        if json_lines and dry_run:
+            _print_json(plans)
+        else:
+            _show_plans(plans, json_lines, all_kept=dry_run)
+        failed = report_failures(lost)
+        to_do = [plan for plan in plans if plan.removals]
+        if to_do and not dry_run:
+            _confirm(f"Remove {_size(sum(plan.frees for plan in to_do))}?", yes)
+            failed += _prune(remotes, places, to_do, _How(keep, used, parallel, lock_timeout), json_lines)
+    return ExitCode.FAILED if failed else ExitCode.DONE
+
+
+def _used(chosen: Chosen) -> frozenset[str]:
+    store = open_store(chosen.fleet)
+    try:
+        return releases_in_use(store.registry.workers(chosen.fleet.name))
+    except DatabaseError as error:
+        hint = "Without the database it is not known which releases workers still run."
+        raise FleetError(f"{error}\n  {hint}") from error
+    finally:
+        store.close()
+
+
+@dataclass(frozen=True)
+class _How:
+    """How many releases stay, which must, and how it goes."""
+
+    keep: int
+    used: frozenset[str]
+    parallel: int
+    lock_timeout: float
+
+
+def _prune(
+    remotes: Remotes,
+    places: dict[str, Place],
+    plans: Sequence[Pruning],
+    how: _How,
+    json_lines: bool,
+) -> int:
+    targets = {plan.host: LockTarget(places[plan.host].host_root) for plan in plans}
+    with (
+        hold(remotes, targets, new_deed("prune"), how.lock_timeout, how.parallel) as lock,
+        Board("Pruning", len(plans)) as board,
+    ):
+        mine = [plan for plan in plans if plan.host in lock.hosts]
+        for plan in mine:
+            board.step(plan.host, "removing files")
+        results = carry_out(remotes, places, mine, how.keep, how.used, lock.token, how.parallel)
+        for result in results:
+            board.finished(result.host, result.ok)
+            lock.conclude(result.host, outcome_of(result.error))
+        results += [HostResult(host, error=error) for host, error in lock.failed.items()]
+    done = [result.value for result in results if result.value is not None]
+    if json_lines:
+        _print_json(done)
+    note(f"{_size(sum(plan.frees for plan in done))} freed.", "green")
+    return report_failures(results)
+
+
+def _print_json(plans: Sequence[Pruning]) -> None:
+    for plan in plans:
+        removals = [dataclasses.asdict(removal) for removal in plan.removals]
+        print_json({"host": plan.host, "removals": removals, "kept": dict(plan.kept), "frees": plan.frees})
+
+
+def _show_plans(plans: Sequence[Pruning], json_lines: bool, all_kept: bool) -> None:
+    if json_lines:
+        return
+    console = data_console()
+    for plan in plans:
+        if not plan.removals and not all_kept:
+            continue
+        console.print(Text(_shared_name(plan), style="bold"))
+        for kind, name, size in _lines(plan):
+            console.print(Text.assemble("  ", (f"{kind:10}", "red"), f" {size:>9}  ", name))
+        for name, why in plan.kept.items():
+            console.print(Text.assemble("  ", (f"{'keep':10}", "green"), f" {'':>9}  ", name, ("  " + why, "dim")))
+    if any(plan.removals for plan in plans):
+        note(f"{_size(sum(plan.frees for plan in plans))} can be freed.")
+    elif plans:
+        note("Nothing to remove: everything installed is needed.", "green")
+
+
+def _shared_name(plan: Pruning) -> str:
+    others = [name for name in plan.hosts if name != plan.host]
+    return plan.host + (f" (shared with {', '.join(others)})" if others else "")
+
+
+def _lines(plan: Pruning) -> list[tuple[str, str, str]]:
+    """One line for each removal, but a single one for all wheels."""
+    found = [(one.kind, one.name, _size(one.size)) for one in plan.removals if one.kind != "wheel"]
+    wheels = [one.size for one in plan.removals if one.kind == "wheel"]
+    return found + ([("wheels", f"{len(wheels)} files", _size(sum(wheels)))] if wheels else [])
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here: say --yes to go ahead")
+    if not click.confirm(question, err=True):
+        raise UsageError("nothing was removed")

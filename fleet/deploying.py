@@ -1,0 +1,295 @@
+"""A whole deploy: what can be prepared is prepared on all hosts at once, then they change as the rollout says."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fleet.access import Remotes
+from fleet.deed import Deed
+from fleet.deploy import Deployed, Deployment, Running
+from fleet.difftext import mask_secrets
+from fleet.errors import FleetError
+from fleet.execute import HostEvent, fan_out
+from fleet.hooks import Hook, HookEnvironment, run_hook
+from fleet.inventory import Fleet
+from fleet.lock import Lock, LockTarget, Outcome, Result, hold
+from fleet.remote import HostResult
+from fleet.render import worker_uuid
+from fleet.revert import GoodState, Reversal
+from fleet.rolling import HostSigns, NotBegun, Roller
+from fleet.rollout import Rollout, policy_of
+from fleet.survey import HostWork
+from fleet.waiting import Place, Say, Watch
+from puffin.errors import DatabaseError
+from puffin.store import Event, Store
+
+
+class Audience(Protocol):
+    """Who is told how a deploy goes."""
+
+    def step(self, host: str, what: str) -> None:
+        """A host is at something."""
+
+    def finished(self, host: str, ok: bool) -> None:
+        """A host is done."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How a deploy goes.
+
+    Parameters
+    ----------
+    calculations
+        What becomes of those that run.
+    parallel
+        Hosts at a time that are uploaded to and installed on.
+    lock_timeout_s
+        How long to wait for somebody else who changes the same hosts, in seconds.
+    deed
+        The command that deploys, for the notes.
+    """
+
+    deed: Deed
+    calculations: Running = Running.WAIT
+    parallel: int = 20
+    lock_timeout_s: float = 0.0
+
+
+class HostPart:
+    """One host's part of a deploy, with its way back.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    work
+        What is to be done.
+    remotes
+        Connections.
+    store
+        The fleet's database.
+    how
+        How the deploy goes.
+    say
+        Told what is being done.
+    lock
+        Token of the lock that is held on the host.
+    """
+
+    def __init__(
+        self, *, fleet: Fleet, work: HostWork, remotes: Remotes, store: Store, how: How, say: Say, lock: str | None
+    ) -> None:
+        self._fleet = fleet
+        self._work = work
+        self._store = store
+        self._say = say
+        self._cancelled = threading.Event()
+        self._how = how
+        self._remotes = remotes
+        facts = work.facts
+        self._place = Place(work.host.name, facts.fleet_root, facts.host_root, lock)
+
+    def prepare(self) -> None:
+        """Upload and install; nothing that runs notices."""
+        self._deployment(self._watch(self._cancelled.is_set)).prepare()
+
+    def deploy(self, signs: HostSigns) -> Deployed:
+        """Change the host, and remember its state as good once all its workers are healthy."""
+        watch = self._watch(self._cancelled.is_set)
+        deployed = self._deployment(watch).carry_out(signs)
+        if self._how.calculations is not Running.WHEN_IDLE:
+            watch.ask("good", operation="keep")
+        removed = [worker_uuid(self._fleet, name) for name in self._work.plan.workers_removed]
+        self._store.registry.forget(removed)
+        return deployed
+
+    def revert(self) -> GoodState:
+        """Put the host back to its last good state."""
+        good = Reversal(self._place.host, self._watch(lambda: False), self._say).carry_out()
+        self._store.control.note_releases(self._fleet.name, {self._place.host: good.release})
+        return good
+
+    def cancel(self) -> None:
+        """Make what is being done give up soon."""
+        self._cancelled.set()
+
+    def _watch(self, cancelled: Callable[[], bool]) -> Watch:
+        return Watch(
+            place=self._place,
+            update=self._fleet.update,
+            remote=self._remotes[self._place.host],
+            read_records=lambda: self._store.registry.workers(self._fleet.name),
+            say=self._say,
+            cancelled=cancelled,
+        )
+
+    def _deployment(self, watch: Watch) -> Deployment:
+        return Deployment(
+            fleet=self._fleet,
+            work=self._work,
+            remote=self._remotes[self._place.host],
+            watch=watch,
+            say=self._say,
+            deed=self._how.deed,
+            calculations=self._how.calculations,
+        )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a deploy ended.
+
+    Parameters
+    ----------
+    results
+        One for each host, in their order.
+    troubles
+        What went wrong beside the hosts: a hook, or the note in the database.
+    """
+
+    results: tuple[HostResult[Deployed], ...]
+    troubles: tuple[FleetError, ...] = ()
+
+
+def deploy_hosts(
+    fleet: Fleet, works: Sequence[HostWork], remotes: Remotes, store: Store, how: How, audience: Audience
+) -> Ended:
+    """Carry out the plans of hosts that have something to change, under their lock and between the hooks.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    works
+        What is to be done on each host.
+    remotes
+        Connections to them.
+    store
+        The fleet's database.
+    how
+        How it goes.
+    audience
+        Told about it.
+
+    Raises
+    ------
+    LockedError
+        Somebody else changes one of the hosts.
+    ChangedMeanwhile
+        Somebody else has changed one of them since it was looked at.
+    HookFailed
+        The hook before the deploy failed; nothing was changed.
+    Interrupted
+        On Ctrl-C.
+    """
+    targets = {work.host.name: LockTarget(work.facts.host_root, work.facts.lock.serial) for work in works}
+    with hold(remotes, targets, how.deed, how.lock_timeout_s, how.parallel, _of_this_machine(audience)) as lock:
+        _before(fleet, lock, how)
+        results = _roll_out(fleet, works, remotes, store, how, audience, lock)
+        releases = {work.host.name: work.release for work in works}
+        for result in results:
+            lock.conclude(result.host, _outcome(result, releases[result.host]))
+        troubles = (*_after(fleet, lock, how, results), *_leave_word(fleet, store, how, releases, results))
+    return Ended(tuple(results), troubles)
+
+
+def _of_this_machine(audience: Audience) -> Say:
+    return lambda what: audience.step("this machine", what)
+
+
+def _before(fleet: Fleet, lock: Lock, how: How) -> None:
+    environment = HookEnvironment(lock.token, sorted(lock.hosts), how.deed.id, how.deed.verb)
+    try:
+        run_hook(fleet, Hook.PRE_DEPLOY, environment)
+    except FleetError as error:
+        for host in lock.hosts:
+            lock.conclude(host, Outcome(Result.UNCHANGED, _first_line(error)))
+        raise
+
+
+def _after(fleet: Fleet, lock: Lock, how: How, results: Sequence[HostResult[Deployed]]) -> tuple[FleetError, ...]:
+    failed = [result.host for result in results if not result.ok]
+    environment = HookEnvironment(
+        lock.token,
+        sorted(lock.hosts),
+        how.deed.id,
+        how.deed.verb,
+        outcome=(Result.FAILED if failed else Result.DONE).value,
+        failed=failed,
+    )
+    try:
+        run_hook(fleet, Hook.POST_DEPLOY, environment)
+    except FleetError as error:
+        return (error,)
+    return ()
+
+
+def _outcome(result: HostResult[Deployed], release: str) -> Outcome:
+    if result.error is None:
+        return Outcome(Result.DONE, release=release)
+    kind = Result.UNCHANGED if isinstance(result.error, NotBegun) else Result.FAILED
+    return Outcome(kind, mask_secrets(_first_line(result.error)))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0]
+
+
+def _roll_out(
+    fleet: Fleet,
+    works: Sequence[HostWork],
+    remotes: Remotes,
+    store: Store,
+    how: How,
+    audience: Audience,
+    lock: Lock,
+) -> list[HostResult[Deployed]]:
+    parts = {
+        work.host.name: HostPart(
+            fleet=fleet, work=work, remotes=remotes, store=store, how=how, say=_teller(work, audience), lock=lock.token
+        )
+        for work in works
+    }
+    ready = {host: part for host, part in parts.items() if host in lock.hosts}
+    prepared = fan_out(ready, HostPart.prepare, how.parallel, lambda event: _tell(event, audience))
+    fresh = frozenset(work.host.name for work in works if work.facts.current is None)
+    rollout = Rollout(policy_of(fleet.update, len(works), fresh), list(parts))
+    errors = {**lock.failed, **{result.host: result.error for result in prepared if result.error is not None}}
+    for host, error in errors.items():
+        rollout.failed(host, _first_line(error), time.monotonic())
+    results = Roller(rollout, parts, audience.finished).run()
+    return [
+        HostResult(result.host, error=errors[result.host], seconds=result.seconds) if result.host in errors else result
+        for result in results
+    ]
+
+
+def _teller(work: HostWork, audience: Audience) -> Say:
+    return lambda what: audience.step(work.host.name, what)
+
+
+def _tell(event: HostEvent[None], audience: Audience) -> None:
+    if event.result is not None and event.result.error is not None:
+        audience.finished(event.host, False)
+
+
+def _leave_word(
+    fleet: Fleet, store: Store, how: How, releases: Mapping[str, str], results: Sequence[HostResult[Deployed]]
+) -> tuple[FleetError, ...]:
+    done = {result.host: releases[result.host] for result in results if result.ok}
+    events = [
+        (time.time(), Event("deployed", "", host, fleet.name, detail=f"release {release} by {how.deed.who}"))
+        for host, release in done.items()
+    ]
+    try:
+        store.control.note_releases(fleet.name, done)
+        if events:
+            store.events.write(events)
+    except DatabaseError as error:
+        return (FleetError(f"the deploy could not be noted in the database: {error}"),)
+    return ()

@@ -1,0 +1,54 @@
+"""Environments that were installed for a fleet, and the wheels they were made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.hostside.common import Json, read_text
+
+COMPLETE = ".complete"
+"""The last file that an installation writes; it holds the digests of its wheels."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One directory of `releases` or `supervisor`, or a link to an existing environment."""
+
+    path: Path
+    complete: bool
+    made: float
+    """When, in seconds since 1970."""
+
+
+def mark_of(wheels: Sequence[Json]) -> bytes:
+    """What an installation from these wheels writes when it is complete."""
+    return json.dumps({"wheels": sorted(wheel["sha256"] for wheel in wheels)}).encode()
+
+
+def environments(directory: Path) -> list[Environment]:
+    """All that is in a directory, complete or not."""
+    return [_environment(path) for path in sorted(directory.glob("*")) if not path.name.startswith(".")]
+
+
+def _environment(path: Path) -> Environment:
+    mark = path if path.is_symlink() else path / COMPLETE
+    try:
+        return Environment(path, True, mark.lstat().st_mtime)
+    except OSError:
+        return Environment(path, False, 0.0)
+
+
+def wheels_of(found: Iterable[Environment]) -> set[str] | None:
+    """The digests of the wheels that environments were made of; None where one of them does not tell."""
+    wheels: set[str] = set()
+    for environment in found:
+        if environment.path.is_symlink() or not environment.complete:
+            continue
+        try:
+            wheels.update(json.loads(read_text(environment.path / COMPLETE))["wheels"])
+        except (ValueError, KeyError, TypeError):
+            return None  # made before this was written down
+    return wheels

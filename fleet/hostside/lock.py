@@ -1,0 +1,194 @@
+"""Action `lock`: take, renew, give back or break the lock of this host.
+
+Request: host_root, step, and for all steps but `look` id; the steps are
+    look      reply: holder (or null)
+    acquire   token, verb, who, limit (s), expected_serial (or null); reply: held, holder (who holds it instead),
+              changed_by (who changed this host since that serial), reentrant (the token holds it already)
+    renew     token; reply: held
+    release   token, verb, who, since, outcome, error, release; reply: held (until now), audited
+    record    likewise, where the lock is another command's; reply: audited
+    abandon   token; gives back what was never used; reply: held (until now)
+    break     who; removes anybody's; reply: held (until now), holder (who held it), audited
+
+The lock is the directory `lock`, made complete under another name and renamed into place: it is there whole or not
+at all. All of it happens under a mutex that the kernel releases when this program ends. What giving it back
+will need is in the directory from the start, so that a full disk cannot keep anybody from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from pathlib import Path
+
+from fleet.hostside.audit import append
+from fleet.hostside.common import Failure, Json, locked, os_failure, plain_name
+from fleet.hostside.files import directory, write
+from fleet.hostside.guard import HOLDER, LOCK, SERIAL, holder_of, last_release, read_holder, serial_of
+from fleet.hostside.places import host_root
+
+STEP = "locking"
+MUTEX = ".lock.mutex"
+_MUTEX_S = 30.0
+_UNFINISHED = ".lock-"
+
+
+def main(request: Json) -> Json:
+    """Take the step."""
+    root = host_root(request)
+    if request["step"] == "look":
+        return {"holder": holder_of(root)}
+    step = STEPS.get(request["step"])
+    if step is None:
+        raise Failure(f"no step {request['step']!r}", STEP)
+    if step is _acquire:
+        directory(root, 0o755)  # nothing was ever deployed here
+    elif not root.is_dir():
+        return {"held": False, "audited": False, "holder": None}
+    with locked(root / MUTEX, _MUTEX_S, STEP):
+        return step(root, request)
+
+
+def _acquire(root: Path, request: Json) -> Json:
+    token = plain_name(request["token"])
+    present = read_holder(root)
+    if present is not None and present["token"] == token:
+        return {"held": True, "holder": None, "changed_by": None, "reentrant": True}
+    now = time.time()
+    if present is not None and present["until"] >= now:
+        return {"held": False, "holder": holder_of(root), "changed_by": None, "reentrant": False}
+    expected = request.get("expected_serial")
+    if expected is not None and int(expected) != serial_of(root):
+        return {"held": False, "holder": None, "changed_by": _last(root, present), "reentrant": False}
+    if present is not None:
+        _end(root, present, {"outcome": "interrupted", "error": "it was never ended: the time limit ran out"})
+    _make(root, token, request, now)
+    return {"held": True, "holder": None, "changed_by": None, "reentrant": False}
+
+
+def _last(root: Path, present: Json | None) -> Json:
+    if present is not None:
+        return {"who": present["who"], "verb": present["verb"]}
+    _, who, verb = last_release(root)
+    return {"who": who, "verb": verb}
+
+
+def _make(root: Path, token: str, request: Json, now: float) -> None:
+    """Make the lock under another name, then rename it: renaming to a directory with files in it would fail."""
+    limit = float(request["limit"])
+    holder = {key: str(request[key]) for key in ("id", "verb", "who")}
+    serial = {"serial": last_release(root)[0] + 1, "who": holder["who"], "verb": holder["verb"]}
+    made = root / f"{_UNFINISHED}{token}"
+    try:
+        _sweep(root)
+        made.mkdir(mode=0o700)
+        write(made / SERIAL, json.dumps(serial).encode(), 0o644)
+        times = {"token": token, "since": now, "until": now + limit, "limit": limit}
+        write(made / HOLDER, json.dumps({**holder, **times}).encode(), 0o600)
+        made.rename(root / LOCK)
+    except OSError as error:
+        raise os_failure(error, STEP, root / LOCK) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what was left by one that was killed while it held the mutex."""
+    for left in root.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _renew(root: Path, request: Json) -> Json:
+    """Also one that ran out: it is still ours until somebody takes it."""
+    present = read_holder(root)
+    if present is None or present["token"] != request["token"]:
+        return {"held": False, "audited": False}
+    present["until"] = time.time() + float(present["limit"])
+    write(root / LOCK / HOLDER, json.dumps(present).encode(), 0o600)
+    return {"held": True, "audited": False}
+
+
+def _release(root: Path, request: Json) -> Json:
+    """What came of it is written down even where the lock was lost meanwhile."""
+    present = read_holder(root)
+    outcome = {key: request.get(key) for key in ("outcome", "error", "release")}
+    if present is not None and _is_of(present, request):
+        return {"held": True, "audited": _end(root, present, outcome)}
+    return _record(root, request)
+
+
+def _record(root: Path, request: Json) -> Json:
+    outcome = {key: request.get(key) for key in ("outcome", "error", "release")}
+    return {"held": False, "audited": _write_down(root, request, outcome)}
+
+
+def _is_of(present: Json, request: Json) -> bool:
+    """A command under another's lock has the same token, but must not give it back."""
+    return bool(present["token"] == request["token"] and present["id"] == request["id"])
+
+
+def _abandon(root: Path, request: Json) -> Json:
+    """Nothing changed, so nothing is counted or written down."""
+    present = read_holder(root)
+    held = present is not None and _is_of(present, request)
+    if held:
+        _remove(root, str(request["token"]))
+    return {"held": held, "audited": False}
+
+
+def _break(root: Path, request: Json) -> Json:
+    """Remove the lock of somebody who is gone, and write down who did that."""
+    present, shown = read_holder(root), holder_of(root)
+    if present is None:
+        return {"held": False, "audited": False, "holder": None}
+    error = f"its lock was removed by {request['who']}"
+    audited = _end(root, present, {"outcome": "interrupted", "error": error})
+    deed = {"id": request["id"], "verb": "unlock", "who": request["who"], "since": time.time()}
+    what = f"removed the lock of {present['who']} for '{present['verb']}'"
+    audited = _write_down(root, deed, {"outcome": "done", "error": what}) and audited
+    return {"held": True, "audited": audited, "holder": shown}
+
+
+def _end(root: Path, present: Json, outcome: Json) -> bool:
+    """Count, remove, write down, in this order: one that is killed in between has at least counted."""
+    with contextlib.suppress(OSError):
+        (root / LOCK / SERIAL).replace(root / SERIAL)
+    _remove(root, present["token"])
+    return _write_down(root, present, outcome)
+
+
+def _remove(root: Path, token: str) -> None:
+    gone = root / f"{_UNFINISHED}{token or 'unknown'}.gone"
+    try:
+        (root / LOCK).rename(gone)
+    except OSError as error:
+        raise os_failure(error, STEP, root / LOCK) from error
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _write_down(root: Path, deed: Json, outcome: Json) -> bool:
+    entry = {
+        "id": deed.get("id"),
+        "verb": deed.get("verb"),
+        "who": deed.get("who"),
+        "began": deed.get("since"),
+        "ended": time.time(),
+        **outcome,
+    }
+    try:
+        append(root, entry)
+    except Failure:
+        return False  # a full disk must not keep a lock from being given back
+    return True
+
+
+STEPS = {
+    "acquire": _acquire,
+    "renew": _renew,
+    "release": _release,
+    "record": _record,
+    "abandon": _abandon,
+    "break": _break,
+}

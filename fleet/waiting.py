@@ -1,0 +1,257 @@
+"""Waiting for the workers of one host: until they have ended, until they are healthy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fleet import health
+from fleet.errors import FleetError, RemoteError
+from fleet.execute import ask
+from fleet.facts import States, parse_states
+from fleet.gate import Gate, Look, Verdict
+from fleet.health import Health, WorkerHealth
+from fleet.hostsfile import Update
+from fleet.remote import ConnectionLost, Remote, UnreachableError
+from puffin.errors import DatabaseUnavailable
+from puffin.store import WorkerRecord
+
+Found = TypeVar("Found")
+
+POLL_S = 1.0
+_LOG_LINES = 15
+_LONGEST_TROUBLE_S = 120.0
+_ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
+
+Say = Callable[[str], None]
+"""Told in a few words what is being done on the host."""
+
+ReadRecords = Callable[[], Sequence[WorkerRecord]]
+
+
+class Cancelled(FleetError):
+    """The host was told to give up what was being done on it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A host to be watched.
+
+    Parameters
+    ----------
+    host
+        Its name.
+    fleet_root, host_root
+        Its directories.
+    lock
+        Token of the lock that is held on it; None where none is.
+    """
+
+    host: str
+    fleet_root: str
+    host_root: str
+    lock: str | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the workers of a host shall run.
+
+    Parameters
+    ----------
+    release
+        Id of the release.
+    configurations
+        By worker, the hash of its settings.
+    stopped
+        Workers that stay stopped.
+    """
+
+    release: str
+    configurations: Mapping[str, str]
+    stopped: frozenset[str] = frozenset()
+
+
+class Watch:
+    """Looks at one host again and again; a connection or database that fails for a while is no reason to give up.
+
+    Parameters
+    ----------
+    place
+        The host.
+    update
+        How long things may take.
+    remote
+        The connection to it.
+    read_records
+        Reads what the workers of the fleet reported.
+    say
+        Told what is being waited for.
+    cancelled
+        Says whether to give up.
+    """
+
+    def __init__(
+        self,
+        *,
+        place: Place,
+        update: Update,
+        remote: Remote,
+        read_records: ReadRecords,
+        say: Say,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._place = place
+        self._update = update
+        self._remote = remote
+        self._read_records = read_records
+        self._say = say
+        self._cancelled = cancelled
+
+    def ask(self, action: str, timeout: float = 120.0, **request: Any) -> dict[str, Any]:
+        """Do an action of `fleet.hostside` on the host.
+
+        Raises
+        ------
+        RemoteError
+            The host cannot be reached, or cannot do it.
+        Cancelled
+            The host was told to give up.
+        """
+        self.check()
+        place = self._place
+        known = {"fleet_root": place.fleet_root, "host_root": place.host_root, "lock": place.lock}
+        return ask(self._remote, action, {**known, **request}, timeout)
+
+    def check(self) -> None:
+        """Give up where that was asked for.
+
+        Raises
+        ------
+        Cancelled
+            It was.
+        """
+        if self._cancelled():
+            raise Cancelled(f"{self._place.host}: given up")
+
+    def states(self) -> States:
+        """The present states of the host's workers."""
+        return self._insist(
+            lambda: parse_states(self._place.host, self.ask("states")), (ConnectionLost, UnreachableError)
+        )
+
+    def records(self) -> list[WorkerRecord]:
+        """What the workers of the host reported."""
+        records = self._insist(self._read_records, (DatabaseUnavailable,))
+        return [record for record in records if record.host == self._place.host]
+
+    def wait_until_ended(self, workers: Sequence[str], states: States) -> None:
+        """Wait until workers that were told to end have ended.
+
+        Parameters
+        ----------
+        workers
+            Their names.
+        states
+            The states as they were last seen.
+
+        Raises
+        ------
+        RemoteError
+            They took longer than `update.drain_timeout`.
+        """
+        deadline = time.monotonic() + self._update.drain_timeout
+        while left := running(states, workers):
+            if time.monotonic() > deadline:
+                what = f"{', '.join(left)} did not finish within update.drain_timeout"
+                raise RemoteError(self._place.host, "draining", what, "deploy again to go on waiting")
+            self._say(f"waiting for {', '.join(left)} to finish")
+            self._pause()
+            states = self.states()
+
+    def wait_until_healthy(
+        self, wanted: Wanted, on_look: Callable[[Look], None] = lambda _: None
+    ) -> tuple[WorkerHealth, ...]:
+        """Wait until all workers run what they shall, in good health for long enough.
+
+        Parameters
+        ----------
+        wanted
+            What they shall run.
+        on_look
+            Told what each look found.
+
+        Returns
+        -------
+        tuple[WorkerHealth, ...]
+            The workers as they were at the end.
+
+        Raises
+        ------
+        RemoteError
+            A worker failed or took too long; the message has the last lines of its log.
+        """
+        gate = Gate(self._update, time.monotonic())
+        while True:
+            workers = self._judge(wanted, gate)
+            look = gate.look(workers, time.monotonic())
+            on_look(look)
+            if look.verdict is Verdict.FAILED:
+                hint = self._last_lines(look.failed[0].worker)
+                raise RemoteError(self._place.host, "waiting for workers", look.why, hint)
+            if look.verdict is Verdict.PASSED:
+                return workers
+            self._say(look.why)
+            self._pause()
+
+    def _judge(self, wanted: Wanted, gate: Gate) -> tuple[WorkerHealth, ...]:
+        states = self.states()
+        # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
+        gate.saw({program.name: program.pid for program in states.supervisord.programs if program.pid})
+        found = health.judge(wanted.configurations, wanted.release, states, self.records(), gate.looping)
+        return tuple(_as_stopped(one) if one.worker in wanted.stopped else one for one in found)
+
+    def _insist(self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...]) -> Found:
+        give_up = time.monotonic() + _LONGEST_TROUBLE_S
+        while True:
+            try:
+                return attempt()
+            except troubles as error:
+                if time.monotonic() > give_up:
+                    raise
+                self._say(f"trying again: {getattr(error, 'what', error)}")
+                self._pause()
+
+    def _pause(self) -> None:
+        time.sleep(POLL_S)
+        self.check()
+
+    def _last_lines(self, worker: str) -> str:
+        # What it said before it had a log comes last: it is the reason if there is one.
+        files = [{"worker": worker, "path": f"log/{worker}.{suffix}"} for suffix in ("log", "out")]
+        reply = self.ask("tail", files=files, lines=_LOG_LINES // 2, follow=False)
+        lines = [str(entry["line"]) for entry in reply.get("entries", ())]
+        if not lines:
+            return f"its log is empty; see 'puffin-fleet logs --host {self._place.host}'"
+        return "last lines of its log:\n    " + "\n    ".join(lines[-_LOG_LINES:])
+
+
+def running(states: States, workers: Sequence[str]) -> list[str]:
+    """Those of some workers that supervisord has not seen end.
+
+    Parameters
+    ----------
+    states
+        What the host says.
+    workers
+        The workers.
+    """
+    return [
+        program.name for program in states.supervisord.programs if program.name in workers and program.state in _ALIVE
+    ]
+
+
+def _as_stopped(worker: WorkerHealth) -> WorkerHealth:
+    return WorkerHealth(worker.worker, Health.STOPPED, "stopped on purpose")

@@ -1,0 +1,96 @@
+"""A fleet of one host, this machine, with the environment that runs the tests."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from puffin.documents import Model, Request
+from puffin.settings import DatabaseSettings
+from puffin.store import Store
+from tests.acceptance.commands import Ran, puffin_fleet
+from tests.lab.fixtures_database import Database
+from tests.lab.sshd import end_processes
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.1)
+
+
+@dataclass
+class Here:
+    """A fleet of one host, this machine, with the environment that runs the tests."""
+
+    place: Path
+    content: dict[str, Any]
+    database: Database
+
+    @property
+    def file(self) -> Path:
+        return self.place / "hosts.yaml"
+
+    @property
+    def root(self) -> Path:
+        return self.place / "base" / "day" / "hosts" / "here"
+
+    def run(self, verb: str, *words: object) -> Ran:
+        self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
+        return puffin_fleet(verb, self.file, *words)
+
+    def submit(self, seconds: float, count: int = 1) -> list[str]:
+        store = Store(DatabaseSettings(uri=self.database.uri, name=self.database.name))
+        request = Request("sleep", Model(), settings={"time": seconds}, memory=0.1, disk=0.1)
+        try:
+            return store.submit(self.database.name, [(None, request)] * count)
+        finally:
+            store.close()
+
+    def calculations(self) -> list[dict[str, Any]]:
+        with self.database.server.client() as client:
+            return list(client[self.database.name]["calculations"].find())
+
+    def events(self) -> list[str]:
+        with self.database.server.client() as client:
+            found = client[self.database.name]["puffin_events"].find()
+            return [f"{item['at']} {item['worker']} {item['kind']} {item['detail']}" for item in found]
+
+    def all_are(self, status: str) -> bool:
+        return {item["status"] for item in self.calculations()} == {status}
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        return {record["worker"]: record for record in self.run("status", "--json").ok().json()}
+
+    def running(self) -> list[str]:
+        return [name for name, record in self.workers().items() if psutil.pid_exists(record["pid"])]
+
+
+@pytest.fixture
+def here(database: Database, tmp_path: Path) -> Iterator[Here]:
+    content = {
+        "fleet": "day",
+        "database": {"uri": database.uri, "names": [database.name]},
+        "release": {"install": "path", "path": sys.prefix, "python": sys.executable},
+        "defaults": {
+            "base_dir": str(tmp_path / "base"),
+            "boot": "none",  # this machine stays as it is
+            "scratch": str(tmp_path / "scratch"),
+            "reserve": {"cores": 0, "memory": 0},
+            "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 2},
+            "puffin": {"daemon": {"cycle_time_in_s": 0.3}},
+        },
+        "update": {"min_healthy_time": "1s"},
+        "hosts": {"here": {"connection": "local"}},
+    }
+    yield Here(tmp_path, content, database)
+    end_processes(tmp_path)

@@ -1,0 +1,120 @@
+"""Deploys that go wrong, hurry or do not wait: on this machine, with a real supervisord and database."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+from tests.acceptance.here import Here, until
+
+
+def files_of(here: Here) -> dict[str, str]:
+    """What a deploy has written, by digest."""
+    paths = [*(here.root / "bin").glob("*"), *(here.root / "etc").rglob("*")]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+
+
+def test_settings_that_do_not_work_are_taken_back(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    before = files_of(here)
+    here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
+
+    ran = here.run("deploy", "--yes")
+
+    assert ran.code == 1
+    assert "here failed at waiting for workers: here-1:" in ran.err
+    assert "No module named 'encodings'" in ran.err
+    assert "it was put back to its last good state, release path-" in ran.err
+    assert "put back" in ran.out
+    assert files_of(here) == before
+    here.submit(seconds=0, count=2)
+    until(lambda: here.all_are("complete"), "the workers to compute again")
+    # What was put back is no change by hand, and the next deploy starts from there.
+    del here.content["defaults"]["environment"]
+    assert "Nothing to do" in here.run("deploy", "--yes").ok().err
+
+
+def test_without_auto_revert_they_stay_for_a_look(here: Here) -> None:
+    here.content["update"]["auto_revert"] = False
+    here.run("deploy", "--yes").ok()
+    here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
+    ran = here.run("deploy", "--yes")
+    assert ran.code == 1
+    assert "put back" not in ran.out + ran.err
+    assert any("PYTHONHOME" in path.read_text() for path in (here.root / "etc/workers").glob("*.env"))
+
+
+def test_marked_workers_change_by_themselves_when_their_calculations_are_done(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    before = here.workers()
+    here.submit(seconds=8, count=2)
+    until(lambda: here.all_are("pending"), "both calculations to be taken")
+    here.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4
+
+    ran = here.run("deploy", "--yes", "--when-idle").ok()
+
+    assert here.all_are("pending")
+    assert "2 will change when idle" in ran.out
+    until(lambda: here.all_are("complete"), "the calculations to be done")
+    until(
+        lambda: all(
+            record["configuration"] != before[name]["configuration"] and record["state"] == "idle"
+            for name, record in here.workers().items()
+        ),
+        "the workers to have taken their new settings",
+    )
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
+    assert "Nothing to do" in here.run("deploy", "--yes").ok().err
+
+
+def test_status_says_how_many_still_run_the_release_before(here: Here, tmp_path: Path) -> None:
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=6)
+    until(lambda: here.all_are("pending"), "the calculation to be taken")
+    other = tmp_path / "other-env"
+    other.symlink_to(sys.prefix)
+    here.content["release"]["path"] = str(other)
+    here.run("deploy", "--yes", "--when-idle").ok()
+
+    until(lambda: "1 of 2 workers still run an earlier release" in here.run("status").err, "the idle one to change")
+    assert here.all_are("pending")
+    until(
+        lambda: all(record["release"] == record["wanted_release"] for record in here.workers().values()),
+        "the other one to follow",
+    )
+    assert "earlier release" not in here.run("status").err
+
+
+def test_a_deploy_in_a_hurry_gives_the_calculations_back(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=4, count=2)
+    until(lambda: here.all_are("pending"), "both calculations to be taken")
+    here.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4
+
+    here.run("deploy", "--yes", "--now").ok()
+
+    until(lambda: here.all_are("complete"), "the calculations to be done")
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {2}
+
+
+def test_a_rollback_goes_to_the_release_before_and_a_deploy_forward_again(here: Here, tmp_path: Path) -> None:
+    here.run("deploy", "--yes").ok()
+    (first,) = {record["release"] for record in here.workers().values()}
+    other = tmp_path / "other-env"
+    other.symlink_to(sys.prefix)
+    here.content["release"]["path"] = str(other)
+    here.run("deploy", "--yes").ok()
+    (second,) = {record["release"] for record in here.workers().values()}
+    assert first != second
+
+    here.run("rollback", "--yes").ok()
+    assert {record["release"] for record in here.workers().values()} == {first}
+    assert (here.root / "current").resolve() == (here.root / "../../releases" / first).resolve()
+    # There is no third way: a release that no host has is refused before anything is done.
+    ran = here.run("rollback", "--release", "0123456789ab", "--yes")
+    assert ran.code == 1
+    assert "it has no release 0123456789ab" in ran.err
+    assert first in ran.err
+    here.run("deploy", "--yes").ok()
+    assert {record["release"] for record in here.workers().values()} == {second}

@@ -1,0 +1,90 @@
+"""When a host has proven what it runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet.gate import MOST_STARTS, Gate, Verdict
+from fleet.health import Health, WorkerHealth
+from fleet.hostsfile import Update
+
+UPDATE = Update(min_healthy_time=10, healthy_deadline=60, drain_timeout=3600)
+
+
+def worker(health: Health, name: str = "n-1", detail: str = "") -> WorkerHealth:
+    return WorkerHealth(name, health, detail)
+
+
+def test_health_has_to_last() -> None:
+    gate = Gate(UPDATE, 0)
+    assert gate.look([worker(Health.STARTING)], 0).verdict is Verdict.WAIT
+    first = gate.look([worker(Health.HEALTHY)], 5)
+    assert (first.verdict, first.proven) == (Verdict.WAIT, False)
+    assert gate.look([worker(Health.HEALTHY)], 14.9).verdict is Verdict.WAIT
+    last = gate.look([worker(Health.HEALTHY)], 15)
+    assert (last.verdict, last.proven) == (Verdict.PASSED, True)
+
+
+def test_a_new_process_proves_itself_anew() -> None:
+    gate = Gate(UPDATE, 0)
+    gate.saw({"n-1": 100})
+    gate.look([worker(Health.HEALTHY)], 0)
+    gate.saw({"n-1": 101})
+    assert gate.look([worker(Health.HEALTHY)], 10).verdict is Verdict.WAIT
+    assert gate.look([worker(Health.HEALTHY)], 20).verdict is Verdict.PASSED
+
+
+def test_a_worker_that_is_started_again_and_again_is_told() -> None:
+    gate = Gate(UPDATE, 0)
+    for pid in range(MOST_STARTS):
+        gate.saw({"n-1": pid + 1, "n-2": 7})
+    assert gate.looping == frozenset()
+    gate.saw({"n-1": 99})
+    assert gate.looping == {"n-1"}
+
+
+def test_the_deadline_counts_from_when_the_calculation_ended() -> None:
+    gate = Gate(UPDATE, 0)
+    draining = gate.look([worker(Health.DRAINING)], 1000)
+    assert (draining.verdict, draining.computing) == (Verdict.WAIT, True)
+    assert gate.look([worker(Health.STARTING)], 1001).verdict is Verdict.WAIT
+    assert gate.look([worker(Health.STARTING)], 1061).verdict is Verdict.WAIT
+    late = gate.look([worker(Health.STARTING, detail="has not reported yet")], 1062)
+    assert late.verdict is Verdict.FAILED
+    assert late.why == "n-1: has not reported yet (past update.healthy_deadline)"
+
+
+def test_a_calculation_may_take_only_so_long() -> None:
+    gate = Gate(UPDATE, 0)
+    gate.look([worker(Health.DRAINING)], 0)
+    assert gate.look([worker(Health.DRAINING)], 3600).verdict is Verdict.WAIT
+    late = gate.look([worker(Health.DRAINING, detail="until sleep 1 is done")], 3601)
+    assert late.verdict is Verdict.FAILED
+    assert "past update.drain_timeout" in late.why
+
+
+def test_who_has_failed_is_said_at_once_and_all_of_them() -> None:
+    gate = Gate(UPDATE, 0)
+    look = gate.look([worker(Health.HEALTHY), worker(Health.FAILED, "n-2", "x"), worker(Health.FAILED, "n-3", "y")], 0)
+    assert look.verdict is Verdict.FAILED
+    assert [each.worker for each in look.failed] == ["n-2", "n-3"]
+    assert look.why == "n-2: x; n-3: y"
+
+
+def test_one_idle_worker_proves_a_host_whose_others_compute() -> None:
+    gate = Gate(UPDATE, 0)
+    both = [worker(Health.HEALTHY), worker(Health.DRAINING, "n-2")]
+    assert not gate.look(both, 0).proven
+    look = gate.look(both, 10)
+    assert (look.verdict, look.proven, look.computing) == (Verdict.WAIT, True, True)
+
+
+@pytest.mark.parametrize("health", [Health.HEALTHY, Health.STARTING])
+def test_a_host_with_a_worker_on_its_way_is_being_changed(health: Health) -> None:
+    gate = Gate(UPDATE, 0)
+    assert not gate.look([worker(health), worker(Health.DRAINING, "n-2")], 0).computing
+
+
+def test_workers_that_stay_stopped_are_not_waited_for() -> None:
+    look = Gate(UPDATE, 0).look([worker(Health.STOPPED)], 0)
+    assert (look.verdict, look.proven) == (Verdict.PASSED, False)

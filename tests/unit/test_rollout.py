@@ -1,0 +1,285 @@
+"""The rollout's rules, one by one and over a thousand simulated hosts."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from fleet.hostsfile import Share, Update
+from fleet.rollout import Command, Order, Policy, Rollout, Stage, policy_of
+
+POLICY = Policy(max_parallel=2, canary=1, failure_budget=1, progress_deadline=100)
+
+
+def begun(commands: tuple[Command, ...]) -> list[str]:
+    return [command.host for command in commands if command.order is Order.BEGIN]
+
+
+def orders(commands: tuple[Command, ...], order: Order) -> list[str]:
+    return [command.host for command in commands if command.order is order]
+
+
+def test_the_canary_comes_first_and_alone() -> None:
+    rollout = Rollout(POLICY, ["a", "b", "c", "d"])
+    assert begun(rollout.advance(0)) == ["a"]
+    assert rollout.advance(1) == ()
+    rollout.changing("a", 1)
+    rollout.done("a", 2)
+    assert begun(rollout.advance(2)) == ["b", "c"]
+    rollout.done("b", 3)
+    assert begun(rollout.advance(3)) == ["d"]
+
+
+def test_a_canary_that_has_proven_the_release_lets_the_others_begin_while_it_computes() -> None:
+    rollout = Rollout(POLICY, ["a", "b", "c", "d"])
+    rollout.advance(0)
+    rollout.draining("a", 1)
+    assert begun(rollout.advance(1)) == []
+    rollout.proved("a", 2)
+    assert begun(rollout.advance(2)) == ["b", "c"]
+
+
+def test_calculations_hold_up_no_one() -> None:
+    rollout = Rollout(replace(POLICY, canary=0), ["a", "b", "c", "d"])
+    assert begun(rollout.advance(0)) == ["a", "b"]
+    rollout.draining("a", 1)
+    rollout.draining("b", 1)
+    assert begun(rollout.advance(1)) == ["c", "d"]
+    rollout.working("a", 2)
+    assert rollout.hosts["a"].stage is Stage.WORKING
+
+
+def test_a_canary_on_which_the_release_does_not_run_halts_everything() -> None:
+    rollout = Rollout(replace(POLICY, failure_budget=10), ["a", "b", "c"])
+    rollout.advance(0)
+    rollout.changing("a", 1)
+    rollout.failed("a", "it ended again and again", 2)
+    assert orders(rollout.advance(2), Order.REVERT) == ["a"]
+    assert rollout.halted == "canary a failed"
+    rollout.reverted("a", 3)
+    assert rollout.finished
+    assert [state.stage for state in rollout.hosts.values()] == [Stage.REVERTED, Stage.HELD, Stage.HELD]
+    assert rollout.hosts["b"].reason == "canary a failed"
+
+
+def test_a_canary_with_a_full_disk_gives_its_place_to_the_next() -> None:
+    rollout = Rollout(POLICY, ["a", "b", "c"])
+    rollout.advance(0)
+    rollout.failed("a", "No space left", 1)
+    assert begun(rollout.advance(1)) == ["b"]
+    assert rollout.hosts["a"].stage is Stage.FAILED
+
+
+def test_more_failures_than_the_budget_allows_put_all_back() -> None:
+    rollout = Rollout(POLICY, ["a", "b", "c", "d", "e"])
+    rollout.advance(0)
+    rollout.changing("a", 0)
+    rollout.done("a", 1)
+    rollout.advance(1)
+    for host in ("b", "c"):
+        rollout.changing(host, 2)
+    rollout.failed("b", "x", 3)
+    assert not rollout.halted
+    assert orders(rollout.advance(3), Order.REVERT) == ["b"]
+    rollout.failed("c", "y", 4)
+    commands = rollout.advance(4)
+    assert rollout.halted == "2 hosts failed, more than update.failure_budget allows"
+    assert set(orders(commands, Order.REVERT)) == {"a", "c"}
+    assert begun(commands) == []
+    for host in ("a", "b", "c"):
+        rollout.reverted(host, 5)
+    rollout.advance(5)
+    assert rollout.finished
+
+
+def test_those_under_way_give_up_when_all_are_put_back_and_are_no_failures_of_their_own() -> None:
+    rollout = Rollout(replace(POLICY, canary=0, max_parallel=3, failure_budget=0), ["a", "b", "c"])
+    rollout.advance(0)
+    for host in ("a", "b"):
+        rollout.changing(host, 1)
+    rollout.failed("a", "x", 2)
+    commands = rollout.advance(2)
+    assert set(orders(commands, Order.CANCEL)) == {"b", "c"}
+    rollout.failed("b", "given up", 3)
+    rollout.failed("c", "given up", 3)
+    assert orders(rollout.advance(3), Order.REVERT) == ["b"]
+    assert rollout.halted == "1 hosts failed, more than update.failure_budget allows"
+    assert rollout.hosts["c"].stage is Stage.FAILED
+
+
+def test_without_auto_revert_a_halt_only_keeps_others_from_beginning() -> None:
+    rollout = Rollout(replace(POLICY, canary=0, failure_budget=0, auto_revert=False), ["a", "b", "c"])
+    rollout.advance(0)
+    rollout.changing("a", 1)
+    rollout.failed("a", "x", 1)
+    assert rollout.advance(1) == ()
+    assert rollout.hosts["c"].stage is Stage.HELD
+    rollout.done("b", 2)
+    assert rollout.finished
+    assert [state.stage for state in rollout.hosts.values()] == [Stage.FAILED, Stage.DONE, Stage.HELD]
+
+
+def test_no_progress_is_a_failure() -> None:
+    rollout = Rollout(POLICY, ["a", "b"])
+    rollout.advance(0)
+    assert rollout.next_look(0) == 100
+    rollout.progressed("a", 60)
+    assert rollout.advance(100) == ()
+    assert rollout.next_look(100) == 60
+    (command,) = (each for each in rollout.advance(160) if each.order is Order.CANCEL)
+    assert command.host == "a"
+    assert "progress_deadline" in command.reason
+    rollout.failed("a", "given up", 161)
+    assert "progress_deadline" in rollout.hosts["a"].reason
+
+
+def test_beginnings_are_staggered() -> None:
+    rollout = Rollout(replace(POLICY, canary=0, max_parallel=5, stagger=10), ["a", "b", "c"])
+    assert begun(rollout.advance(0)) == ["a"]
+    assert begun(rollout.advance(9)) == []
+    assert rollout.next_look(9) == 1
+    assert begun(rollout.advance(10)) == ["b"]
+    assert begun(rollout.advance(20)) == ["c"]
+
+
+def test_hosts_on_which_nothing_runs_wait_for_the_canary_only() -> None:
+    rollout = Rollout(replace(POLICY, fresh=frozenset("bcde")), list("abcdefg"))
+    rollout.advance(0)
+    rollout.done("a", 1)
+    assert begun(rollout.advance(1)) == ["b", "c", "d", "e", "f", "g"]
+
+
+@pytest.mark.parametrize(
+    ("update", "total", "parallel", "canary", "budget"),
+    [
+        (Update(), 40, 10, 1, 4),
+        (Update(), 1, 1, 1, 0),
+        (Update(max_parallel=Share(value=5), canary=3, failure_budget=Share(value=0)), 2, 5, 2, 0),
+    ],
+)
+def test_percentages_are_of_the_hosts_to_change(
+    update: Update, total: int, parallel: int, canary: int, budget: int
+) -> None:
+    policy = policy_of(update, total)
+    assert (policy.max_parallel, policy.canary, policy.failure_budget) == (parallel, canary, budget)
+
+
+@dataclass
+class Simulation:
+    """Hosts that take random times and fail at random; checks at every step what must never happen."""
+
+    policy: Policy
+    seed: int
+    hosts: int
+    failing: float
+    hanging: float = 0.0
+    now: float = 0.0
+    events: list[tuple[float, int, str, str]] = field(default_factory=list)
+    fates: dict[str, str] = field(default_factory=dict)
+    drained: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.numbers = itertools.count()
+        self.rollout = Rollout(self.policy, [f"n{number}" for number in range(self.hosts)])
+
+    def run(self) -> Rollout:
+        self.obey(self.rollout.advance(self.now))
+        while not self.rollout.finished:
+            wait = self.rollout.next_look(self.now)
+            assert self.events or wait is not None, "nothing will ever happen again"
+            if self.events and (wait is None or self.events[0][0] <= self.now + wait):
+                self.now, _, host, what = heapq.heappop(self.events)
+                self.happen(host, what)
+            else:
+                assert wait is not None
+                self.now += wait
+            before = self.rollout.halted
+            commands = self.rollout.advance(self.now)
+            assert not (before and begun(commands)), "a host began after the halt"
+            self.obey(commands)
+            self.check()
+        return self.rollout
+
+    def plan(self, delay: float, host: str, what: str) -> None:
+        heapq.heappush(self.events, (self.now + delay, next(self.numbers), host, what))
+
+    def obey(self, commands: tuple[Command, ...]) -> None:
+        for command in commands:
+            if command.order is Order.BEGIN:
+                self.begin(command.host)
+            elif command.order is Order.CANCEL:
+                self.plan(self.random.uniform(0, 2), command.host, "failed")
+            else:
+                self.plan(self.random.uniform(1, 30), command.host, "reverted")
+
+    def begin(self, host: str) -> None:
+        assert host not in self.fates, "a host began twice"
+        chance = self.random.random()
+        self.fates[host] = "hang" if chance < self.hanging else "fail" if chance < self.failing else "run"
+        at = self.random.uniform(1, 20)
+        self.plan(at, host, "changing")
+        if self.fates[host] == "hang":
+            return
+        if self.fates[host] == "fail":
+            self.plan(self.random.uniform(0.5, 2) * at, host, "failed")
+            return
+        if self.random.random() < 0.5:
+            self.plan(at + 1, host, "draining")
+            at += self.random.uniform(2, 5000)
+            self.plan(at, host, "working")
+            self.drained.add(host)
+        self.plan(at + self.random.uniform(1, 20), host, "done")
+
+    def happen(self, host: str, what: str) -> None:
+        state = self.rollout.hosts[host]
+        if state.stage in {Stage.WORKING, Stage.DRAINING} or what == "reverted":
+            if what == "failed":
+                self.rollout.failed(host, "x", self.now)
+            elif not (state.cancelled and what == "done"):
+                getattr(self.rollout, what)(host, self.now)
+
+    def check(self) -> None:
+        states = self.rollout.hosts
+        # Hosts that come back from computing are not begun by the rollout, so their number is not its to bound.
+        working = [host for host, state in states.items() if state.stage is Stage.WORKING and host not in self.drained]
+        assert len(working) <= self.policy.max_parallel
+        if sum(state.proven for state in states.values()) < self.policy.canary:
+            assert (
+                sum(state.stage in {Stage.WORKING, Stage.DRAINING} for state in states.values()) <= self.policy.canary
+            )
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_thousand_good_hosts_are_all_deployed(seed: int) -> None:
+    policy = Policy(max_parallel=50, canary=3, failure_budget=100)
+    rollout = Simulation(policy, seed, 1000, failing=0.0).run()
+    assert {state.stage for state in rollout.hosts.values()} == {Stage.DONE}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_of_a_thousand_hosts_those_that_fail_are_put_back_and_the_others_deployed(seed: int) -> None:
+    policy = Policy(max_parallel=100, canary=0, failure_budget=150)
+    simulation = Simulation(policy, seed, 1000, failing=0.1, hanging=0.01)
+    rollout = simulation.run()
+    assert not rollout.halted
+    for host, state in rollout.hosts.items():
+        expected = {Stage.DONE} if simulation.fates[host] == "run" else {Stage.FAILED, Stage.REVERTED}
+        assert state.stage in expected
+        assert state.changed is (state.stage is not Stage.FAILED)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_bad_release_is_taken_back_everywhere(seed: int) -> None:
+    policy = Policy(max_parallel=100, canary=0, failure_budget=20)
+    simulation = Simulation(policy, seed, 1000, failing=0.5)
+    rollout = simulation.run()
+    assert rollout.halted
+    assert len(simulation.fates) < 500
+    for state in rollout.hosts.values():
+        assert state.stage in {Stage.REVERTED, Stage.FAILED, Stage.HELD}
+        assert state.changed is (state.stage is Stage.REVERTED)

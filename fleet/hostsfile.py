@@ -270,6 +270,12 @@ class Host(Section):
     gpus: Devices = "auto"
     puffin: Mapping[str, Any] = Field(default={})
     environment: Environment = Field(default={})
+
+    @property
+    def wants_gpus(self) -> bool:
+        """Whether any worker shall have some: only then is the host asked for them, since drivers may take seconds."""
+        return any(shape.gpus for shape in self.workers)
+
     boot: Literal["auto", "none"] = "auto"
 
 

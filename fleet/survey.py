@@ -143,10 +143,8 @@ def probe_all(fleet: Fleet, hosts: Sequence[Host], remotes: Remotes, parallel: i
     """
 
     def probe(host: Host) -> Facts:
-        # Only where they matter: the drivers of some take seconds to answer.
-        gpus = any(shape.gpus for shape in host.workers)
         request = host_facts.probe_request(
-            fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=gpus
+            fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=host.wants_gpus
         )
         return host_facts.parse(host.name, ask(remotes[host.name], host_facts.ACTION, request))
 
@@ -342,8 +340,7 @@ def _hardware(facts: Facts) -> Hardware:
     disk = facts.hardware.scratch or facts.hardware.disk
     # Once workers run, their own files are part of what is taken: free space then says nothing about the layout.
     free = disk.free if facts.current is None else math.inf
-    gpus = tuple(gpu.id for gpu in facts.hardware.gpus or ())
-    return Hardware(facts.hardware.cores, facts.hardware.memory, free, facts.hardware.processors, gpus)
+    return Hardware.found(facts, free)
 
 
 def _configuration(worker: Worker, files: Sequence[RenderedFile]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +13,13 @@ from fleet.access import Remotes
 from fleet.deed import Deed
 from fleet.deploy import Deployed, Deployment, Running
 from fleet.difftext import mask_secrets
-from fleet.errors import FleetError
+from fleet.errors import FleetError, RemoteError
 from fleet.execute import HostEvent, fan_out
 from fleet.hooks import Hook, HookEnvironment, run_hook
 from fleet.inventory import Fleet
 from fleet.lock import Lock, LockTarget, Outcome, Result, hold
+from fleet.releases import Place as ReleasePlace
+from fleet.releases import prune_host, releases_in_use
 from fleet.remote import HostResult
 from fleet.render import worker_uuid
 from fleet.revert import GoodState, Reversal
@@ -106,7 +109,17 @@ class HostPart:
             watch.ask("good", operation="keep")
         removed = [worker_uuid(self._fleet, name) for name in self._work.plan.workers_removed]
         self._store.registry.forget(removed)
+        if self._work.plan.install_release:
+            self._prune()
         return deployed
+
+    def _prune(self) -> None:
+        """Remove releases beyond `release.keep`; where that cannot be done now, `prune` or the next deploy does it."""
+        used = releases_in_use(self._store.registry.workers(self._fleet.name))
+        place = ReleasePlace.of(self._work.facts)
+        self._say("removing old releases")
+        with contextlib.suppress(RemoteError):
+            prune_host(self._remotes[self._place.host], place, self._fleet.release.keep, used, self._place.lock)
 
     def revert(self) -> GoodState:
         """Put the host back to its last good state."""

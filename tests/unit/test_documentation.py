@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fleet.plan import HostPlan
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -59,3 +61,11 @@ def test_every_verb_in_the_readme_exists() -> None:
     verbs = set(re.findall(r"`puffin-fleet (\w+)", text))
     assert verbs <= set(cli.list_commands(click.Context(cli)))
     assert {"deploy", "queue", "status", "trust"} <= verbs
+
+
+def test_every_key_of_a_plan_is_explained() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = text[text.index("## What `plan --json` prints") :].split("\n## ")[0]
+    explained = set(re.findall(r"`(\w+)`", section))
+    data = HostPlan("node1").to_json()
+    assert {*data, *data["drift"]} - explained == set()

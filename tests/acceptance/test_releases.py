@@ -201,8 +201,9 @@ def an_interrupted_one_gives_the_locks_back(pool: Pool) -> None:
     assert process.stdout is not None
     until(lambda: b"waiting for" in process.stdout.readline(), "it to wait for a worker")  # type: ignore[union-attr]
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert b"destroyed none; not finished here, there." in said
     assert [guard.read_holder(pool.root(host)) for host in HOSTS] == [None, None]
     assert pool.deeds()[0]["outcome"] == "interrupted"
 

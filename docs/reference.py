@@ -64,7 +64,8 @@ _HOSTS_INTRODUCTION = """\
 # hosts.yaml
 
 This page is made from the code by `python docs/reference.py`. `puffin-fleet init` writes a commented file that suits
-the hosts it can reach; `puffin-fleet schema` prints a JSON schema for editors.
+the hosts it can reach; `puffin-fleet schema` prints a JSON schema for editors; a whole example in several files is
+[examples/cluster](../examples/cluster/hosts.yaml).
 
 Unknown keys are refused, with the nearest that is known. Everything that is wrong is said at once, each with file, line
 and path: `hosts.yaml:14 hosts.node3.workers[0].cores: must be at least 1`.

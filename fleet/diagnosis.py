@@ -219,7 +219,7 @@ def _layout(host: Host, found: Examined) -> Iterator[Checked]:
     # Once workers run, their own files are part of what is taken. That nothing can be written has been said.
     free = disk.free if facts.current is None and not place.write else math.inf
     try:
-        workers = lay_out(host, Hardware(facts.hardware.cores, facts.hardware.memory, free))
+        workers = lay_out(host, Hardware.found(facts, free))
     except InventoryError as error:
         for problem in error.problems:
             yield _fail("layout", problem.message, "change 'workers' or 'reserve' in hosts.yaml")

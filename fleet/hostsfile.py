@@ -194,7 +194,7 @@ class Update(Section):
     healthy_deadline: Duration = _time("5m", "time for a worker to become healthy, once idle")
     progress_deadline: Duration = _time("30m", "longest time without progress on a host")
     auto_revert: bool = Field(default=True, description="whether what fails goes back to what it had")
-    failure_budget: AnyShare = _part("10%", "hosts that may fail before the rollout halts")
+    failure_budget: AnyShare = _part("10%", "hosts that may fail before the rollout halts; rounded up")
     drain_timeout: Duration = _time("24h", "how long running calculations are waited for")
 
 
@@ -270,6 +270,12 @@ class Host(Section):
     gpus: Devices = "auto"
     puffin: Mapping[str, Any] = Field(default={})
     environment: Environment = Field(default={})
+
+    @property
+    def wants_gpus(self) -> bool:
+        """Whether any worker shall have some: only then is the host asked for them, since drivers may take seconds."""
+        return any(shape.gpus for shape in self.workers)
+
     boot: Literal["auto", "none"] = "auto"
 
 

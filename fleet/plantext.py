@@ -55,7 +55,8 @@ def why_consent(plan: HostPlan) -> str:
 
 def _installation_lines(plan: HostPlan) -> Iterator[PlanLine]:
     if plan.wheels_to_upload:
-        yield PlanLine("upload", f"{len(plan.wheels_to_upload)} wheels")
+        count = len(plan.wheels_to_upload)
+        yield PlanLine("upload", f"{count} wheel{'s' if count > 1 else ''}")
     if plan.install_release:
         yield PlanLine("install", f"release {plan.install_release}")
     if plan.supervisor_to_install:

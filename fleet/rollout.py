@@ -104,14 +104,15 @@ def policy_of(update: Update, total: int, fresh: frozenset[str] = frozenset()) -
     update
         The section.
     total
-        Hosts that will be changed; percentages are of these, rounded down.
+        Hosts that will be changed. Percentages are of these: `max_parallel` is rounded down, to at least one, and
+        `failure_budget` up, so that one full disk among a few hosts does not keep the others from being deployed.
     fresh
         Those of them on which nothing runs yet.
     """
     return Policy(
-        max_parallel=update.max_parallel.of(total, at_least=1),
+        max_parallel=max(1, update.max_parallel.of(total)),
         canary=min(update.canary, total),
-        failure_budget=update.failure_budget.of(total),
+        failure_budget=update.failure_budget.of(total, round_up=True),
         stagger=update.stagger,
         progress_deadline=update.progress_deadline,
         auto_revert=update.auto_revert,
@@ -272,7 +273,7 @@ class Rollout:
         if not self._proven_enough and self._hosts[host].changed:
             self._halt = self._halt or f"canary {host} failed"
         elif self._failures > self._policy.failure_budget:
-            self._halt = self._halt or f"{self._failures} hosts failed, more than update.failure_budget allows"
+            self._halt = self._halt or f"{_hosts(self._failures)} failed, more than update.failure_budget allows"
 
     def _overdue(self, now: float) -> list[Command]:
         late = [
@@ -333,3 +334,7 @@ class Rollout:
         under_way = {Stage.WORKING, Stage.DRAINING}
         candidates = sum(state.stage in under_way or state.proven for state in self._hosts.values())
         return max(0, self._policy.canary - candidates)
+
+
+def _hosts(count: int) -> str:
+    return "1 host" if count == 1 else f"{count} hosts"

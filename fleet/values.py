@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -97,10 +98,12 @@ class Share(Section):
     value: float
     percent: bool = False
 
-    def of(self, total: int, at_least: int = 0) -> int:
-        """Number of hosts meant, out of `total`; percentages are rounded down."""
-        number = int(total * self.value / 100) if self.percent else int(self.value)
-        return max(number, at_least)
+    def of(self, total: int, round_up: bool = False) -> int:
+        """Number of hosts meant, out of `total`."""
+        if not self.percent:
+            return int(self.value)
+        number = total * self.value / 100
+        return math.ceil(number) if round_up else int(number)
 
     def __str__(self) -> str:
         return f"{self.value:g}%" if self.percent else f"{self.value:g}"

@@ -26,13 +26,14 @@ from puffin.settings import Settings
 from puffin.spool import Spool
 from puffin.stopping import Orders, Signals, Stop
 from puffin.store import Store, WorkerRecord
-from puffin.watcher import Watcher
+from puffin.watcher import Proof, Watcher
 from puffin.worklog import Log, Ping
 from puffin.workplace import Workplace
 
 _FIRST_IDLE_WAIT_S = 0.05
-_REPORT_INTERVAL_S = 60.0
-_LOOK_ALL_THE_SAME_S = 120.0
+# The manager takes a worker for lost after 90 s of silence.
+_REPORT_INTERVAL_S = 75.0
+_LOOK_ALL_THE_SAME_S = 240.0
 _CONNECT_TRIES = 30
 _WAIT_AFTER_FULL_DISK_S = 30.0
 
@@ -119,7 +120,8 @@ class Worker:
             signals=signals,
         )
         self._renewal = Renewal(log)
-        self._watchers = [Watcher(store.calculations(name), log, signals.nudge) for name in store.names]
+        proof = Proof(store.registry, self._claimant.executor)
+        self._watchers = [Watcher(store.calculations(name), proof, log, signals.nudge) for name in store.names]
         self._judge = Judge(store, settings.daemon, self._claimant, log, self._reporter)
         self._in_doubt = True
         self._has_claimed = False
@@ -212,8 +214,9 @@ class Worker:
         self._runner.warm_up()
         for watcher in self._watchers:
             watcher.want(True)
-        # Also where the server tells of new work: a connection can be dead without anybody noticing.
-        watched = all(watcher.is_trusted for watcher in self._watchers)
+        # Also where the server tells of new work: a connection can be dead without anybody noticing. What a claim
+        # without an answer may have taken is not new, so nothing tells of it.
+        watched = not self._in_doubt and all(watcher.is_trusted for watcher in self._watchers)
         longest = _LOOK_ALL_THE_SAME_S if watched else pause
         self._pause(longest * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
 

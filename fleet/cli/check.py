@@ -100,7 +100,9 @@ def _examine(chosen: Chosen, remotes: Remotes, parallel: int, board: Board) -> l
 
     def examine(host: Host) -> Examined:
         board.step(host.name, "examining")
-        known = host_facts.probe_request(fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python)
+        known = host_facts.probe_request(
+            fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=host.wants_gpus
+        )
         request = {**known, "addresses": addresses(fleet, host)}
         asked = time.time()
         reply = ask(remotes[host.name], ACTION, request)

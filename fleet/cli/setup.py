@@ -57,19 +57,17 @@ def init(
     """
     if Path(path).exists() and not force:
         raise UsageError(f"{path} exists: use --force to replace it")
-    given = list(hosts) or _asked("Hosts, separated by spaces", HERE, "--host").split()
     template = functools.partial(
         hosts_template,
         name or _asked("Name of the fleet", "reactions", "--fleet"),
         database_uri=uri or _asked("Database server", "mongodb://localhost:27017", "--database"),
         database_names=list(names) or [_asked("Database", "default", "--name")],
-        hosts=given,
+        hosts=list(hosts) or _asked("Hosts, separated by spaces", HERE, "--host").split(),
         user=user,
     )
     text = template()
-    if not no_probe and (
-        groups := _look_at_hosts(parse_inventory(text, path), list(dict.fromkeys(map(host_key, given))))
-    ):
+    keys = [host_key(host) for host in template.keywords["hosts"]]
+    if not no_probe and (groups := _look_at_hosts(parse_inventory(text, path), keys)):
         text = template(groups=groups)
     Path(path).write_text(text, encoding="utf-8")
     note(f"wrote {path}; look at it, then: puffin-fleet plan {path}")

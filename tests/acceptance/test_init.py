@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from fleet.inventory import parse_inventory
-from tests.acceptance.commands import Ran, puffin_fleet
+from tests.acceptance.commands import BIN, Ran, puffin_fleet
 from tests.lab.sshd import Lab, SshHost
 
 ABOUT = ("--fleet", "lab", "--database", "mongodb://db.example", "--name", "explore")
@@ -79,6 +80,29 @@ def test_without_probing_nothing_is_connected_to(tmp_path: Path, home: Path) -> 
     assert "workers: {cores: 1, memory: 2, count: auto}" in file.read_text()
     again = init(home, file, "--host", "other")
     assert (again.code, again.err.strip()) == (2, f"{file} exists: use --force to replace it")
+
+
+def test_what_is_not_given_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "hosts.yaml"
+    ours, terminal = os.openpty()
+    asking = subprocess.Popen(
+        [BIN / "puffin-fleet", "init", file, "--name", "explore"],
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    os.close(terminal)
+    os.write(ours, b"lab\nmongodb://db.example\n\n")  # and this machine, which is proposed
+    out, said = asking.communicate(timeout=60)
+    os.close(ours)
+    assert (asking.returncode, out) == (0, ""), said
+    assert re.match(r"Name of the fleet.*Database server.*Hosts, separated by spaces", said, re.DOTALL)
+    fleet = parse_inventory(file.read_text(), "hosts.yaml")
+    assert (fleet.name, fleet.database.uri, fleet.database.names) == ("lab", "mongodb://db.example", ("explore",))
+    assert [host.connection for host in fleet.hosts] == ["local"]
+    assert "# Found localhost: " in file.read_text()
 
 
 def test_what_is_not_given_and_cannot_be_asked_for(tmp_path: Path) -> None:

@@ -13,14 +13,25 @@ import pytest
 from puffin.settings import DatabaseSettings
 from puffin.store import Store
 from tests.acceptance.commands import BIN
-from tests.acceptance.test_operating import Here, here
-
-__all__ = ["here"]
+from tests.acceptance.here import Here
 
 # What a deploy and its workers write beside the files of the plan: locks, sockets and process ids, logs, what was
 # done and by whom, and the copy for a revert.
 EXCEPTED = frozenset(
-    {".lock", ".supervise.lock", "lock", "sv.sock", "log", "audit.jsonl", "manifest.json", "good", "archive", "error"}
+    {
+        ".lock",
+        ".lock.mutex",
+        "lock.serial",
+        ".supervise.lock",
+        "lock",
+        "sv.sock",
+        "log",
+        "audit.jsonl",
+        "manifest.json",
+        "good",
+        "archive",
+        "error",
+    }
 )
 
 Tree = dict[str, tuple[str, int, str | bytes]]

@@ -17,7 +17,7 @@ from fleet.diagnosis import Finding, Severity, diagnose
 from fleet.doctor import DatabaseSeen, addresses, grouped, of_database, of_hosts
 from fleet.errors import FleetError
 from fleet.examination import Examination, Examined, Limit, Place, Reached, WorkerFinding
-from fleet.facts import Boot, Disk, Facts, FileFact, Hardware, Orphan, ProgramState, Python, Supervisord
+from fleet.facts import Boot, Disk, Facts, FileFact, Hardware, Lock, Orphan, ProgramState, Python, Supervisord
 from fleet.inventory import Fleet, parse_inventory
 from fleet.remote import ChangedHostKey, HostResult, NoPythonError, UnknownHostKey, UnreachableError
 from tests.unit.test_health import RECORD
@@ -65,6 +65,7 @@ def good() -> Examined:
         supervisors=("4.3.0-abc",),
         current="r1",
         previous=None,
+        supervisor="/base/lab/supervisor/4.3.0-abc",
         files=tuple(FileFact(f"etc/workers/{each.name}.yaml", "", 0o600) for each in programs),
         stop=False,
         stopped=frozenset(),
@@ -73,6 +74,7 @@ def good() -> Examined:
         supervisord=Supervisord(True, True, 5, f"{ROOT}/run/sv.sock", "4.3.0", None, programs),
         drifted=frozenset(),
         orphans=(),
+        lock=Lock(0, None),
         boot=Boot("cron", True, "cron", ""),
     )
     examination = Examination(

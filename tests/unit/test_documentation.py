@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fleet.plan import HostPlan
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -35,6 +37,21 @@ def test_the_yaml_in_the_readme_is_a_hosts_yaml() -> None:
     assert len(parse_inventory(block, "README.md").hosts) == 40
 
 
+def test_the_example_of_a_cluster_is_a_hosts_yaml() -> None:
+    from fleet.inventory import parse_inventory
+
+    file = ROOT / "examples" / "cluster" / "hosts.yaml"
+    fleet = parse_inventory(
+        file.read_text(encoding="utf-8"),
+        str(file),
+        read_file=lambda path: Path(path).read_text(encoding="utf-8"),
+        environment={"USER": "chem", "DB_HOST": "db.example"},
+    )
+    hosts = {host.name: host for host in fleet.hosts}
+    assert len(hosts) == 4 + 8 + 41
+    assert (hosts["gpu1"].workers[0].gpus, hosts["old8"].cpus[-1], hosts["node01"].user) == (1, 15, "chem")
+
+
 def test_every_verb_in_the_readme_exists() -> None:
     import click
 
@@ -44,3 +61,11 @@ def test_every_verb_in_the_readme_exists() -> None:
     verbs = set(re.findall(r"`puffin-fleet (\w+)", text))
     assert verbs <= set(cli.list_commands(click.Context(cli)))
     assert {"deploy", "queue", "status", "trust"} <= verbs
+
+
+def test_every_key_of_a_plan_is_explained() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = text[text.index("## What `plan --json` prints") :].split("\n## ")[0]
+    explained = set(re.findall(r"`(\w+)`", section))
+    data = HostPlan("node1").to_json()
+    assert {*data, *data["drift"]} - explained == set()

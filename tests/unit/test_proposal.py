@@ -14,7 +14,7 @@ from fleet import facts as host_facts
 from fleet.affinity import Processor
 from fleet.facts import Disk, Facts, Gpu, Roomy
 from fleet.hostside import probe
-from fleet.inventory import Host, parse_inventory
+from fleet.inventory import parse_inventory
 from fleet.layout import Hardware, lay_out
 from fleet.proposal import Proposal, describe, group, propose
 from fleet.templates import hosts_template
@@ -176,10 +176,7 @@ def test_what_is_proposed_fits(
     )
     text = template({"node1": facts})
     (host,) = parse_inventory(text, "hosts.yaml").hosts
-    workers = lay_out(host, _hardware(host, facts))
-    assert len(workers) == (facts.hardware.cores - host.reserve.cores) // host.workers[0].cores
-
-
-def _hardware(host: Host, facts: Facts) -> Hardware:
     free = facts.roomy[0].free if host.scratch == "/scratch/puffin" else facts.hardware.disk.free
-    return Hardware(facts.hardware.cores, facts.hardware.memory, free, facts.hardware.processors)
+    workers = lay_out(host, Hardware.found(facts, free))
+    assert len(workers) == (facts.hardware.cores - host.reserve.cores) // host.workers[0].cores
+    assert {len(worker.cpus) for worker in workers} == ({host.workers[0].cores} if host.affinity == "numa" else {0})

@@ -100,6 +100,7 @@ class HostPart:
     def prepare(self) -> None:
         """Upload and install; nothing that runs notices."""
         self._deployment(self._watch(self._cancelled.is_set)).prepare()
+        self._say("prepared; waiting for its turn")
 
     def deploy(self, signs: HostSigns) -> Deployed:
         """Change the host, and remember its state as good once all its workers are healthy."""

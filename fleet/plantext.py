@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fleet.plan import HostPlan, WriteReason
@@ -51,6 +52,35 @@ def why_consent(plan: HostPlan) -> str:
         return ""
     found = {"changed": plan.drift.files_changed, "removed": plan.drift.files_missing}
     return "; ".join(f"{how} by hand: {', '.join(paths)}" for how, paths in found.items() if paths)
+
+
+def grouped(plans: Sequence[HostPlan]) -> list[tuple[tuple[str, ...], tuple[PlanLine, ...]]]:
+    """Say once what is done on several hosts alike.
+
+    Parameters
+    ----------
+    plans
+        Plans of hosts.
+
+    Returns
+    -------
+    list
+        Pairs of hosts and lines, where there are lines. Where there are several hosts, each is called ``<host>`` in
+        the lines.
+    """
+    alike: dict[tuple[PlanLine, ...], list[HostPlan]] = {}
+    for plan in plans:
+        alike.setdefault(tuple(_anonymous(line, plan.host) for line in summary(plan)), []).append(plan)
+    return [
+        (tuple(plan.host for plan in same), summary(same[0]) if len(same) == 1 else lines)
+        for lines, same in alike.items()
+        if lines
+    ]
+
+
+def _anonymous(line: PlanLine, host: str) -> PlanLine:
+    own = re.compile(rf"(?<![\w.-]){re.escape(host)}(?=-[0-9]|\W|\Z)")
+    return PlanLine(line.action, own.sub("<host>", line.subject), own.sub("<host>", line.detail))
 
 
 def _installation_lines(plan: HostPlan) -> Iterator[PlanLine]:

@@ -11,11 +11,12 @@ copy is made beside its place and renamed, so there is always a whole one.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
 from fleet.hostside.apply import Wanted, put_files, switch_release
-from fleet.hostside.common import Failure, Json, locked, os_failure, read_text
+from fleet.hostside.common import Failure, Json, digest, locked, os_failure, read_text
 from fleet.hostside.files import UNFINISHED, same, write
 from fleet.hostside.guard import require_lock
 from fleet.hostside.places import host_root
@@ -23,7 +24,7 @@ from fleet.hostside.probe import link_name
 
 STEP = "putting back"
 KEPT = ("bin", "etc")
-SINGLE = ("manifest.json",)
+MANIFEST = "manifest.json"
 OWNED = ("etc/conf.d", "etc/workers")
 """Where files of workers are; what was not there in the good state is removed."""
 
@@ -50,9 +51,8 @@ def keep(root: Path) -> Json:
         fresh.mkdir(mode=0o700)
         for name in KEPT:
             shutil.copytree(root / name, fresh / name, copy_function=_copy)
-        for name in SINGLE:
-            if (root / name).exists():
-                _copy(str(root / name), str(fresh / name))
+        if (root / MANIFEST).exists():
+            _copy(str(root / MANIFEST), str(fresh / MANIFEST))
         write(fresh / "release", f"{release}\n".encode(), 0o600)
         if place.exists():
             place.rename(old)
@@ -79,21 +79,57 @@ def restore(root: Path, fleet: Path) -> Json:
     release = read_text(place / "release").strip()
     if not release:
         raise Failure("there is no earlier good state", STEP, "correct hosts.yaml and deploy again")
-    found = [path for path in sorted(place.rglob("*")) if path.is_file() and path.name != "release"]
+    ours = _ours(root, place)
+    found = [path for name in KEPT for path in sorted((place / name).rglob("*")) if path.is_file()]
     wanted = [_wanted(root, place, path) for path in found]
+    wanted = [file for file in wanted if ours is None or file.name in ours]
     names = {file.name for file in wanted}
     switch_release(root, fleet, release)  # first, since it is refused where the release is gone
+    _begin(root, place)
     changed = [file for file in wanted if not same(file.path, file.content, file.mode)]
     put_files(changed)
-    removed = [name for name in _owned(root) if name not in names]
+    removed = [name for name in _owned(root) if name not in names and (ours is None or name in ours)]
     for name in removed:
         (root / name).unlink(missing_ok=True)
+    if (place / MANIFEST).exists():
+        write(root / MANIFEST, (place / MANIFEST).read_bytes(), 0o600)
     workers = {
         Path(file.name).stem: hashlib.sha256(file.content).hexdigest()[:12]
         for file in wanted
         if file.name.startswith("etc/workers/") and file.name.endswith(".yaml")
     }
     return {"release": release, "workers": workers, "written": [file.name for file in changed], "removed": removed}
+
+
+def _ours(root: Path, place: Path) -> frozenset[str] | None:
+    """The files that deploys wrote, then or now; others are somebody else's. None where it was not written down."""
+    now, then = _listed(root / MANIFEST), _listed(place / MANIFEST)
+    return None if now is None or then is None else frozenset({*now, *then})
+
+
+def _listed(manifest: Path) -> Json | None:
+    try:
+        content = json.loads(read_text(manifest))
+        return {**(content.get("before") or {}), **content["files"]}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _begin(root: Path, place: Path) -> None:
+    """Have each file accepted as it is and as it will be: cut off, this must not look like the work of a hand.
+
+    `fleet.manifest` has the whole story. A host without a manifest has nothing to hold its files against.
+    """
+    now, then = _listed(root / MANIFEST), _listed(place / MANIFEST)
+    if now is None or then is None:
+        (root / MANIFEST).unlink(missing_ok=True)
+        return
+    there = {name: root / name for name in {*now, *then} if (root / name).is_file()}
+    files = {
+        name: {"sha256": digest(path), "mode": f"{path.stat().st_mode & 0o7777:04o}"} for name, path in there.items()
+    }
+    content = {**json.loads(read_text(root / MANIFEST)), "files": files, "before": then}
+    write(root / MANIFEST, json.dumps(content, indent=1).encode(), 0o600)
 
 
 def _wanted(root: Path, place: Path, path: Path) -> Wanted:

@@ -193,10 +193,10 @@ def test_consent_is_asked_for_by_name() -> None:
 # A deploy that is cut off -----------------------------------------------------------------------------
 
 CUT = """
-import json, os, sys
-from fleet.hostside import apply
+import importlib, json, os, sys
 
-left = int(sys.argv[1])
+action = importlib.import_module("fleet.hostside." + sys.argv[1])
+left = int(sys.argv[2])
 
 def cut(event, _arguments):
     global left
@@ -207,7 +207,7 @@ def cut(event, _arguments):
 
 request = json.load(sys.stdin)
 sys.addaudithook(cut)
-apply.main(request)
+action.main(request)
 """
 
 
@@ -255,10 +255,14 @@ def observed(root: Path) -> ObservedHost:
 
 
 def apply(root: Path, wanted: tuple[RenderedFile, ...], steps: int) -> bool:
-    """Apply for real, in a process that is gone before one step too many; say whether it came to its end."""
+    return act("apply", request(root, wanted), steps)
+
+
+def act(action: str, content: dict[str, Any], steps: int) -> bool:
+    """Act for real, in a process that is gone before one step too many; say whether it came to its end."""
     done = subprocess.run(
-        [sys.executable, "-c", CUT, str(steps)],
-        input=json.dumps(request(root, wanted)),
+        [sys.executable, "-c", CUT, action, str(steps)],
+        input=json.dumps(content),
         text=True,
         cwd=ROOT,
         capture_output=True,
@@ -302,3 +306,34 @@ def test_what_was_changed_by_hand_stays_told_of_until_it_is_replaced(tmp_path: P
     assert seen[0] == mine
     assert not seen[-1]
     assert set(seen) == {mine, Drift()}
+
+
+STRANGE = ("etc/conf.d/web.conf", "etc/conf.d/late.conf")
+
+
+def test_a_revert_cut_off_anywhere_is_no_drift_and_leaves_alone_what_is_not_ours(tmp_path: Path) -> None:
+    root = tmp_path / "fleet" / "host"
+    release = root.parent / "releases" / "r1"
+    release.mkdir(parents=True)
+    (release / ".complete").touch()
+    first, second, third = render(workers=2), render(CHANGED, workers=1), render(HOSTS.replace("5}", "7}"), workers=3)
+    assert apply(root, first, 1000)
+    (root / "current").symlink_to("../releases/r1")
+    (root / STRANGE[0]).write_text("once")
+    whole = {path: state for path, state in found(root).items() if path not in STRANGE}
+    content = {"fleet_root": str(root.parent), "host_root": str(root), "lock": None}
+    assert act("good", {**content, "operation": "keep"}, 1000)
+    steps, ended = 0, False
+    while not ended:
+        assert apply(root, second, 1000)
+        for path in STRANGE:
+            (root / path).write_text("now")
+        ended = act("good", {**content, "operation": "restore"}, steps)
+        for wanted in (first, second, third):
+            drift = find_drift(wanted, found(root), parse(content_of_manifest(root)))
+            assert drift == Drift(files_strange=tuple(sorted(STRANGE))), f"after {steps} steps"
+        assert {(root / path).read_text() for path in STRANGE} == {"now"}
+        steps += 1
+    assert {path: state for path, state in found(root).items() if path not in STRANGE} == whole
+    assert parse(content_of_manifest(root)) == manifest(first)
+    assert steps > 5

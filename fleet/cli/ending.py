@@ -15,7 +15,7 @@ from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
 from fleet.destroying import Destroyed, HostDestroyer, workers_of
 from fleet.errors import ExitCode, UsageError
-from fleet.execute import ask, fan_out
+from fleet.execute import Interrupted, ask, fan_out
 from fleet.facts import Facts
 from fleet.lock import Deed, Lock, LockTarget, describe, hold, new_deed, outcome_of
 from fleet.remote import HostResult
@@ -125,52 +125,65 @@ class _How:
 
 
 def _destroy_all(
-    chosen: Chosen,
-    remotes: Remotes,
-    roots: Mapping[str, str],
-    store: Store,
-    how: _How,
+    chosen: Chosen, remotes: Remotes, roots: Mapping[str, str], store: Store, how: _How
 ) -> list[HostResult[Destroyed]]:
-    """Tell all hosts before waiting for any: the last must not go on taking work while the first one drains."""
-    hosts = {host.name: host for host in chosen.hosts}
     targets = {name: LockTarget(root) for name, root in roots.items()}
     with (
         hold(remotes, targets, new_deed("destroy"), how.lock_timeout, how.parallel) as lock,
         Board("Destroying", len(lock.hosts)) as board,
     ):
-        # Only now nobody else changes them any more.
-        probed = probe_all(chosen.fleet, [hosts[name] for name in sorted(lock.hosts)], remotes, how.parallel)
-        found = {result.host: result.value for result in probed if result.value is not None}
-
-        def destroyer(name: str) -> HostDestroyer:
-            return HostDestroyer(
-                fleet=chosen.fleet,
-                host=hosts[name],
-                facts=found[name],
-                remote=remotes[name],
-                token=lock.token,
-                say=lambda what: board.step(name, what),
-            )
-
-        told = fan_out({name: name for name in found}, lambda name: destroyer(name).tell(how.now), how.parallel)
-        waiting = {result.host: (result.host, result.value) for result in told if result.value is not None}
-        ended = fan_out(
-            waiting,
-            lambda pair: destroyer(pair[0]).finish(pair[1], how.timeout),
-            max(1, len(waiting)),
-            lambda event: board.finished(event.host, event.result.ok) if event.result else None,
-        )
-        results = ended + [HostResult[Destroyed](one.host, error=one.error) for one in told if not one.ok]
-        results += [HostResult[Destroyed](one.host, error=one.error) for one in probed if not one.ok]
+        try:
+            results = _work(chosen, remotes, lock, board, how)
+        except Interrupted as interrupted:
+            done = [result for result in interrupted.results if isinstance(result.value, Destroyed)]
+            _conclude(chosen, store, lock, done)
+            _say_how_far(done, lock)
+            raise
         results += [HostResult[Destroyed](host, error=error) for host, error in lock.failed.items()]
-        _conclude(lock, results)
-        _forget(chosen, store, [result.host for result in results if result.ok])
+        _conclude(chosen, store, lock, results)
     return results
 
 
-def _conclude(lock: Lock, results: Sequence[HostResult[Destroyed]]) -> None:
+def _work(chosen: Chosen, remotes: Remotes, lock: Lock, board: Board, how: _How) -> list[HostResult[Destroyed]]:
+    """Tell all hosts before waiting for any: the last must not go on taking work while the first one drains."""
+    hosts = {host.name: host for host in chosen.hosts if host.name in lock.hosts}
+    # Only now nobody else changes them any more.
+    probed = probe_all(chosen.fleet, list(hosts.values()), remotes, how.parallel)
+    found = {result.host: result.value for result in probed if result.value is not None}
+
+    def destroyer(name: str) -> HostDestroyer:
+        return HostDestroyer(
+            fleet=chosen.fleet,
+            host=hosts[name],
+            facts=found[name],
+            remote=remotes[name],
+            token=lock.token,
+            say=lambda what: board.step(name, what),
+        )
+
+    told = fan_out({name: name for name in found}, lambda name: destroyer(name).tell(how.now), how.parallel)
+    waiting = {result.host: (result.host, result.value) for result in told if result.value is not None}
+    ended = fan_out(
+        waiting,
+        lambda pair: destroyer(pair[0]).finish(pair[1], how.timeout),
+        max(1, len(waiting)),
+        lambda event: board.finished(event.host, event.result.ok) if event.result else None,
+    )
+    unreachable = [HostResult[Destroyed](one.host, error=one.error) for one in probed if not one.ok]
+    return ended + unreachable + [HostResult[Destroyed](one.host, error=one.error) for one in told if not one.ok]
+
+
+def _say_how_far(done: Sequence[HostResult[Destroyed]], lock: Lock) -> None:
+    names = sorted(result.host for result in done)
+    rest = sorted(lock.hosts - set(names))
+    note(f"\ndestroyed {', '.join(names) or 'none'}; not finished {', '.join(rest) or 'none'}.", "yellow")
+    note("Workers that were told to stop stay stopped: the same command goes on, or 'puffin-fleet start'.", "yellow")
+
+
+def _conclude(chosen: Chosen, store: Store, lock: Lock, results: Sequence[HostResult[Destroyed]]) -> None:
     for result in results:
         lock.conclude(result.host, outcome_of(result.error))
+    _forget(chosen, store, [result.host for result in results if result.ok])
 
 
 def _forget(chosen: Chosen, store: Store, hosts: Sequence[str]) -> None:

@@ -82,7 +82,7 @@ def pool(database: Database, tmp_path: Path) -> Iterator[Pool]:
     content = {
         "fleet": "day",
         "database": {"uri": database.uri, "names": [database.name]},
-        "release": {"install": "path", "path": sys.prefix, "python": sys.executable, "keep": 1},
+        "release": {"install": "path", "path": sys.prefix, "python": sys.executable, "keep": 9},
         "defaults": {
             "base_dir": str(tmp_path / "base"),
             "scratch": str(tmp_path / "scratch"),
@@ -113,15 +113,15 @@ def test_what_is_old_goes_and_what_is_needed_stays(pool: Pool) -> None:
         releases.append(pool.current())
     there = pool.fleet / "releases"
 
-    shown = pool.run("prune", "--dry-run").ok()
+    shown = pool.run("prune", "--dry-run", "--keep", "1").ok()
     assert re.search(rf"release +\S+ MB +{releases[1]}", shown.out)
     assert re.search(rf"keep +{releases[0]} +a process uses it", shown.out)  # supervisord was started from it
     assert "here (shared with there)" in shown.out
-    refused = pool.run("prune")
+    refused = pool.run("prune", "--keep", "1")
     assert (refused.code, "say --yes" in refused.err) == (2, True)
     assert all((there / release).is_symlink() for release in releases)
 
-    pool.run("prune", "--yes").ok()
+    pool.run("prune", "--keep", "1", "--yes").ok()
     assert [release for release in releases if (there / release).is_symlink()] == [releases[0], *releases[2:]]
     assert "Nothing to remove" in pool.run("prune", "--yes").ok().err
     assert "Nothing to do" in pool.run("deploy", "--yes").ok().err
@@ -195,11 +195,25 @@ def test_a_hook_may_run_our_own_commands(pool: Pool) -> None:
     assert sorted(deeds.values()) == [["here", "there"], ["there"]]
 
 
+def an_interrupted_one_gives_the_locks_back(pool: Pool) -> None:
+    words = [str(BIN / "puffin-fleet"), "destroy", str(pool.file), "--yes"]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    until(lambda: b"waiting for" in process.stdout.readline(), "it to wait for a worker")  # type: ignore[union-attr]
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"destroyed none; not finished here, there." in said
+    assert [guard.read_holder(pool.root(host)) for host in HOSTS] == [None, None]
+    assert pool.deeds()[0]["outcome"] == "interrupted"
+
+
 def test_destroy_waits_for_calculations_and_leaves_what_they_left(pool: Pool) -> None:
     pool.run("deploy", "--yes").ok()
-    pool.submit(seconds=3, count=2)
+    pool.submit(seconds=8, count=2)
     until(lambda: pool.statuses() == ["pending"] * 2, "both calculations to be taken")
     assert pool.run("destroy").code == 2
+    an_interrupted_one_gives_the_locks_back(pool)
 
     first = pool.run("destroy", "--host", "there", "--yes").ok()
     assert re.search(r"there +destroyed +installations stay, for here", first.out)

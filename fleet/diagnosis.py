@@ -271,8 +271,10 @@ def _workers(found: Examined) -> Iterator[Checked]:
     running = 0
     for program in facts.supervisord.programs:
         meant_to_rest = facts.stop or program.name in facts.stopped
-        problem = _problem_of(program, meant_to_rest)
+        problem = _problem_of(program)
         running += program.state == "RUNNING"
+        if program.state == "EXITED" and not program.exitstatus and not meant_to_rest:
+            yield _warn(program.name, "it ended by itself, and nobody stopped it", f"{_LOGS}; to start it, {_DEPLOY}")
         if problem:
             lines = found.examination.logs.get(program.name, ())
             said = "\n".join(["", *(f"  {line}" for line in lines)]) if lines else ""
@@ -283,7 +285,7 @@ def _workers(found: Examined) -> Iterator[Checked]:
         yield _ok("workers", f"{running} of {len(facts.supervisord.programs)} run{stopped}")
 
 
-def _problem_of(program: ProgramState, meant_to_rest: bool) -> str:
+def _problem_of(program: ProgramState) -> str:
     if program.state == "FATAL":
         return f"supervisord gave up: {program.spawnerr or 'it ended again and again'}"
     if program.state == "BACKOFF":
@@ -291,7 +293,7 @@ def _problem_of(program: ProgramState, meant_to_rest: bool) -> str:
     if program.state == "EXITED" and program.exitstatus:
         meaning = _EXIT_CODES.get(program.exitstatus)
         return f"it ended with exit code {program.exitstatus}" + (f": {meaning}" if meaning else "")
-    return "it ended, and nobody stopped it" if program.state == "EXITED" and not meant_to_rest else ""
+    return ""
 
 
 def _orphans(facts: Facts) -> Iterator[Checked]:

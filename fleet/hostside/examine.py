@@ -30,6 +30,7 @@ from fleet.hostside.places import Places, file_system, nearest_existing
 
 CONNECT_SECONDS = 5.0
 CHECK_SECONDS = 60.0
+VERSION_SECONDS = 20.0
 _TROUBLE = frozenset({"FATAL", "BACKOFF", "EXITED"})
 _LINES = 5
 
@@ -128,11 +129,11 @@ def release_problem(root: Path) -> str:
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=CHECK_SECONDS,
+            timeout=VERSION_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"'puffin --version' does not end within {CHECK_SECONDS:g} s"
+        return f"'puffin --version' does not end within {VERSION_SECONDS:g} s"
     except OSError as error:
         return f"{current / 'bin/puffin'} cannot be run: {error.strerror}"
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -183,6 +184,8 @@ def _reached(addresses: list[list[object]]) -> Iterator[Json]:
 
 def _ask_worker(root: Path, worker: str, supervisord: int | None) -> tuple[list[Json], str]:
     """What `puffin check` finds, asked as supervisord would start the worker."""
+    if '"$@"' not in read_text(root / "bin/worker"):
+        return [], f"{root / 'bin/worker'} is of an older puffin-fleet, which could only start it"
     try:
         done = subprocess.run(
             [str(root / "bin/worker"), worker, "check", "--json"],

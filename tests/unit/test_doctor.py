@@ -263,7 +263,6 @@ def test_what_is_wrong(found: Callable[[], Examined], severity: str, check: str,
         ("BACKOFF", 1, "", "it ends as soon as it is started"),
         ("EXITED", 3, "", "exit code 3: quarantined after many failures in a row"),
         ("EXITED", 2, "", "exit code 2: its settings are refused"),
-        ("EXITED", 0, "", "it ended, and nobody stopped it"),
     ],
 )
 def test_a_worker_that_is_down_with_its_last_words(state: str, exitstatus: int, spawnerr: str, what: str) -> None:
@@ -274,6 +273,19 @@ def test_a_worker_that_is_down_with_its_last_words(state: str, exitstatus: int, 
     assert what in finding.what
     assert finding.what.endswith("\n  first\n  last {words}")
     assert "puffin-fleet logs --host node1" in finding.advice
+
+
+def test_a_worker_that_ended_by_itself_is_odd() -> None:
+    (finding,) = wrong(with_supervisord(program("node1-1"), program("node1-2", "EXITED")))
+    assert (finding.severity, finding.check) == (Severity.WARN, "node1-2")
+    assert "nobody stopped it" in finding.what
+
+
+def test_a_fleet_that_was_stopped_through_the_database_is_not_wrong() -> None:
+    result = HostResult("node1", with_supervisord(program("node1-1", "EXITED"), program("node1-2", "EXITED")))
+    hosts = {"node1": FLEET.hosts[0]}
+    assert {finding.severity for finding in of_hosts(FLEET, hosts, [result], stopped=True)} == {Severity.OK}
+    assert {finding.severity for finding in of_hosts(FLEET, hosts, [result])} == {Severity.OK, Severity.WARN}
 
 
 def test_what_was_stopped_on_purpose_is_not_wrong() -> None:
@@ -410,6 +422,18 @@ def test_an_examination_of_this_machine_leaves_nothing(tmp_path: Path) -> None:
     assert found.examination.reachable[0].problem
     assert abs(found.clock_offset) <= found.clock_doubt + 1e-6
     assert doctor.of_hosts(FLEET, {"node1": FLEET.hosts[0]}, [HostResult("node1", found)])
+
+
+def test_a_wrapper_that_could_only_start_the_worker_is_not_asked(tmp_path: Path) -> None:
+    from fleet.hostside import examine
+
+    wrapper = tmp_path / "bin/worker"
+    wrapper.parent.mkdir()
+    wrapper.write_text("#!/bin/sh\ntouch started\n")
+    wrapper.chmod(0o755)
+    findings, problem = examine._ask_worker(tmp_path, "node1-1", None)
+    assert (findings, "is of an older puffin-fleet" in problem) == ([], True)
+    assert not (tmp_path / "started").exists()
 
 
 def test_a_lost_release_is_noticed(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from pathlib import Path
 
 from puffin.attempt import LOOK_FOR_STOP_FILES_S, Attempt, Workbench
 from puffin.calculations import Claim, Claimant, Status, program_names
@@ -248,14 +249,14 @@ class Worker:
     def _give_back_what_is_not_run(self) -> None:
         """Give back what is pending in this worker's name: it runs nothing now, and nobody here has its name.
 
-        On another host somebody may, by mistake; what runs there is left to the judge.
+        On another host, or with another lock, somebody may, by mistake: what runs there is left to the judge.
         """
         # What this incarnation took without learning of it never ran.
         loss = None if self._has_claimed else self._bench.loss("its worker was ended while it ran")
         for name in self._store.names:
             calculations = self._store.calculations(name)
             for pending in calculations.pending(self._claimant.executor):
-                if pending.host == self._claimant.host and calculations.reset(pending, loss):
+                if pending.is_proven_dead(self._claimant) and calculations.reset(pending, loss):
                     reason = loss.reason if loss else "the answer to its claim was lost"
                     self._log.warning(f"given back: {reason}", pending.id)
                     self._reporter.event("requeued", pending.id, reason)
@@ -329,6 +330,7 @@ def _claimant(settings: Settings, identity: Identity) -> Claimant:
         host=identity.host,
         worker=fleet.worker or settings.daemon.uuid,
         fleet=fleet.name,
+        lock=str(Path(settings.daemon.pid).absolute()),
     )
 
 

@@ -98,7 +98,7 @@ _CHANGES = {
 class Worker:
     """A worker: what it holds, what is on its way to the server, and whether it stands still."""
 
-    host: str
+    number: str
     executor: str
     claim: Claim | None = None
     held: Lease | None = None
@@ -109,6 +109,11 @@ class Worker:
     sent: list[tuple[float, Claim]] = field(default_factory=list)
     seen: Pending | None = None
     result: Claim | None = None
+
+    @property
+    def claimant(self) -> Claimant:
+        # All on one host: only their locks tell those of the same name apart.
+        return Claimant(self.executor, DURATION, "host", self.number, "", lock=f"/run/{self.number}.pid")
 
 
 def chosen(among: list[Worker], who: int) -> Worker:
@@ -128,7 +133,7 @@ class Leases(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.server = Server()
-        self.workers = [Worker(str(host), name) for host, name in enumerate(self.names)]
+        self.workers = [Worker(str(number), name) for number, name in enumerate(self.names)]
         self.finished: list[int] = []
 
     # What is asked of the server; broken variants ask less.
@@ -143,7 +148,7 @@ class Leases(RuleBasedStateMachine):
         return losses.as_seen(seen, ID)
 
     def is_own(self, worker: Worker, pending: Pending) -> bool:
-        return (pending.executor, pending.host) == (worker.executor, worker.host)
+        return pending.is_proven_dead(worker.claimant)
 
     # What happens.
 
@@ -194,8 +199,7 @@ class Leases(RuleBasedStateMachine):
         worker = chosen(self.idle(), who)
         sent = self.now
         self.server.now += delay
-        claimant = Claimant(worker.executor, DURATION, worker.host, worker.host, "")
-        self.server.update({"status": "new"}, calculations.claim_update(claimant))
+        self.server.update({"status": "new"}, calculations.claim_update(worker.claimant))
         if not unanswered:
             worker.claim = calculations.to_claim("db", copy.deepcopy(self.server.document))
             worker.held = lease.claimed(DURATION, sent)
@@ -293,7 +297,7 @@ class Leases(RuleBasedStateMachine):
 
     @invariant()
     def nobody_runs_beside_another(self) -> None:
-        assert len(self.running()) <= 1, [worker.host for worker in self.running()]
+        assert len(self.running()) <= 1, [worker.number for worker in self.running()]
 
     @invariant()
     def who_runs_owns_it(self) -> None:
@@ -366,7 +370,7 @@ class RenewalByAnotherAttempt(Leases):
         return without(super().to_renew(claim), "puffin.attempt")
 
 
-class RequeueOfAnotherHosts(Leases):
+class RequeueWithoutProof(Leases):
     def is_own(self, worker: Worker, pending: Pending) -> bool:
         return pending.executor == worker.executor
 
@@ -397,7 +401,7 @@ def walk_about(kind: type[Leases]) -> None:
         FinishByAnotherAttempt,
         UnconditionalRenewal,
         RenewalByAnotherAttempt,
-        RequeueOfAnotherHosts,
+        RequeueWithoutProof,
     ],
 )
 def test_the_machine_finds_what_is_broken(broken: type[Leases]) -> None:

@@ -51,13 +51,7 @@ class _Look:
 
 def _ways(command: Command) -> Command:
     """Add --when-idle, --now and --lock-timeout."""
-    command = click.option(
-        "--lock-timeout",
-        type=click.FloatRange(min=0),
-        default=0.0,
-        metavar="SECONDS",
-        help="Wait this long for somebody else who changes the same hosts.",
-    )(command)
+    command = options.lock_timeout(command)
     command = click.option(
         "--now", is_flag=True, help="Give the calculations of workers that change back to the queue."
     )(command)
@@ -147,6 +141,7 @@ def _run(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> 
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
         works = _look_at(chosen, remotes, known, how, look)
         if _wait_for_others(works, remotes, how):
+            known = known_of(chosen, store, must=True)
             works = _look_at(chosen, remotes, known, how, look)
         if not json_lines:
             show_plans(works, False, diffs_of(works, remotes, how.parallel)[0] if look.diff else None)

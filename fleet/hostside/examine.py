@@ -2,7 +2,7 @@
 
 Request: that of `probe`, and addresses [[host, port]] of the database, for hosts on which nothing is deployed.
 Reply: that of `probe`, and examination {clock_first, clock_last, python_home, base, scratch, limits {name: [soft,
-hard]}, release_problem, unfinished, lock_age_s, logs {worker: [lines]}, reachable [{address, problem}], worker,
+hard]}, release_problem, unfinished, logs {worker: [lines]}, reachable [{address, problem}], worker,
 worker_findings [{subject, verdict, detail}], worker_problem}.
 
 Where a worker is deployed, its own `check` is asked, in the environment that supervisord has: only that way the
@@ -48,7 +48,6 @@ def main(request: Json) -> Json:
         "limits": limits(),
         "release_problem": release_problem(root),
         "unfinished": _unfinished(places),
-        "lock_age_s": _age(root / "lock"),
         "logs": _logs(root, found["supervisord"]["programs"]),
         **_database(root, found, request.get("addresses", ())),
     }
@@ -144,13 +143,6 @@ def _unfinished(places: Places) -> list[str]:
     """What something that was killed midway left; the next deploy clears it away."""
     found = [*places.host.glob(f"**/.*{UNFINISHED}*"), *(places.fleet / "wheels").glob(f"*/.*{UNFINISHED}*")]
     return sorted(str(path) for path in found)[:10]
-
-
-def _age(path: Path) -> float | None:
-    try:
-        return max(0.0, time.time() - path.stat().st_mtime)
-    except OSError:
-        return None
 
 
 def _logs(root: Path, programs: list[Json]) -> Json:

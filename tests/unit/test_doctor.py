@@ -17,7 +17,7 @@ from fleet.diagnosis import Finding, Severity, diagnose
 from fleet.doctor import DatabaseSeen, addresses, grouped, of_database, of_hosts
 from fleet.errors import FleetError
 from fleet.examination import Examination, Examined, Limit, Place, Reached, WorkerFinding
-from fleet.facts import Boot, Disk, Facts, FileFact, Hardware, Lock, Orphan, ProgramState, Python, Supervisord
+from fleet.facts import Boot, Disk, Facts, FileFact, Hardware, Holder, Lock, Orphan, ProgramState, Python, Supervisord
 from fleet.inventory import Fleet, parse_inventory
 from fleet.remote import ChangedHostKey, HostResult, NoPythonError, UnknownHostKey, UnreachableError
 from tests.unit.test_health import RECORD
@@ -86,7 +86,6 @@ def good() -> Examined:
         limits={"nofile": Limit(1024, 4096), "nproc": Limit(-1, -1), "core": Limit(0, -1)},
         release_problem="",
         unfinished=(),
-        lock_age_s=None,
         logs={},
         reachable=(),
         worker="node1-1",
@@ -94,6 +93,13 @@ def good() -> Examined:
         worker_problem="",
     )
     return Examined(facts, examination, asked=100.0, answered=102.0)
+
+
+LONG_GONE = Lock(3, Holder("20261122T120000Z-1a2b", "ada@desk", "deploy", since=0.0, age=7200.0, left=-60.0))
+OTHER = (
+    '{"schema": 1, "deploy": "d", "release": "r1", "at": "", "by": "", '
+    '"files": {"bin/worker": {"sha256": "0", "mode": "0755"}}}'
+)
 
 
 def with_facts(**changes: Any) -> Examined:
@@ -220,7 +226,8 @@ CASES: list[tuple[Callable[[], Examined], str, str, str, str]] = [
         lambda: with_facts(boot=Boot("none", False, "none", "cron: there is no cron. an administrator can {x}")),
         *("warn", "boot", "not back after a reboot: cron: there is no cron", "an administrator can {x}"),
     ),
-    (lambda: with_examination(lock_age_s=7200.0), "warn", "lock", "for 2.0 h", "unlock --host node1"),
+    (lambda: with_facts(lock=LONG_GONE), "warn", "lock", "locked by ada@desk for 'deploy'", "unlock --host node1"),
+    (lambda: with_facts(manifest=OTHER), "warn", "drift", "changed by hand: bin/worker", "plan --diff --host node1"),
     (lambda: with_examination(unfinished=("/base/.a.new~",)), "warn", "leftovers", "/base/.a.new~", "deploy"),
     (
         lambda: with_examination(worker_problem="no bin"),

@@ -153,6 +153,19 @@ def test_hosts_on_which_nothing_runs_wait_for_the_canary_only() -> None:
     assert begun(rollout.advance(1)) == ["b", "c", "d", "e", "f", "g"]
 
 
+def test_where_nothing_runs_anywhere_no_canary_is_needed_and_nothing_is_put_back() -> None:
+    policy = policy_of(Update(), 4, fresh=frozenset("abcd"))
+    rollout = Rollout(policy, list("abcd"))
+    assert begun(rollout.advance(0)) == list("abcd")
+    for host in "abcd":
+        rollout.changing(host, 1)
+    rollout.failed("a", "x", 2)
+    rollout.failed("b", "x", 2)
+    assert orders(rollout.advance(2), Order.REVERT) == []
+    assert rollout.halted
+    assert rollout.hosts["a"].stage is Stage.FAILED
+
+
 @pytest.mark.parametrize(
     ("update", "total", "parallel", "canary", "budget"),
     [

@@ -124,7 +124,7 @@ class HostPart:
 
     def revert(self) -> GoodState:
         """Put the host back to its last good state."""
-        good = Reversal(self._place.host, self._watch(lambda: False), self._say).carry_out()
+        good = Reversal(self._place.host, self._watch(lambda: False), self._say, self._how.deed.id).carry_out()
         self._store.control.note_releases(self._fleet.name, {self._place.host: good.release})
         return good
 

@@ -103,14 +103,14 @@ class HostPart:
         watch = self._watch(self._cancelled.is_set)
         deployed = self._deployment(watch).carry_out(signs)
         if self._how.calculations is not Running.WHEN_IDLE:
-            watch.ask("good", operation="keep")
+            watch.ask("good", operation="keep", deed=self._how.deed.id)
         removed = [worker_uuid(self._fleet, name) for name in self._work.plan.workers_removed]
         self._store.registry.forget(removed)
         return deployed
 
     def revert(self) -> GoodState:
         """Put the host back to its last good state."""
-        good = Reversal(self._place.host, self._watch(lambda: False), self._say).carry_out()
+        good = Reversal(self._place.host, self._watch(lambda: False), self._say, self._how.deed).carry_out()
         self._store.control.note_releases(self._fleet.name, {self._place.host: good.release})
         return good
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fleet.deed import Deed
 from fleet.facts import States, parse_states
 from fleet.reply import Reader
 from fleet.waiting import Say, Wanted, Watch, running
@@ -33,12 +34,15 @@ class Reversal:
         Looks at its workers, and asks it to do things.
     say
         Told what is being done.
+    deed
+        The command whose work is undone.
     """
 
-    def __init__(self, host: str, watch: Watch, say: Say) -> None:
+    def __init__(self, host: str, watch: Watch, say: Say, deed: Deed) -> None:
         self._host = host
         self._watch = watch
         self._say = say
+        self._deed = deed
 
     def carry_out(self) -> GoodState:
         """Restore files and release, then have each worker run them; calculations are waited for.
@@ -54,7 +58,7 @@ class Reversal:
             There is no earlier good state, or the workers do not become healthy with it either.
         """
         self._say("putting back the last good state")
-        good = self._parse(self._watch.ask("good", operation="restore"))
+        good = self._parse(self._watch.ask("good", operation="restore", deed=self._deed.id))
         states = self._supervise()
         ending = running(states, [*self._surplus(states, good), *self._pending])
         if ending:

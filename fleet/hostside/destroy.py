@@ -34,7 +34,7 @@ _LEFT = {
     OLDER: "what was done to this host before",
 }
 _LOCKS = frozenset({LOCK, SERIAL, MUTEX})
-_FIRST = ("etc", "bin", "current", "previous", "good", "manifest.json")
+_FIRST = ("etc", "bin", "current", "previous", "good", "good-before", "manifest.json")
 """Without these it is no deployed host any more."""
 
 _INSTALLATIONS = ("releases", "supervisor", "wheels", "tools", "cache")

@@ -1,11 +1,14 @@
 """Action `good`: keep the state in which all workers were healthy, and bring it back.
 
-Request: fleet_root, host_root, operation (`keep` or `restore`), lock (token, or null).
+Request: fleet_root, host_root, operation (`keep` or `restore`), deed (id of the command), lock (token, or null).
 Reply of `keep`: release. Reply of `restore`: release, workers {name: first 12 hex digits of its settings' SHA-256},
 written, removed (paths).
 
 What is kept is everything that a deploy writes below the host's own directory, and which release was current. The
 copy is made beside its place and renamed, so there is always a whole one.
+
+The state kept before stays in `good-before`: a host that is deployed, and healthy, may have to be put back all the
+same when the rollout halts later. So `restore` never goes to what the same command has kept, if there was another.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ from fleet.hostside.probe import link_name
 STEP = "putting back"
 KEPT = ("bin", "etc")
 SINGLE = ("manifest.json",)
+NOTES = ("release", "deed")
+"""What is written beside the copies: the release that was current, and the command that kept them."""
+
+GOOD, BEFORE = "good", "good-before"
 OWNED = ("etc/conf.d", "etc/workers")
 """Where files of workers are; what was not there in the good state is removed."""
 
@@ -34,19 +41,18 @@ def main(request: Json) -> Json:
     require_lock(request)
     with locked(root / ".lock", 60, STEP):
         if request["operation"] == "keep":
-            return keep(root)
-        return restore(root, Path(request["fleet_root"]))
+            return keep(root, request["deed"])
+        return restore(root, Path(request["fleet_root"]), request["deed"])
 
 
-def keep(root: Path) -> Json:
+def keep(root: Path, deed: str) -> Json:
     """Copy the present state."""
     release = link_name(root / "current")
     if release is None:
         raise Failure(f"{root / 'current'} names no release", STEP, "deploy to this host again")
-    place, fresh, old = root / "good", root / f".good{UNFINISHED}", root / f".good-old{UNFINISHED}"
+    place, before, fresh = root / GOOD, root / BEFORE, root / f".good{UNFINISHED}"
     try:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         for name in KEPT:
             shutil.copytree(root / name, fresh / name, copy_function=_copy)
@@ -54,10 +60,12 @@ def keep(root: Path) -> Json:
             if (root / name).exists():
                 _copy(str(root / name), str(fresh / name))
         write(fresh / "release", f"{release}\n".encode(), 0o600)
-        if place.exists():
-            place.rename(old)
+        write(fresh / "deed", f"{deed}\n".encode(), 0o600)
+        if place.exists() and not (_kept_by(place, deed) and before.exists()):
+            shutil.rmtree(before, ignore_errors=True)
+            place.rename(before)
+        shutil.rmtree(place, ignore_errors=True)
         fresh.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise os_failure(error, "keeping the good state") from error
@@ -71,15 +79,22 @@ def _copy(source: str, target: str) -> str:
     return target
 
 
-def restore(root: Path, fleet: Path) -> Json:
-    """Bring the good state back; release and files as they were."""
-    place = root / "good"
-    if not place.exists() and (root / f".good-old{UNFINISHED}").exists():
-        place = root / f".good-old{UNFINISHED}"  # cut off between the two renames
+def _kept_by(place: Path, deed: str) -> bool:
+    return read_text(place / "deed").strip() == deed
+
+
+def restore(root: Path, fleet: Path, deed: str) -> Json:
+    """Bring the good state back that was there before this command; release and files as they were."""
+    place, before = root / GOOD, root / BEFORE
+    # It is missing where keeping was cut off between the two renames.
+    if before.exists() and (not place.exists() or _kept_by(place, deed)):
+        shutil.rmtree(place, ignore_errors=True)
+        before.rename(place)
     release = read_text(place / "release").strip()
     if not release:
         raise Failure("there is no earlier good state", STEP, "correct hosts.yaml and deploy again")
-    found = [path for path in sorted(place.rglob("*")) if path.is_file() and path.name != "release"]
+    notes = {place / name for name in NOTES}
+    found = [path for path in sorted(place.rglob("*")) if path.is_file() and path not in notes]
     wanted = [_wanted(root, place, path) for path in found]
     names = {file.name for file in wanted}
     switch_release(root, fleet, release)  # first, since it is refused where the release is gone

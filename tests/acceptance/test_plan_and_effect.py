@@ -18,7 +18,19 @@ __all__ = ["here"]
 # What a deploy and its workers write beside the files of the plan: locks, sockets and process ids, logs, what was
 # done and by whom, and the copy for a revert.
 EXCEPTED = frozenset(
-    {".lock", ".supervise.lock", "lock", "sv.sock", "log", "audit.jsonl", "manifest.json", "good", "archive", "error"}
+    (
+        ".lock",
+        ".supervise.lock",
+        "lock",
+        "sv.sock",
+        "log",
+        "audit.jsonl",
+        "manifest.json",
+        "good",
+        "good-before",
+        "archive",
+        "error",
+    )
 )
 
 Tree = dict[str, tuple[str, int, str | bytes]]

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.many import Many, many_hosts
+from tests.acceptance.test_whole_path import hosts_yaml
 from tests.lab.database import DatabaseServer
 from tests.lab.fixtures_database import Database, initialise
-from tests.lab.sshd import end_processes
+from tests.lab.sshd import Lab, SshHost, end_processes
 from tests.lab.trap import Trap, TrapPython
 
 STEPS = {
@@ -145,4 +146,64 @@ def test_the_disk_of_the_host_is_full_at_each_step_that_writes(fleet: Many, tmp_
     fleet.run("deploy", "--yes", *chosen).ok()
     assert all(fleet.plans()[host]["empty"] for host in FULL)
     assert not [path for host in FULL for path in (fleet.place / host).rglob("*.new~*")]
+    fleet.all_complete_at_once()
+
+
+# Connections that are cut ------------------------------------------------------------------------------
+
+FRESH = {"sent": Trap("receive", "cut"), "made": Trap("install_release", "cut")}
+CUT = {
+    "locked": Trap("lock acquire", "cut"),
+    "written": Trap("apply", "cut"),
+    "started": Trap("supervise", "cut"),
+    "told": Trap("control recycle", "cut"),
+    "kept": Trap("good keep", "cut"),
+    "waits": Trap("states", "drop"),
+}
+"""One host for each step after which its connection is cut, but for the last, where it comes back at once."""
+
+
+@pytest.fixture
+def behind_sshd(ssh_lab: Lab, database: Database, tmp_path: Path) -> Iterator[tuple[Many, SshHost]]:
+    """Hosts that share a home directory, behind one sshd, each with a connection of its own."""
+    host = ssh_lab.host("shared")
+    content = hosts_yaml((host,), database, extras=[])
+    content["defaults"] |= {"workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 1}, "base_dir": "~/pool"}
+    content["defaults"]["puffin"]["daemon"] = {"cycle_time_in_s": 0.3, "commands": ["/bin/sh"]}
+    content["update"] = {"min_healthy_time": "0s", "max_parallel": "100%", "canary": 0, "failure_budget": "100%"}
+    content["hosts"] = dict.fromkeys(CUT, content["hosts"]["shared"])
+    yield Many(tmp_path, content, database), host
+    ssh_lab.remove(host)
+
+
+def test_the_connection_is_cut_at_each_step(behind_sshd: tuple[Many, SshHost]) -> None:
+    fleet, host = behind_sshd
+    fleet.run("deploy", "--yes").ok()
+    fleet.place.chmod(0o755)
+    go = fleet.occupy()
+    fleet.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4
+    fleet.content["hosts"] |= {name: fleet.content["hosts"]["kept"] | {"base_dir": f"~/{name}"} for name in FRESH}
+    python = TrapPython.make(host.home / "trap", [*CUT, *FRESH], "/usr/bin/python3")
+    python.set(CUT | FRESH)
+    for path in (python.place, *python.place.iterdir()):
+        host.own(path)
+
+    deploy = fleet.start("deploy", fleet.variant(python=str(python.path)), "--yes")
+    release(go["kept"], go["waits"])
+    ran = fleet.end_of(deploy)
+
+    assert ran.code == 1
+    cut = [name for name in (*CUT, *FRESH) if name != "waits"]
+    for name in cut:
+        assert f"{name} failed at " in ran.err
+    assert [line.split()[0] for line in ran.out.splitlines() if " deployed " in line] == ["waits"]
+    python.heal()
+    no_drift(fleet)
+    release(*go.values())
+    fleet.each_computes(CUT)
+
+    fleet.run("unlock", "--yes").ok()
+    fleet.run("deploy", "--yes").ok()
+    assert all(plan["empty"] for plan in fleet.plans().values())
+    assert set(fleet.workers()) == {f"{name}-1" for name in (*CUT, *FRESH)}
     fleet.all_complete_at_once()

@@ -147,15 +147,31 @@ class Watch:
         records = self._insist(self._read_records, (DatabaseUnavailable,))
         return [record for record in records if record.host == self._place.host]
 
-    def wait_until_ended(self, workers: Sequence[str], states: States) -> None:
-        """Wait until workers that were told to end have ended.
+    def end(
+        self,
+        workers: Sequence[str],
+        *,
+        now: bool = False,
+        on_look: Callable[[Look], None] = lambda _: None,
+    ) -> States:
+        """Have workers end, and wait until they have.
+
+        By signal, not by stop file: one left behind by a deploy that was cut off would keep them down for good.
+        And not by supervisord's own stop, which kills when a time is over.
 
         Parameters
         ----------
         workers
             Their names.
-        states
-            The states as they were last seen.
+        now
+            Whether they give their calculations back instead of finishing them.
+        on_look
+            Told what each look found.
+
+        Returns
+        -------
+        States
+            The states at the end.
 
         Raises
         ------
@@ -163,13 +179,23 @@ class Watch:
             They took longer than `update.drain_timeout`.
         """
         deadline = time.monotonic() + self._update.drain_timeout
+        states, told = self.states(), set[int]()
         while left := running(states, workers):
             if time.monotonic() > deadline:
                 what = f"{', '.join(left)} did not finish within update.drain_timeout"
                 raise RemoteError(self._place.host, "draining", what, "deploy again to go on waiting")
-            self._say(f"waiting for {', '.join(left)} to finish")
+            # A process that was just starting dies of a signal before it can obey it, and gets a successor.
+            pids = {program.pid for program in states.supervisord.programs if program.name in left and program.pid}
+            if pids - told:
+                told |= pids
+                order = {"operation": "signal", "signal": "QUIT"} if now else {"operation": "end"}
+                self.ask("control", operations=[{**order, "workers": left}])
+            why = f"waiting for {', '.join(left)} to finish"
+            self._say(why)
+            on_look(Look(Verdict.WAIT, computing=not now, why=why))
             self._pause()
             states = self.states()
+        return states
 
     def wait_until_healthy(
         self, wanted: Wanted, on_look: Callable[[Look], None] = lambda _: None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,7 +145,9 @@ class Watch:
 
     def records(self) -> list[WorkerRecord]:
         """What the workers of the host reported."""
-        records = self._insist(self._read_records, (DatabaseUnavailable,))
+        # One database serves all hosts: to give up early would put all of them back, which needs it as well.
+        patience = max(_LONGEST_TROUBLE_S, self._update.progress_deadline)
+        records = self._insist(self._read_records, (DatabaseUnavailable,), patience)
         return [record for record in records if record.host == self._place.host]
 
     def end(
@@ -239,8 +242,10 @@ class Watch:
         found = health.judge(wanted.configurations, wanted.release, states, self.records(), gate.looping)
         return tuple(_as_stopped(one) if one.worker in wanted.stopped else one for one in found)
 
-    def _insist(self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...]) -> Found:
-        give_up = time.monotonic() + _LONGEST_TROUBLE_S
+    def _insist(
+        self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...], patience: float = _LONGEST_TROUBLE_S
+    ) -> Found:
+        give_up = time.monotonic() + patience
         while True:
             try:
                 return attempt()
@@ -262,6 +267,41 @@ class Watch:
         if not lines:
             return f"its log is empty; see 'puffin-fleet logs --host {self._place.host}'"
         return "last lines of its log:\n    " + "\n    ".join(lines[-_LOG_LINES:])
+
+
+def shared(read: ReadRecords, age_s: float = POLL_S) -> ReadRecords:
+    """The same for many hosts that are watched at once: what one has read a moment ago the others take over.
+
+    Else each of forty hosts would read the entries of all forty, each second. An old entry does no harm: one counts
+    only for the process that wrote it.
+
+    Parameters
+    ----------
+    read
+        Reads them.
+    age_s
+        How old they may be, in seconds.
+    """
+    mutex = threading.Lock()
+    last: list[tuple[float, Sequence[WorkerRecord] | DatabaseUnavailable]] = []
+
+    def attempt() -> Sequence[WorkerRecord] | DatabaseUnavailable:
+        try:
+            return read()
+        except DatabaseUnavailable as error:
+            return error  # that it is away is also learnt once for all: each attempt may take seconds
+
+    def fresh() -> Sequence[WorkerRecord]:
+        with mutex:
+            if not last or time.monotonic() - last[0][0] >= age_s:
+                found = attempt()
+                last[:] = [(time.monotonic(), found)]
+            found = last[0][1]
+        if isinstance(found, DatabaseUnavailable):
+            raise DatabaseUnavailable(str(found)) from found
+        return found
+
+    return fresh
 
 
 def running(states: States, workers: Sequence[str]) -> list[str]:

@@ -164,7 +164,7 @@ CUT = {
 
 
 @pytest.fixture
-def behind_sshd(ssh_lab: Lab, database: Database, tmp_path: Path) -> Iterator[tuple[Many, SshHost]]:
+def behind_sshd(ssh_lab: Lab, database: Database) -> Iterator[tuple[Many, SshHost]]:
     """Hosts that share a home directory, behind one sshd, each with a connection of its own."""
     host = ssh_lab.host("shared")
     content = hosts_yaml((host,), database, extras=[])
@@ -172,14 +172,13 @@ def behind_sshd(ssh_lab: Lab, database: Database, tmp_path: Path) -> Iterator[tu
     content["defaults"]["puffin"]["daemon"] = {"cycle_time_in_s": 0.3, "commands": ["/bin/sh"]}
     content["update"] = {"min_healthy_time": "0s", "max_parallel": "100%", "canary": 0, "failure_budget": "100%"}
     content["hosts"] = dict.fromkeys(CUT, content["hosts"]["shared"])
-    yield Many(tmp_path, content, database), host
+    yield Many(host.home.parent, content, database), host
     ssh_lab.remove(host)
 
 
 def test_the_connection_is_cut_at_each_step(behind_sshd: tuple[Many, SshHost]) -> None:
     fleet, host = behind_sshd
     fleet.run("deploy", "--yes").ok()
-    fleet.place.chmod(0o755)
     go = fleet.occupy()
     fleet.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4
     fleet.content["hosts"] |= {name: fleet.content["hosts"]["kept"] | {"base_dir": f"~/{name}"} for name in FRESH}

@@ -31,7 +31,7 @@ from fleet.wheels import (
     write_atomically,
 )
 
-__all__ = ["Bundle", "BundleError", "Platform", "Toolbox", "Wheel", "build_bundle", "build_toolbox"]
+__all__ = ["Bundle", "BundleError", "Platform", "Supply", "Toolbox", "Wheel", "build_bundle", "build_toolbox", "supply"]
 
 PROJECT = "puffin-fleet"
 WORKER_RUNTIME = frozenset({"click", "psutil", "pymongo", "pyyaml"})
@@ -93,6 +93,39 @@ class Toolbox:
     supervisor_lock: str
     uv: Path
     uv_version: str
+
+
+@dataclass(frozen=True)
+class Supply:
+    """How an environment on a host comes to its wheels.
+
+    Parameters
+    ----------
+    brought
+        Those that are uploaded.
+    requirements
+        Requirements file of those that the host's own package index gives, by version and hash; empty for none.
+    """
+
+    brought: tuple[Wheel, ...]
+    requirements: str = ""
+
+
+def supply(wheels: Sequence[Wheel], own_index: bool) -> Supply:
+    """Say how wheels come to a host.
+
+    Parameters
+    ----------
+    wheels
+        All of an environment.
+    own_index
+        Whether hosts ask their own package index. What was made here no index has: it is brought all the same.
+    """
+    if not own_index:
+        return Supply(tuple(wheels))
+    made_here = {PROJECT, *SOURCE_ONLY}
+    brought = tuple(wheel for wheel in wheels if wheel.name in made_here)
+    return Supply(brought, lock_of(wheel for wheel in wheels if wheel.name not in made_here))
 
 
 def default_cache() -> Path:

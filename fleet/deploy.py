@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, Protocol
 
+from fleet.bundle import Supply
 from fleet.deed import Deed
 from fleet.execute import upload
 from fleet.facts import States, parse_states
@@ -164,10 +165,10 @@ class Deployment:
         if work.bundle is None or work.toolbox is None:
             return
         missing = set(work.plan.wheels_to_upload)
-        wheels = [wheel for wheel in work.bundle.wheels if wheel.sha256 in missing]
+        wheels = [wheel for wheel in work.release_supply.brought if wheel.sha256 in missing]
         if work.plan.supervisor_to_install:
             there = {wheel.sha256 for wheel in facts.wheels}
-            wheels += [wheel for wheel in work.toolbox.supervisor if wheel.sha256 not in there]
+            wheels += [wheel for wheel in work.supervisor_supply.brought if wheel.sha256 not in there]
         files = [
             Upload(wheel.path, f"{facts.fleet_root}/wheels/{wheel.sha256}/{wheel.filename}")
             for wheel in {wheel.sha256: wheel for wheel in wheels}.values()
@@ -193,9 +194,8 @@ class Deployment:
         work = self._work
         if work.plan.supervisor_to_install and work.toolbox is not None:
             self._say("installing supervisor")
-            wheels = _named(work.toolbox.supervisor)
             target = f"supervisor/{work.plan.supervisor_to_install}"
-            self._install_environment(target, wheels, ["bin/supervisord"])
+            self._install_environment(target, work.supervisor_supply, ["bin/supervisord"])
         if not work.plan.install_release:
             return
         self._say(f"installing release {work.release}")
@@ -204,14 +204,15 @@ class Deployment:
             path = self._fleet.release.path
             self._watch.ask("install_release", target=f"releases/{work.release}", path=path, provides=provides)
         else:
-            self._install_environment(f"releases/{work.release}", _named(work.bundle.wheels), ["bin/puffin"])
+            self._install_environment(f"releases/{work.release}", work.release_supply, ["bin/puffin"])
 
-    def _install_environment(self, target: str, wheels: list[dict[str, str]], provides: list[str]) -> None:
+    def _install_environment(self, target: str, supply: Supply, provides: list[str]) -> None:
         self._watch.ask(
             "install_release",
             INSTALL_TIMEOUT_S,
             target=target,
-            wheels=wheels,
+            wheels=_named(supply.brought),
+            requirements=supply.requirements or None,
             uv=self._uv(),
             python=None,
             provides=provides,
@@ -268,7 +269,9 @@ class Deployment:
 
     def _supervise(self) -> States:
         boot = True if self._work.host.boot == "auto" else False if self._work.plan.disable_boot else None
-        reply = self._watch.ask("supervise", supervisor=self._work.paths.supervisor, boot=boot)
+        # Programs that somebody else has put there are theirs to start.
+        ours = [*self._work.desired.workers, *self._work.plan.workers_removed]
+        reply = self._watch.ask("supervise", supervisor=self._work.paths.supervisor, boot=boot, programs=ours)
         return parse_states(self._work.host.name, reply)
 
     def _operate(self, operations: list[dict[str, Any]]) -> None:

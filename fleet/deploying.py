@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +13,13 @@ from fleet.access import Remotes
 from fleet.deed import Deed
 from fleet.deploy import Deployed, Deployment, Running
 from fleet.difftext import mask_secrets
-from fleet.errors import FleetError
+from fleet.errors import FleetError, RemoteError
 from fleet.execute import HostEvent, fan_out
 from fleet.hooks import Hook, HookEnvironment, run_hook
 from fleet.inventory import Fleet
 from fleet.lock import Lock, LockTarget, Outcome, Result, hold
+from fleet.releases import Place as ReleasePlace
+from fleet.releases import prune_host, releases_in_use
 from fleet.remote import HostResult
 from fleet.render import worker_uuid
 from fleet.revert import GoodState, Reversal
@@ -97,20 +100,31 @@ class HostPart:
     def prepare(self) -> None:
         """Upload and install; nothing that runs notices."""
         self._deployment(self._watch(self._cancelled.is_set)).prepare()
+        self._say("prepared; waiting for its turn")
 
     def deploy(self, signs: HostSigns) -> Deployed:
         """Change the host, and remember its state as good once all its workers are healthy."""
         watch = self._watch(self._cancelled.is_set)
         deployed = self._deployment(watch).carry_out(signs)
         if self._how.calculations is not Running.WHEN_IDLE:
-            watch.ask("good", operation="keep", deed=self._how.deed.id)
+            watch.ask("good", operation="keep")
         removed = [worker_uuid(self._fleet, name) for name in self._work.plan.workers_removed]
         self._store.registry.forget(removed)
+        if self._work.plan.install_release:
+            self._prune()
         return deployed
+
+    def _prune(self) -> None:
+        """Remove releases beyond `release.keep`; where that cannot be done now, `prune` or the next deploy does it."""
+        used = releases_in_use(self._store.registry.workers(self._fleet.name))
+        place = ReleasePlace.of(self._work.facts)
+        self._say("removing old releases")
+        with contextlib.suppress(RemoteError):
+            prune_host(self._remotes[self._place.host], place, self._fleet.release.keep, used, self._place.lock)
 
     def revert(self) -> GoodState:
         """Put the host back to its last good state."""
-        good = Reversal(self._place.host, self._watch(lambda: False), self._say, self._how.deed).carry_out()
+        good = Reversal(self._place.host, self._watch(lambda: False), self._say, self._how.deed.id).carry_out()
         self._store.control.note_releases(self._fleet.name, {self._place.host: good.release})
         return good
 

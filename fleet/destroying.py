@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -81,7 +80,7 @@ class HostDestroyer:
         self._host = host
         self._facts = facts
         self._remote = remote
-        self._token = token
+        self._known = {"host_root": facts.host_root, "lock": token}
         self._say = say
         self._control = HostControl(fleet, host, remote, say)
 
@@ -117,20 +116,23 @@ class HostDestroyer:
         """
         self._wait(told, timeout_s)
         self._say("removing the entry that starts the workers at boot")
-        remove_boot_entry(self._remote, self._facts.host_root)
+        self._remove_boot_entry()
         self._say("removing files")
-        request = {
-            "fleet_root": self._facts.fleet_root,
-            "host_root": self._facts.host_root,
-            "scratch": self._facts.scratch or f"{self._facts.base_dir}/scratch",
-            "lock": self._token,
-        }
+        scratch = self._facts.scratch or f"{self._facts.base_dir}/scratch"
+        request = {**self._known, "fleet_root": self._facts.fleet_root, "scratch": scratch}
         reader = Reader(self._host.name, "", ask(self._remote, "destroy", request, _TIMEOUT_S))
         return Destroyed(
             reader.texts("removed"),
             tuple(Left(item.text("path"), item.text("what"), item.whole("files")) for item in reader.items("left")),
             reader.texts("shared"),
         )
+
+    def _remove_boot_entry(self) -> None:
+        reader = Reader(self._host.name, "", ask(self._remote, "boot", {**self._known, "remove": True}))
+        # Where there is no cron it says so, too; that matters only where an entry may be left.
+        if reader.text("why") and self._facts.boot.kind != "none":
+            hint = "remove the line of 'crontab -l' that names this fleet, then run it again"
+            raise RemoteError(self._host.name, "removing the start at boot", reader.text("why"), hint)
 
     def _wait(self, told: Told, timeout_s: float | None) -> None:
         # Without supervisord there is nothing to end but workers that it left behind.
@@ -140,25 +142,6 @@ class HostDestroyer:
             what = f"{', '.join(running)} still run{'s' if len(running) == 1 else ''}"
             hint = "they end when their calculations are done; run it again then, or with --now"
             raise RemoteError(self._host.name, "waiting for workers", what, hint)
-
-
-def remove_boot_entry(remote: Remote, host_root: str) -> None:
-    """Have the workers of a host no longer started with the machine.
-
-    Parameters
-    ----------
-    remote
-        The host.
-    host_root
-        Its directory.
-
-    Raises
-    ------
-    RemoteError
-        The entry cannot be removed.
-    """
-    if importlib.util.find_spec("fleet.hostside.boot") is not None:
-        ask(remote, "boot", {"host_root": host_root, "remove": True})
 
 
 def workers_of(host: str, records: Sequence[WorkerRecord]) -> list[str]:

@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from fleet import manifest
+from fleet.drift import changed_by_hand
 from fleet.errors import InventoryError
 from fleet.examination import UNLIMITED, Examined, Limit, Place
 from fleet.facts import Disk, Facts, ProgramState
 from fleet.hostsfile import path_problem
 from fleet.inventory import Fleet, Host
 from fleet.layout import Hardware, lay_out
+from fleet.locked import describe
+from fleet.manifest import FileState
 from fleet.plan import named_like_ours
 
 LONGEST_SOCKET_PATH = 97
@@ -23,7 +27,6 @@ CLOCK_TOLERANCE_S = 5.0
 _FREE_GB, _NO_GB = 2.0, 0.2
 _INODES, _NO_INODES = 50_000, 1_000
 _FILES, _PROCESSES, _FEW_PROCESSES = 1024, 200, 1024
-_OLD_LOCK_S = 3600.0
 _DEPLOY = "run: puffin-fleet deploy --host {host}"
 _LOGS = "see 'puffin-fleet logs --host {host}'"
 _EXIT_CODES = {2: "its settings are refused", 3: "quarantined after many failures in a row"}
@@ -219,7 +222,7 @@ def _layout(host: Host, found: Examined) -> Iterator[Checked]:
     # Once workers run, their own files are part of what is taken. That nothing can be written has been said.
     free = disk.free if facts.current is None and not place.write else math.inf
     try:
-        workers = lay_out(host, Hardware(facts.hardware.cores, facts.hardware.memory, free))
+        workers = lay_out(host, Hardware.found(facts, free))
     except InventoryError as error:
         for problem in error.problems:
             yield _fail("layout", problem.message, "change 'workers' or 'reserve' in hosts.yaml")
@@ -271,8 +274,10 @@ def _workers(found: Examined) -> Iterator[Checked]:
     running = 0
     for program in facts.supervisord.programs:
         meant_to_rest = facts.stop or program.name in facts.stopped
-        problem = _problem_of(program, meant_to_rest)
+        problem = _problem_of(program)
         running += program.state == "RUNNING"
+        if program.state == "EXITED" and not program.exitstatus and not meant_to_rest:
+            yield _warn(program.name, "it ended by itself, and nobody stopped it", f"{_LOGS}; to start it, {_DEPLOY}")
         if problem:
             lines = found.examination.logs.get(program.name, ())
             said = "\n".join(["", *(f"  {line}" for line in lines)]) if lines else ""
@@ -283,7 +288,7 @@ def _workers(found: Examined) -> Iterator[Checked]:
         yield _ok("workers", f"{running} of {len(facts.supervisord.programs)} run{stopped}")
 
 
-def _problem_of(program: ProgramState, meant_to_rest: bool) -> str:
+def _problem_of(program: ProgramState) -> str:
     if program.state == "FATAL":
         return f"supervisord gave up: {program.spawnerr or 'it ended again and again'}"
     if program.state == "BACKOFF":
@@ -291,7 +296,7 @@ def _problem_of(program: ProgramState, meant_to_rest: bool) -> str:
     if program.state == "EXITED" and program.exitstatus:
         meaning = _EXIT_CODES.get(program.exitstatus)
         return f"it ended with exit code {program.exitstatus}" + (f": {meaning}" if meaning else "")
-    return "it ended, and nobody stopped it" if program.state == "EXITED" and not meant_to_rest else ""
+    return ""
 
 
 def _orphans(facts: Facts) -> Iterator[Checked]:
@@ -309,17 +314,23 @@ def _orphans(facts: Facts) -> Iterator[Checked]:
 
 
 def _drift(host: Host, facts: Facts) -> Iterator[Checked]:
-    """What differs from what the last deploy left. Files changed by hand are for whoever compares manifests."""
+    """What differs from what the last deploy left."""
+    by_hand = changed_by_hand(
+        manifest.parse(facts.manifest), {file.path: FileState(file.sha256, file.mode) for file in facts.files}
+    )
+    if by_hand:
+        advice = "see it with 'puffin-fleet plan --diff --host {host}'; 'puffin-fleet deploy --repair' undoes it"
+        yield _warn("drift", f"changed by hand: {', '.join(by_hand)}", advice)
     names = sorted(facts.drifted)
     if names:
         yield _warn("drift", f"supervisord does not run what stands in the files of {', '.join(names)}", _DEPLOY)
-    by_hand = [
+    stopped = [
         program.name
         for program in facts.supervisord.programs
         if program.state == "STOPPED" and not facts.stop and program.name not in facts.stopped
     ]
-    if by_hand:
-        yield _warn("drift", f"stopped by hand: {', '.join(by_hand)}", f"to start them, {_DEPLOY}")
+    if stopped:
+        yield _warn("drift", f"stopped by hand: {', '.join(stopped)}", f"to start them, {_DEPLOY}")
     known = {file.path for file in facts.files}
     strangers = [
         program.name
@@ -349,14 +360,15 @@ def _boot(host: Host, facts: Facts) -> Iterator[Checked]:
 
 
 def _leftovers(found: Examined) -> Iterator[Checked]:
-    seen = found.examination
-    if seen.lock_age_s is not None:
-        hours = seen.lock_age_s / 3600
-        advice = "if nobody deploys any more: puffin-fleet unlock --host {host}"
-        how = _warn if seen.lock_age_s > _OLD_LOCK_S else lambda check, what, _: _ok(check, what)
-        yield how("lock", f"somebody holds the lock for {hours:.1f} h", advice)
-    if seen.unfinished:
-        yield _warn("leftovers", f"something was cut off while it wrote {', '.join(seen.unfinished)}", _DEPLOY)
+    holder = found.facts.lock.holder
+    if holder is not None and holder.expired:
+        advice = "nobody renews it: the next command takes it over, or: puffin-fleet unlock --host {host}"
+        yield _warn("lock", describe(holder), advice)
+    elif holder is not None:
+        yield _ok("lock", describe(holder))
+    if found.examination.unfinished:
+        names = ", ".join(found.examination.unfinished)
+        yield _warn("leftovers", f"something was cut off while it wrote {names}", _DEPLOY)
 
 
 def _database(found: Examined) -> Iterator[Checked]:

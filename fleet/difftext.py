@@ -21,6 +21,8 @@ _SECRET_KEY = re.compile(
 )
 # Names of variables are often short: PGPASS, DB_PWD, BASIC_AUTH, LICENSE_KEY.
 _SECRET_VARIABLE = re.compile(r"\b\w*(?:pass|pwd|auth|cookie|_pin|_key|^key)(?:_\w*)?=", re.IGNORECASE)
+# A digest of variables among which there may be secrets: one that is short could be guessed from it.
+_DIGEST = re.compile(r"^(# environment: )[0-9a-f]+$")
 _SECRET_IN_ADDRESS = re.compile(r"(\w+://[^/@:\s]*:)[^/@\s]+(?=@)")
 _UNPRINTABLE = dict.fromkeys((*range(9), *range(10, 32), *range(127, 160)), "�")
 _AROUND = 3
@@ -119,6 +121,7 @@ def _range(begin: int, end: int) -> str:
 
 def mask_secrets(line: str) -> str:
     """Hide what follows a key such as ``password:`` or ``API_TOKEN=``, and passwords in addresses."""
+    line = _DIGEST.sub(rf"\1{MASK}", line)
     line = _SECRET_IN_ADDRESS.sub(rf"\1{MASK}", line)
     key = _secret_key(line)
     return line if key is None else f"{line[: key.end()]} {MASK}"

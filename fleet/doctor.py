@@ -69,7 +69,9 @@ class Group:
         return f"{shown} and {more} more" if more > 0 else shown or "fleet"
 
 
-def of_hosts(fleet: Fleet, hosts: Mapping[str, Host], results: Sequence[HostResult[Examined]]) -> tuple[Finding, ...]:
+def of_hosts(
+    fleet: Fleet, hosts: Mapping[str, Host], results: Sequence[HostResult[Examined]], stopped: bool = False
+) -> tuple[Finding, ...]:
     """Judge all hosts, those that could not be examined included.
 
     Parameters
@@ -80,11 +82,15 @@ def of_hosts(fleet: Fleet, hosts: Mapping[str, Host], results: Sequence[HostResu
         Its hosts, by name.
     results
         What came of examining them.
+    stopped
+        Whether the whole fleet was told to stop through the database; the hosts may have no stop file then.
     """
     found: list[Finding] = []
     for result in results:
         if result.value is not None:
-            found += diagnose(fleet, hosts[result.host], result.value)
+            facts = result.value.facts
+            seen = replace(result.value, facts=replace(facts, stop=facts.stop or stopped))
+            found += diagnose(fleet, hosts[result.host], seen)
         elif result.error is not None:
             found.append(_of_error(result.host, result.error))
     return tuple(found)

@@ -77,3 +77,19 @@ def find_drift(
     )
     strange = (path for path in there if path not in ours and path.startswith(_OURS))
     return Drift(tuple(sorted(changed)), tuple(sorted(missing)), tuple(sorted(strange)), stopped)
+
+
+def changed_by_hand(manifest: Manifest | None, there: Mapping[str, FileState]) -> tuple[str, ...]:
+    """Files that are not as the last deploy left them, whatever hosts.yaml says now.
+
+    Parameters
+    ----------
+    manifest
+        What the last deploy wrote; without one there is nothing to hold the files against.
+    there
+        The host's files as they are.
+    """
+    if manifest is None:
+        return ()
+    known = {*manifest.files, *(path for path in there if manifest.knows(path))}
+    return tuple(sorted(path for path in known if not manifest.accepts(path, there.get(path))))

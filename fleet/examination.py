@@ -76,8 +76,6 @@ class Examination:
         Why the present release does not work; empty if it does or there is none.
     unfinished
         Files that something killed midway left.
-    lock_age_s
-        Age of the lock of a deploy; None without one.
     logs
         By worker that is down, the last lines that it wrote.
     reachable
@@ -94,7 +92,6 @@ class Examination:
     limits: Mapping[str, Limit]
     release_problem: str
     unfinished: tuple[str, ...]
-    lock_age_s: float | None
     logs: Mapping[str, tuple[str, ...]]
     reachable: tuple[Reached, ...]
     worker: str | None
@@ -164,7 +161,6 @@ def _examination(reader: Reader) -> Examination:
         limits={name: Limit(*limits.wholes(name)) for name in limits.names()},
         release_problem=reader.text("release_problem"),
         unfinished=reader.texts("unfinished"),
-        lock_age_s=reader.optional("lock_age_s", reader.number),
         logs={name: logs.texts(name) for name in logs.names()},
         reachable=tuple(Reached(item.text("address"), item.text("problem")) for item in reader.items("reachable")),
         worker=reader.optional("worker", reader.text),

@@ -53,12 +53,12 @@ class Hardware:
         Processor quota of the control group, in cores; None without one.
     cpus
         One logical processor per usable physical core.
-    processors
-        All logical processors that may be used, with core and NUMA node.
     memory, memory_available
         GB (1024**3 bytes), within the limit of the control group.
     disk, scratch
         Where base_dir and scratch are; scratch is None where none is configured.
+    processors
+        All logical processors that may be used, with core and NUMA node.
     gpus
         Graphics processors; None where the probe was not asked to look for them.
     """
@@ -68,12 +68,12 @@ class Hardware:
     logical: int
     quota: float | None
     cpus: tuple[int, ...]
-    processors: tuple[Processor, ...]
     memory: float
     memory_available: float
     disk: Disk
     scratch: Disk | None
-    gpus: tuple[Gpu, ...] | None
+    processors: tuple[Processor, ...] = ()
+    gpus: tuple[Gpu, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -267,8 +267,6 @@ class Facts:
         The directories; `run_dir` is `<host_root>/run`, or elsewhere with that a link to it.
     shared
         Whether base_dir is on a network file system.
-    roomy
-        Local disks for scratch; empty where the probe was not asked to look around.
     releases, wheels, uv_versions, uv_on_path, supervisors
         What is installed and uploaded; `uv_on_path` is a path or None.
     current, previous
@@ -287,6 +285,8 @@ class Facts:
         Who is changing this host.
     boot
         Whether workers are back after a reboot.
+    roomy
+        Local disks for scratch; empty where the probe was not asked to look around.
     """
 
     host: str
@@ -301,7 +301,6 @@ class Facts:
     scratch: str | None
     run_dir: str
     shared: bool
-    roomy: tuple[Roomy, ...]
     hardware: Hardware
     python: Python
     releases: tuple[Release, ...]
@@ -322,6 +321,7 @@ class Facts:
     orphans: tuple[Orphan, ...]
     lock: Lock
     boot: Boot
+    roomy: tuple[Roomy, ...] = ()
 
     def file(self, path: str) -> FileFact | None:
         """The file at a relative path, if it is there."""

@@ -1,7 +1,8 @@
 """The operator's own programs, run on this machine before and after a deploy.
 
 They are run without a shell. A hook may itself run `puffin-fleet plan` or `deploy` for hosts of the fleet: it finds
-the token of the lock in its environment, so that the lock it runs under does not stop it.
+the token of the lock in its environment, so that the lock it runs under does not stop it. Such a command runs no hooks
+of the same fleet: they would run themselves for ever.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from fleet.inventory import Fleet
 from fleet.lock import TOKEN_VARIABLE
 
 TIMEOUT_S = 3600.0
+FILE_VARIABLE = "PUFFIN_FLEET"
 _LAST_LINES = 10
 _END_S = 5.0
 
@@ -133,7 +135,7 @@ def run_hook(fleet: Fleet, hook: Hook, environment: HookEnvironment, timeout_s: 
     Returns
     -------
     bool
-        Whether there is such a hook.
+        Whether it was run: there is such a hook, and it is not a hook of this fleet that runs this command.
 
     Raises
     ------
@@ -141,7 +143,7 @@ def run_hook(fleet: Fleet, hook: Hook, environment: HookEnvironment, timeout_s: 
         It did not end with status 0; the message has its last lines.
     """
     path = hook_path(fleet, hook)
-    if path is None:
+    if path is None or _inside_hook_of(fleet):
         return False
     name = f"hooks.{hook.value} ({path})"
     try:
@@ -164,6 +166,10 @@ def run_hook(fleet: Fleet, hook: Hook, environment: HookEnvironment, timeout_s: 
     return True
 
 
+def _inside_hook_of(fleet: Fleet) -> bool:
+    return bool(os.environ.get(TOKEN_VARIABLE)) and os.environ.get(FILE_VARIABLE) == str(path_of(fleet))
+
+
 def path_of(fleet: Fleet) -> Path:
     """The absolute path of hosts.yaml.
 
@@ -177,7 +183,7 @@ def path_of(fleet: Fleet) -> Path:
 
 def _variables(fleet: Fleet, environment: HookEnvironment) -> dict[str, str]:
     told = {
-        "PUFFIN_FLEET": str(path_of(fleet)),
+        FILE_VARIABLE: str(path_of(fleet)),
         TOKEN_VARIABLE: environment.token,
         "PUFFIN_FLEET_HOSTS": " ".join(environment.hosts),
         "PUFFIN_FLEET_DEPLOY": environment.deed,

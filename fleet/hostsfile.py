@@ -36,6 +36,8 @@ from fleet.values import (
     one_or_many,
     path_problem,
     refuse,
+    seconds,
+    share,
 )
 
 __all__ = ["NAME", "PASSWORD_ADVICE", "Share", "check_uri", "path_problem"]
@@ -69,7 +71,7 @@ class Ssh(Section):
 
     port: int | None = Field(default=None, ge=1, le=65535, description="port of its sshd")
     key: Filled | None = Field(default=None, description="private key")
-    jump: Word | None = Field(default=None, description="host to go through, as [user@]host[:port]")
+    jump: Word | None = Field(default=None, description="host to go through, as `[user@]host[:port]`")
     known_hosts: Filled | None = Field(default=None, description="a file of host keys, looked at first")
 
 
@@ -85,7 +87,9 @@ class Release(Section):
     """What is installed on the hosts, and how."""
 
     package: Filled = Field(default="auto", description="what to install; auto: this project, as it is installed here")
-    extras: Annotated[tuple[Name, ...], Field(strict=False)] = Field(default=(), description="its extras, say [scine]")
+    extras: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+        default=(), description="its extras; `scine` brings the SCINE programs and job classes"
+    )
     install: Literal["push", "index", "path"] = Field(
         default="push",
         description="push: made here and sent, hosts need no internet; index: hosts fetch it from their own package "
@@ -104,8 +108,14 @@ class Release(Section):
         return self
 
 
+def _with_name(schema: dict[str, Any]) -> None:
+    schema["properties"]["name"] = {"type": "string", "description": "the databases, separated by commas"}
+
+
 class Database(Section):
     """The database server and the databases on it."""
+
+    model_config = ConfigDict(json_schema_extra=_with_name)
 
     uri: Annotated[str, AfterValidator(check_uri)] | None = Field(
         default=None, description="connection string, without a password; or give ip and port"
@@ -118,7 +128,9 @@ class Database(Section):
     username: Filled | None = Field(default=None, description="name to log in with")
     password_file: Filled | None = Field(default=None, description="file on this machine that holds the password")
     tls: bool = Field(default=False, description="whether to encrypt")
-    tls_ca_file: Filled | None = Field(default=None, description="certificates to trust, on the hosts")
+    tls_ca_file: Filled | None = Field(
+        default=None, description="file with the certificates to trust, at the same path here and on the hosts"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -160,23 +172,30 @@ class Database(Section):
         return self
 
 
+def _time(usual: str, meaning: str) -> Any:
+    """A field with a time whose default is shown as people write it."""
+    return Field(default=seconds(usual), description=meaning, json_schema_extra={"default": usual})
+
+
+def _part(usual: str, meaning: str) -> Any:
+    """A field with a number or percentage of hosts."""
+    return Field(default=share(usual), description=meaning, json_schema_extra={"default": usual})
+
+
 class Update(Section):
     """How a deploy rolls out. Times are such as 10s, 5m or 1h30m; a bare number is in seconds."""
 
-    max_parallel: Annotated[AnyShare, AfterValidator(more_than_none)] = Field(
-        default=Share(value=25, percent=True),
-        description="hosts changed at a time, a number or a percentage",
+    max_parallel: Annotated[AnyShare, AfterValidator(more_than_none)] = _part(
+        "25%", "hosts changed at a time, a number or a percentage"
     )
     canary: int = Field(default=1, ge=0, description="hosts that must prove a release before the others begin")
-    stagger: Duration = Field(default=0.0, description="least time between the beginnings of two hosts")
-    min_healthy_time: Duration = Field(default=10.0, description="time for which a worker must be healthy to count")
-    healthy_deadline: Duration = Field(default=300.0, description="time for a worker to become healthy, once idle")
-    progress_deadline: Duration = Field(default=1800.0, description="longest time without progress on a host")
+    stagger: Duration = _time("0s", "least time between the beginnings of two hosts")
+    min_healthy_time: Duration = _time("10s", "time for which a worker must be healthy to count")
+    healthy_deadline: Duration = _time("5m", "time for a worker to become healthy, once idle")
+    progress_deadline: Duration = _time("30m", "longest time without progress on a host")
     auto_revert: bool = Field(default=True, description="whether what fails goes back to what it had")
-    failure_budget: AnyShare = Field(
-        default=Share(value=10, percent=True), description="hosts that may fail before the rollout halts"
-    )
-    drain_timeout: Duration = Field(default=86400.0, description="how long running calculations are waited for")
+    failure_budget: AnyShare = _part("10%", "hosts that may fail before the rollout halts; rounded up")
+    drain_timeout: Duration = _time("24h", "how long running calculations are waited for")
 
 
 class Hooks(Section):
@@ -197,7 +216,7 @@ class Block(Section):
         default=None, description="where everything is installed; ~/.puffin-fleet if not said"
     )
     scratch: Directory | None = Field(
-        default=None, description="where calculations run: local and fast; <base_dir>/scratch if not said"
+        default=None, description="where calculations run: local and fast; `<base_dir>/scratch` if not said"
     )
     ssh: Ssh | None = Field(default=None, description="how to reach the host")
     reserve: Reserve | None = Field(default=None, description="what is kept for the system")
@@ -251,7 +270,21 @@ class Host(Section):
     gpus: Devices = "auto"
     puffin: Mapping[str, Any] = Field(default={})
     environment: Environment = Field(default={})
+
+    @property
+    def wants_gpus(self) -> bool:
+        """Whether any worker shall have some: only then is the host asked for them, since drivers may take seconds."""
+        return any(shape.gpus for shape in self.workers)
+
     boot: Literal["auto", "none"] = "auto"
+
+
+# A key with nothing behind it, such as `node1:`, says nothing, and editors shall know that it may.
+_Release = Annotated[Release, BeforeValidator(empty_is_mapping, json_schema_input_type=Release | None)]
+_Block = Annotated[Block, BeforeValidator(empty_is_mapping, json_schema_input_type=Block | None)]
+_HostBlock = Annotated[HostBlock, BeforeValidator(empty_is_mapping, json_schema_input_type=HostBlock | None)]
+_Update = Annotated[Update, BeforeValidator(empty_is_mapping, json_schema_input_type=Update | None)]
+_Hooks = Annotated[Hooks, BeforeValidator(empty_is_mapping, json_schema_input_type=Hooks | None)]
 
 
 class HostsFile(Section):
@@ -264,24 +297,16 @@ class HostsFile(Section):
     )
     fleet: Name = Field(description="name of the fleet")
     database: Database = Field(description="where calculations come from")
-    release: Annotated[Release, BeforeValidator(empty_is_mapping)] = Field(
-        default=Release(), description="what is installed on the hosts"
+    release: _Release = Field(default=Release(), description="what is installed on the hosts")
+    defaults: _Block = Field(default=Block(), description="what holds for all hosts")
+    groups: Annotated[Mapping[Name, _Block], BeforeValidator(empty_is_mapping)] = Field(
+        default={}, description="by name, what holds for the hosts that list a group"
     )
-    defaults: Annotated[Block, BeforeValidator(empty_is_mapping)] = Field(
-        default=Block(), description="what holds for all hosts"
+    hosts: Annotated[Mapping[str, _HostBlock], Field(min_length=1)] = Field(
+        description="the hosts, by name or range: `node[01-40]`, `rack[1-2]n[1-8]`, `n[1,3-5]`"
     )
-    groups: Annotated[
-        Mapping[Name, Annotated[Block, BeforeValidator(empty_is_mapping)]], BeforeValidator(empty_is_mapping)
-    ] = Field(default={}, description="what holds for the hosts that name a group")
-    hosts: Annotated[Mapping[str, Annotated[HostBlock, BeforeValidator(empty_is_mapping)]], Field(min_length=1)] = (
-        Field(description="the hosts, by name or range: node[01-40], rack[1-2]n[1-8], n[1,3-5]")
-    )
-    update: Annotated[Update, BeforeValidator(empty_is_mapping)] = Field(
-        default=Update(), description="how a deploy rolls out"
-    )
-    hooks: Annotated[Hooks, BeforeValidator(empty_is_mapping)] = Field(
-        default=Hooks(), description="programs run around a deploy"
-    )
+    update: _Update = Field(default=Update(), description="how a deploy rolls out")
+    hooks: _Hooks = Field(default=Hooks(), description="programs run around a deploy")
 
 
 class Fleet(Section):

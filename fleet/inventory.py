@@ -60,6 +60,9 @@ __all__ = [
 
 MOST_HOSTS = 10_000
 
+_WHOLES = frozenset({"", "database", "release", "hosts"})
+"""Paths at which it is said that something is missing or does not go together; it may stand in another file."""
+
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
 _SPAN = re.compile(r"([0-9]+)(?:-([0-9]+))?\Z")
 
@@ -96,17 +99,18 @@ def parse_inventory(
         problems.append(Problem("is empty: 'puffin-fleet init' writes an example", source=source))
     if document.value is not None and not isinstance(document.value, dict):
         problems.append(document.problem((), "must be a mapping with keys such as fleet, database and hosts"))
-    if not isinstance(document.value, dict) or not document.complete:
-        # Of a part of the whole, much would be said to be missing that is not.
-        raise InventoryError(_in_order(problems, document.files))
+    if not isinstance(document.value, dict):
+        raise InventoryError(tuple(problems))
 
     document = substitute(document, environment)
     unresolved = document.problems[len(problems) :]
     file, found = _validated(document)
     names, range_problems = _expand_all(document)
-    found += [*_group_problems(document), *overrides.problems(document), *range_problems]
-    # Of a text whose variables are not known it is of no use to say what else is wrong with it.
-    said = {problem.path for problem in unresolved}
+    found += [*overrides.problems(document), *range_problems]
+    if document.complete:
+        found += _group_problems(document)
+    # Of a text whose variables are not known, or of a part of the whole, it is of no use to say what else is wrong.
+    said = {problem.path for problem in unresolved} | (frozenset() if document.complete else _WHOLES)
     problems += [*unresolved, *(problem for problem in found if problem.path not in said)]
     hosts: list[Host] = []
     if not problems:

@@ -12,6 +12,7 @@ from typing import Any
 from fleet import affinity
 from fleet.affinity import Processor
 from fleet.errors import InventoryError, Problem
+from fleet.facts import Facts
 from fleet.inventory import Host, Shape
 
 DEFAULT_MEMORY_PER_CORE = 2.0
@@ -52,6 +53,13 @@ class Hardware:
     disk_gb: float
     processors: tuple[Processor, ...] = ()
     gpus: tuple[str, ...] = ()
+
+    @classmethod
+    def found(cls, facts: Facts, free_gb: float) -> Hardware:
+        """What a probe found, with what counts as free disk space."""
+        hardware = facts.hardware
+        gpus = tuple(gpu.id for gpu in hardware.gpus or ())
+        return cls(hardware.cores, hardware.memory, free_gb, hardware.processors, gpus)
 
 
 @dataclass(frozen=True)

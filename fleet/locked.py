@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from fleet.errors import ExitCode, FleetError
 from fleet.facts import Holder
+
+_NAMED = 5
 
 
 class LockedError(FleetError):
@@ -21,12 +23,13 @@ class LockedError(FleetError):
     exit_code = ExitCode.LOCKED
 
     def __init__(self, holders: Mapping[str, Holder]) -> None:
-        lines = [f"{host}: {describe(holder)}" for host, holder in sorted(holders.items())]
-        first = min(holders)
-        lines.append(
-            "Nothing was changed. Wait for it with --lock-timeout SECONDS; if whoever holds it is gone, "
-            f"'puffin-fleet unlock --host {first}' removes it, and its time limit does so by itself."
-        )
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for host, holder in sorted(holders.items()):
+            groups.setdefault((holder.id, holder.who, holder.verb), []).append(host)
+        lines = [f"{_some(hosts)}: {describe(holders[hosts[0]])}" for hosts in groups.values()]
+        where = f" --host {min(holders)}" if len(holders) == 1 else ""
+        lines.append("Nothing was changed. Wait for it with --lock-timeout SECONDS; if whoever holds it is gone,")
+        lines.append(f"'puffin-fleet unlock{where}' removes it, and anybody can take it when its time limit is over.")
         super().__init__("\n".join(lines))
         self.holders = dict(holders)
 
@@ -43,12 +46,23 @@ class ChangedMeanwhile(FleetError):
     exit_code = ExitCode.LOCKED
 
     def __init__(self, by: Mapping[str, tuple[str, str]]) -> None:
+        groups: dict[tuple[str, str], list[str]] = {}
+        for host, deed in sorted(by.items()):
+            groups.setdefault(deed, []).append(host)
         lines = [
-            f"{host}: {who} changed this host since it was looked at" + (f" ('{verb}')" if verb else "")
-            for host, (who, verb) in sorted(by.items())
+            f"{_some(hosts)}: {who} changed {_these(hosts)} looked at" + (f" ('{verb}')" if verb else "")
+            for (who, verb), hosts in groups.items()
         ]
         super().__init__("\n".join([*lines, "Nothing was changed; run the command again."]))
         self.by = dict(by)
+
+
+def _some(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts[:_NAMED]) + (f" and {len(hosts) - _NAMED} more" if len(hosts) > _NAMED else "")
+
+
+def _these(hosts: Sequence[str]) -> str:
+    return "these hosts since they were" if len(hosts) > 1 else "this host since it was"
 
 
 def describe(holder: Holder) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fleet.plan import HostPlan, WriteReason
@@ -53,9 +54,39 @@ def why_consent(plan: HostPlan) -> str:
     return "; ".join(f"{how} by hand: {', '.join(paths)}" for how, paths in found.items() if paths)
 
 
+def grouped(plans: Sequence[HostPlan]) -> list[tuple[tuple[str, ...], tuple[PlanLine, ...]]]:
+    """Say once what is done on several hosts alike.
+
+    Parameters
+    ----------
+    plans
+        Plans of hosts.
+
+    Returns
+    -------
+    list
+        Pairs of hosts and lines, where there are lines. Where there are several hosts, each is called ``<host>`` in
+        the lines.
+    """
+    alike: dict[tuple[PlanLine, ...], list[HostPlan]] = {}
+    for plan in plans:
+        alike.setdefault(tuple(_anonymous(line, plan.host) for line in summary(plan)), []).append(plan)
+    return [
+        (tuple(plan.host for plan in same), summary(same[0]) if len(same) == 1 else lines)
+        for lines, same in alike.items()
+        if lines
+    ]
+
+
+def _anonymous(line: PlanLine, host: str) -> PlanLine:
+    own = re.compile(rf"(?<![\w.-]){re.escape(host)}(?=-[0-9]|\W|\Z)")
+    return PlanLine(line.action, own.sub("<host>", line.subject), own.sub("<host>", line.detail))
+
+
 def _installation_lines(plan: HostPlan) -> Iterator[PlanLine]:
     if plan.wheels_to_upload:
-        yield PlanLine("upload", f"{len(plan.wheels_to_upload)} wheels")
+        count = len(plan.wheels_to_upload)
+        yield PlanLine("upload", f"{count} wheel{'s' if count > 1 else ''}")
     if plan.install_release:
         yield PlanLine("install", f"release {plan.install_release}")
     if plan.supervisor_to_install:
@@ -105,16 +136,16 @@ def _remarks(plan: HostPlan) -> Iterator[PlanLine]:
 
 
 def _drift_lines(plan: HostPlan) -> Iterator[PlanLine]:
-    asks = "" if plan.repair else "; needs --repair"
+    consent = "" if plan.repair else " with --repair"
     removed = frozenset(plan.files_to_remove)
     for path in plan.drift.files_changed:
-        what = "is removed" if path in removed else "is written over"
-        yield PlanLine("drift", path, f"changed by hand since the last deploy; {what}{asks}")
+        what = "removed" if path in removed else "written over"
+        yield PlanLine("drift", path, f"changed by hand; {what}{consent}")
     for path in plan.drift.files_missing:
-        yield PlanLine("drift", path, f"removed by hand since the last deploy; is written again{asks}")
+        yield PlanLine("drift", path, f"removed by hand; written again{consent}")
     for name in plan.drift.workers_stopped:
-        what = "is started" if plan.repair else "stays stopped; 'puffin-fleet start' or --repair starts it"
+        what = "started" if plan.repair else "'puffin-fleet start' or --repair starts it"
         if name in (*plan.kept_stopped, *plan.workers_to_start):
-            yield PlanLine("drift", name, f"stopped by hand with supervisorctl; {what}")
+            yield PlanLine("drift", name, f"stopped by hand; {what}")
     for path in plan.drift.files_strange:
         yield PlanLine("keep", path, "a file that is not from here; left alone")

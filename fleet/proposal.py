@@ -120,7 +120,8 @@ def describe(name: str, facts: Facts) -> str:
     if hardware.gpus:
         counted = {gpu.name: sum(other.name == gpu.name for other in hardware.gpus) for gpu in hardware.gpus}
         parts.append("GPUs: " + ", ".join(f"{number} {kind}" for kind, number in counted.items()))
-    return f"{name}: {', '.join(parts)}"
+    # Names and paths come from the host, and this becomes a comment in a file.
+    return "".join(letter if letter.isprintable() else " " for letter in f"{name}: {', '.join(parts)}")
 
 
 def group(found: Mapping[str, Facts], names: Mapping[str, str]) -> tuple[Group, ...]:

@@ -18,6 +18,7 @@ import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from fleet.errors import FleetError, RemoteError
@@ -198,8 +199,8 @@ if sys.version_info < (3, 10):
     sys.stdout.flush()
     sys.exit(0)
 import base64, json, types, zlib
-payload = json.loads(zlib.decompress(base64.b64decode("{payload}")))
-for name, text in payload["modules"]:
+modules, request = (json.loads(zlib.decompress(base64.b64decode(part))) for part in ("{modules}", "{request}"))
+for name, text in modules:
     module = types.ModuleType(name)
     module.__path__ = []
     sys.modules[name] = module
@@ -208,8 +209,8 @@ for name, text in payload["modules"]:
         setattr(sys.modules[parent], child, module)
     exec(compile(text, name, "exec", dont_inherit=True), module.__dict__)
 common = sys.modules["{package}.common"]
-action = sys.modules["{package}." + payload["action"]]
-common.run(action.main, payload["request"], "{marker}")
+action = sys.modules["{package}.{action}"]
+common.run(action.main, request, "{marker}")
 """
 _TOO_OLD = '{{\\"ok\\": false, \\"too_old\\": \\"%d.%d\\"}}'
 
@@ -232,11 +233,25 @@ def build_program(action: str, request: Mapping[str, Any], marker: str, source: 
     source
         Gives the text of a module of that package, such as `fleet.hostside.source`.
     """
+    return _BOOTSTRAP.format(
+        marker=marker,
+        modules=_modules(action, source),
+        request=_packed(dict(request)),
+        package=PACKAGE,
+        action=action,
+        too_old=_TOO_OLD.format(),
+    )
+
+
+@cache
+def _modules(action: str, source: Callable[[str], str]) -> str:
+    """The modules an action needs, packed once for all hosts."""
     modules = [("fleet", ""), (PACKAGE, "")]
-    modules += [(f"{PACKAGE}.{name}", source(name)) for name in _needed(action, source)]
-    content = {"modules": modules, "action": action, "request": dict(request)}
-    payload = base64.b64encode(zlib.compress(json.dumps(content).encode(), 6)).decode()
-    return _BOOTSTRAP.format(marker=marker, payload=payload, package=PACKAGE, too_old=_TOO_OLD.format())
+    return _packed(modules + [(f"{PACKAGE}.{name}", source(name)) for name in _needed(action, source)])
+
+
+def _packed(content: object) -> str:
+    return base64.b64encode(zlib.compress(json.dumps(content).encode(), 6)).decode()
 
 
 def _needed(action: str, source: Callable[[str], str]) -> list[str]:

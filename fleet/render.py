@@ -251,7 +251,9 @@ def boot_program(paths: HostPaths) -> str:
 set -eu
 home={shlex.quote(paths.root)}
 exec >>"$home/log/boot.log" 2>&1
-exec "$home/current/bin/python" -I -m fleet.hostside.startup "$home" "${{1:-start}}"
+python=$home/current/bin/python
+[ -x "$python" ] || python=$home/current/bin/python3
+exec "$python" -I -m fleet.hostside.startup "$home" "${{1:-start}}"
 """
 
 

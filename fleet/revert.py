@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.deed import Deed
 from fleet.facts import States, parse_states
+from fleet.plan import named_like_ours
 from fleet.reply import Reader
 from fleet.waiting import Say, Wanted, Watch, running
 from puffin.store import WorkerRecord
@@ -34,15 +34,15 @@ class Reversal:
         Looks at its workers, and asks it to do things.
     say
         Told what is being done.
-    deed
-        The command whose work is undone.
+    undo
+        Id of the deploy that is taken back: a state that it found good itself does not count.
     """
 
-    def __init__(self, host: str, watch: Watch, say: Say, deed: Deed) -> None:
+    def __init__(self, host: str, watch: Watch, say: Say, undo: str) -> None:
         self._host = host
+        self._undo = undo
         self._watch = watch
         self._say = say
-        self._deed = deed
 
     def carry_out(self) -> GoodState:
         """Restore files and release, then have each worker run them; calculations are waited for.
@@ -58,7 +58,10 @@ class Reversal:
             There is no earlier good state, or the workers do not become healthy with it either.
         """
         self._say("putting back the last good state")
-        good = self._parse(self._watch.ask("good", operation="restore", deed=self._deed.id))
+        known = [program.name for program in self._watch.states().supervisord.programs]
+        good = self._parse(self._watch.ask("good", operation="restore", undo=self._undo))
+        # Programs that somebody else has put there are theirs.
+        self._ours = sorted({*good.configurations, *(name for name in known if named_like_ours(name, self._host))})
         states = self._supervise()
         ending = running(states, [*self._surplus(states, good), *self._pending])
         if ending:
@@ -76,14 +79,14 @@ class Reversal:
         return GoodState(reader.text("release"), {name: workers.text(name) for name in workers.names()})
 
     def _supervise(self) -> States:
-        reply = self._watch.ask("supervise")
+        reply = self._watch.ask("supervise", programs=self._ours)
         pending = Reader(self._host, "", reply).items("pending")
         self._pending = [item.text("name") for item in pending]
         return parse_states(self._host, reply)
 
     def _surplus(self, states: States, good: GoodState) -> list[str]:
         names = [program.name for program in states.supervisord.programs]
-        return [name for name in names if name not in good.configurations and name.startswith(f"{self._host}-")]
+        return [name for name in names if name not in good.configurations and name in self._ours]
 
     def _operate(self, operations: list[dict[str, Any]]) -> None:
         if operations:

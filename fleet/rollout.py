@@ -10,11 +10,13 @@ The rules, in the order in which they matter:
    anything was changed on it (full disk, connection lost) only gives its place to the next host.
 2. Then at most `max_parallel` hosts are being changed at a time, begun at least `stagger` apart. A host whose workers
    all either run the release or still compute is not being changed: a calculation of two days holds up no one. A host
-   on which nothing runs yet has nothing to lose and waits for the canaries only.
+   on which nothing runs yet has nothing to lose and waits for the canaries only; where that is all of them, there are
+   no canaries.
 3. Failures are counted over the whole rollout; more than `failure_budget` halt it. A host that makes no progress for
    `progress_deadline` has failed.
 4. With `auto_revert` a host on which the release does not run is put back to its last good state at once, and after a
-   halt so is every host that was changed; without it a halt only means that no further host begins.
+   halt so is every host that was changed and had something before; without it a halt only means that no further host
+   begins.
 """
 
 from __future__ import annotations
@@ -104,14 +106,15 @@ def policy_of(update: Update, total: int, fresh: frozenset[str] = frozenset()) -
     update
         The section.
     total
-        Hosts that will be changed; percentages are of these, rounded down.
+        Hosts that will be changed. Percentages are of these: `max_parallel` is rounded down, to at least one, and
+        `failure_budget` up, so that one full disk among a few hosts does not keep the others from being deployed.
     fresh
         Those of them on which nothing runs yet.
     """
     return Policy(
-        max_parallel=update.max_parallel.of(total, at_least=1),
-        canary=min(update.canary, total),
-        failure_budget=update.failure_budget.of(total),
+        max_parallel=max(1, update.max_parallel.of(total)),
+        canary=0 if len(fresh) == total else min(update.canary, total),
+        failure_budget=update.failure_budget.of(total, round_up=True),
         stagger=update.stagger,
         progress_deadline=update.progress_deadline,
         auto_revert=update.auto_revert,
@@ -272,7 +275,7 @@ class Rollout:
         if not self._proven_enough and self._hosts[host].changed:
             self._halt = self._halt or f"canary {host} failed"
         elif self._failures > self._policy.failure_budget:
-            self._halt = self._halt or f"{self._failures} hosts failed, more than update.failure_budget allows"
+            self._halt = self._halt or f"{_hosts(self._failures)} failed, more than update.failure_budget allows"
 
     def _overdue(self, now: float) -> list[Command]:
         late = [
@@ -302,7 +305,11 @@ class Rollout:
 
     def _reverts(self, now: float) -> list[Command]:
         stages = {Stage.FAILED, Stage.DONE} if self._halt else {Stage.FAILED}
-        chosen = [host for host, state in self._hosts.items() if state.stage in stages and state.changed]
+        chosen = [
+            host
+            for host, state in self._hosts.items()
+            if state.stage in stages and state.changed and host not in self._policy.fresh
+        ]
         for host in chosen:
             self._set(host, stage=Stage.REVERTING, since=now)
         return [Command(host, Order.REVERT, self._hosts[host].reason or self._halt) for host in chosen]
@@ -333,3 +340,7 @@ class Rollout:
         under_way = {Stage.WORKING, Stage.DRAINING}
         candidates = sum(state.stage in under_way or state.proven for state in self._hosts.values())
         return max(0, self._policy.canary - candidates)
+
+
+def _hosts(count: int) -> str:
+    return "1 host" if count == 1 else f"{count} hosts"

@@ -12,6 +12,7 @@ from fleet.errors import RemoteError
 from fleet.execute import ask
 from fleet.facts import Facts, States, parse_states
 from fleet.inventory import Fleet, Host
+from fleet.plan import named_like_ours
 from fleet.remote import ConnectionLost, Remote, UnreachableError
 
 _ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
@@ -104,7 +105,7 @@ class HostControl:
         operations: list[dict[str, Any]] = [{"operation": "stop_file", "workers": None}]
         if how.now:
             operations.append({"operation": "signal", "workers": None, "signal": "QUIT"})
-        return Told(facts.host_root, _running(self._operate(facts.host_root, operations)))
+        return Told(facts.host_root, self._running(self._operate(facts.host_root, operations)))
 
     def see_off(self, told: Told, how: Stop) -> Stopped:
         """Wait until workers that were told to stop have ended.
@@ -149,7 +150,7 @@ class HostControl:
         self._say("starting workers")
         self._operate(facts.host_root, [{"operation": "clear_stop_file", "workers": None}])
         ask(self._remote, "supervise", {"host_root": facts.host_root})
-        return Stopped(_running(self._operate(facts.host_root, [{"operation": "start", "workers": None}])))
+        return Stopped(self._running(self._operate(facts.host_root, [{"operation": "start", "workers": None}])))
 
     def _probe(self) -> Facts:
         host, fleet = self._host, self._fleet
@@ -166,7 +167,7 @@ class HostControl:
         while running and (deadline is None or time.monotonic() < deadline):
             self._say(f"waiting for {', '.join(running)}")
             time.sleep(_POLL_S)
-            running = _running(self._states(told))
+            running = self._running(self._states(told))
         return running
 
     def _states(self, told: Told) -> States:
@@ -181,8 +182,9 @@ class HostControl:
                 self._say(f"connecting again: {error.what}")
                 time.sleep(_POLL_S)
 
-
-def _running(states: States) -> tuple[str, ...]:
-    """Workers that live, as supervisord sees it or, where it does not run, as their locks show."""
-    programs = {program.name for program in states.supervisord.programs if program.state in _ALIVE}
-    return tuple(sorted(programs | set(states.pids)))
+    def _running(self, states: States) -> tuple[str, ...]:
+        """Workers that live, as supervisord sees it or, where it does not run, as their locks show."""
+        programs = {program.name for program in states.supervisord.programs if program.state in _ALIVE}
+        # Others may have put programs of their own beside them.
+        ours = {name for name in programs if named_like_ours(name, self._host.name)}
+        return tuple(sorted(ours | set(states.pids)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from fleet import bundle as bundles
 from fleet import facts as host_facts
 from fleet.access import Remotes
-from fleet.bundle import Bundle, Toolbox
+from fleet.bundle import Bundle, Supply, Toolbox, supply
 from fleet.errors import FleetError, RemoteError
 from fleet.execute import ask, fan_out
 from fleet.facts import Facts
@@ -62,6 +62,8 @@ class HostWork:
         Id of the release it shall have.
     bundle, toolbox
         The wheels and tools for it; None where it uses an existing environment.
+    release_supply, supervisor_supply
+        How the wheels of these come to the host; nothing to it where it uses an existing environment.
     directories
         Directories of the workers' jobs.
     configurations
@@ -79,6 +81,8 @@ class HostWork:
     release: str
     bundle: Bundle | None
     toolbox: Toolbox | None
+    release_supply: Supply
+    supervisor_supply: Supply
     directories: tuple[str, ...]
     configurations: Mapping[str, str]
     desired: DesiredHost
@@ -139,10 +143,8 @@ def probe_all(fleet: Fleet, hosts: Sequence[Host], remotes: Remotes, parallel: i
     """
 
     def probe(host: Host) -> Facts:
-        # Only where they matter: the drivers of some take seconds to answer.
-        gpus = any(shape.gpus for shape in host.workers)
         request = host_facts.probe_request(
-            fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=gpus
+            fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=host.wants_gpus
         )
         return host_facts.parse(host.name, ask(remotes[host.name], host_facts.ACTION, request))
 
@@ -172,10 +174,31 @@ def survey(goal: Goal, hosts: Sequence[Host], remotes: Remotes, parallel: int, s
 
     """
     probed = probe_all(goal.fleet, hosts, remotes, parallel)
-    found = [result.value for result in probed if result.value is not None]
+    worked_out = {work.host: work for work in work_out(goal, [each.value for each in probed if each.value], say)}
+    return [
+        dataclasses.replace(worked_out.get(each.host) or HostResult(each.host, error=each.error), seconds=each.seconds)
+        for each in probed
+    ]
+
+
+def work_out(goal: Goal, found: Sequence[Facts], say: Say) -> list[HostResult[HostWork]]:
+    """Work out what has to be done on hosts of the fleet that have been probed.
+
+    Parameters
+    ----------
+    goal
+        What is wanted.
+    found
+        What was found on them.
+    say
+        Told what takes long: choosing and building what is installed.
+    """
     kits = _kits(goal, found, say) if goal.back_to is None else {}
-    by_name = {host.name: host for host in hosts}
-    return [_work_out(goal, by_name[result.host], result, kits) for result in probed]
+    hosts = {host.name: host for host in goal.fleet.hosts}
+    records: dict[str, list[WorkerRecord]] = {}
+    for record in goal.records or ():
+        records.setdefault(record.host, []).append(record)
+    return [_work_out(goal, hosts[facts.host], facts, records.get(facts.host, []), kits) for facts in found]
 
 
 @dataclass(frozen=True)
@@ -250,36 +273,39 @@ def _path_release(path: str) -> str:
 
 
 def _work_out(
-    goal: Goal, host: Host, probed: HostResult[Facts], kits: Mapping[Platform, _Kit | FleetError]
+    goal: Goal,
+    host: Host,
+    facts: Facts,
+    records: Sequence[WorkerRecord],
+    kits: Mapping[Platform, _Kit | FleetError],
 ) -> HostResult[HostWork]:
-    if probed.value is None:
-        return HostResult(host.name, error=probed.error, seconds=probed.seconds)
     try:
-        kit = _kit_there(goal.back_to, probed.value) if goal.back_to else kits[_platform(probed.value)]
+        kit = _kit_there(goal.back_to, facts) if goal.back_to else kits[_platform(facts)]
         if isinstance(kit, FleetError):
             raise kit
-        work = _work(goal, host, probed.value, kit)
+        return HostResult(host.name, _work(goal, host, facts, records, kit))
     except FleetError as error:
-        return HostResult(host.name, error=error, seconds=probed.seconds)
-    return HostResult(host.name, work, seconds=probed.seconds)
+        return HostResult(host.name, error=error)
 
 
-def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
+def _work(goal: Goal, host: Host, facts: Facts, records: Sequence[WorkerRecord], kit: _Kit) -> HostWork:
     fleet = goal.fleet
-    _refuse_doubles(host, facts, goal)
+    _refuse_doubles(host, facts, records, goal.alive)
     workers = lay_out(host, _hardware(facts))
     paths = _paths(fleet, host, facts, kit)
     files = render_host(fleet, host, workers, paths, goal.password)
+    own_index = fleet.release.install == "index"
+    release_supply = supply(kit.bundle.wheels if kit.bundle else (), own_index)
     desired = DesiredHost(
         name=host.name,
         release=kit.release,
         files=files,
         workers=tuple(worker.name for worker in workers),
-        wheels=frozenset(wheel.sha256 for wheel in kit.bundle.wheels) if kit.bundle else frozenset(),
+        wheels=frozenset(wheel.sha256 for wheel in release_supply.brought),
         supervisor=kit.supervisor,
         boot=host.boot == "auto",
     )
-    observed = _observed(facts, goal, kit)
+    observed = _observed(facts, records, goal, kit)
     return HostWork(
         host=host,
         facts=facts,
@@ -288,6 +314,8 @@ def _work(goal: Goal, host: Host, facts: Facts, kit: _Kit) -> HostWork:
         release=kit.release,
         bundle=kit.bundle,
         toolbox=kit.toolbox,
+        release_supply=release_supply,
+        supervisor_supply=supply(kit.toolbox.supervisor if kit.toolbox else (), own_index),
         directories=job_directories(fleet, workers, paths),
         configurations={worker.name: _configuration(worker, files) for worker in workers},
         desired=desired,
@@ -312,15 +340,14 @@ def _paths(fleet: Fleet, host: Host, facts: Facts, kit: _Kit) -> HostPaths:
     return dataclasses.replace(paths, supervisor=f"{paths.releases}/{kit.release}")
 
 
-def _refuse_doubles(host: Host, facts: Facts, goal: Goal) -> None:
+def _refuse_doubles(host: Host, facts: Facts, records: Sequence[WorkerRecord], alive: frozenset[str]) -> None:
     """Refuse a host whose workers live in another place, which would be started here a second time.
 
     Their locks are in that other place, so nothing else would keep the two from running the same calculation.
     """
     here = {program.name for program in facts.supervisord.programs} | {orphan.worker for orphan in facts.orphans}
     here |= {file.path.removeprefix("etc/workers/").removesuffix(".yaml") for file in facts.files}
-    mine = {record.worker for record in goal.records or () if record.host == host.name}
-    lost = sorted((mine & goal.alive) - here)
+    lost = sorted(({record.worker for record in records} & alive) - here)
     if lost:
         what = f"{', '.join(lost)} report{'s' if len(lost) == 1 else ''} to the database, but not from this place"
         hint = (
@@ -334,8 +361,7 @@ def _hardware(facts: Facts) -> Hardware:
     disk = facts.hardware.scratch or facts.hardware.disk
     # Once workers run, their own files are part of what is taken: free space then says nothing about the layout.
     free = disk.free if facts.current is None else math.inf
-    gpus = tuple(gpu.id for gpu in facts.hardware.gpus or ())
-    return Hardware(facts.hardware.cores, facts.hardware.memory, free, facts.hardware.processors, gpus)
+    return Hardware.found(facts, free)
 
 
 def _configuration(worker: Worker, files: Sequence[RenderedFile]) -> str:
@@ -343,9 +369,9 @@ def _configuration(worker: Worker, files: Sequence[RenderedFile]) -> str:
     return configuration_hash(next(file.content for file in files if file.path == wanted))
 
 
-def _observed(facts: Facts, goal: Goal, kit: _Kit) -> ObservedHost:
+def _observed(facts: Facts, records: Sequence[WorkerRecord], goal: Goal, kit: _Kit) -> ObservedHost:
     alive = {program.name for program in facts.supervisord.programs if program.state == "RUNNING"}
-    mine = [record for record in goal.records or () if record.host == facts.host and record.worker in alive]
+    mine = [record for record in records if record.worker in alive]
     supervisors = {*facts.supervisors, *([EXISTING] if kit.supervisor == EXISTING else [])}
     return ObservedHost(
         releases=frozenset(release.id for release in facts.releases),

@@ -6,6 +6,12 @@ import json
 from collections.abc import Sequence
 
 from fleet.inventory import parse_inventory
+from fleet.proposal import Group
+
+HERE = "localhost"
+"""This machine, as a host without SSH."""
+
+_USUAL_SCRATCH = "~/.puffin-fleet/scratch"
 
 
 def hosts_template(
@@ -17,6 +23,7 @@ def hosts_template(
     user: str | None = None,
     username: str | None = None,
     password_file: str | None = None,
+    groups: Sequence[Group] = (),
 ) -> str:
     """Write a commented hosts.yaml.
 
@@ -35,6 +42,8 @@ def hosts_template(
         Login on the hosts; None for what ~/.ssh/config says.
     username, password_file
         Login at the database.
+    groups
+        What is proposed for hosts that were looked at; the first group for all others too.
 
     Raises
     ------
@@ -45,10 +54,55 @@ def hosts_template(
         fleet=_scalar(fleet),
         database=_database(database_uri, database_names, username, password_file),
         user=f"  user: {_scalar(user)}" if user else "  # user: chem              # login on the hosts",
-        hosts="\n".join(map(_host, hosts or ["localhost"])),
+        layout=_layout(groups),
+        groups=_groups(groups),
+        hosts="\n".join(_host(name, _group_of(name, groups)) for name in hosts or [HERE]),
     )
     parse_inventory(text, "hosts.yaml")
     return text
+
+
+def host_key(name: str) -> str:
+    """What a host is called in the file, which knows one name for this machine."""
+    return HERE if name in {HERE, "127.0.0.1"} else name
+
+
+def _layout(groups: Sequence[Group]) -> str:
+    """What stands in `defaults`."""
+    if not groups:
+        return _PLAIN_LAYOUT
+    return "\n".join(f"  {line}" for line in _proposed(groups[0], None))
+
+
+def _groups(groups: Sequence[Group]) -> str:
+    blocks = [
+        f"  {_scalar(group.name or '')}:\n" + "\n".join(f"    {line}" for line in _proposed(group, groups[0]))
+        for group in groups[1:]
+    ]
+    return "\n".join(["groups:", *blocks]) if blocks else _NO_GROUPS
+
+
+def _proposed(group: Group, defaults: Group | None) -> list[str]:
+    """Lines of a block; what `defaults` says is said again where the group wants the usual."""
+    proposal, above = group.proposal, defaults.proposal if defaults else None
+    disk = f", disk: {proposal.disk:g}" if proposal.disk is not None else ""
+    lines = [f"# Found {line}." for line in group.found]
+    lines += [
+        f"reserve: {{cores: {proposal.reserve_cores}, memory: {proposal.reserve_memory:g}}}"
+        "      # memory in GB, kept for the system",
+        "# As many workers as fit. Or a list of such shapes, also with `disk` (GB), `jobs`, `gpus`, `programs`.",
+        f"workers: {{cores: {proposal.cores}, memory: {proposal.memory:g}{disk}, count: auto}}",
+    ]
+    if proposal.scratch or (above and above.scratch):
+        lines.append(f"scratch: {_scalar(proposal.scratch or _USUAL_SCRATCH)}   # where calculations run")
+    if proposal.affinity or (above and above.affinity):
+        kind = "numa" if proposal.affinity else "none"
+        lines.append(f"affinity: {kind}   # numa: each worker stays on one NUMA node")
+    return lines
+
+
+def _group_of(name: str, groups: Sequence[Group]) -> str | None:
+    return next((group.name for group in groups if host_key(name) in group.hosts), None)
 
 
 def _database(uri: str, names: Sequence[str], username: str | None, password_file: str | None) -> str:
@@ -65,20 +119,34 @@ def _database(uri: str, names: Sequence[str], username: str | None, password_fil
     return "\n".join(lines)
 
 
-def _host(name: str) -> str:
-    if name in {"localhost", "127.0.0.1"}:
-        return "  localhost: {connection: local}   # this machine, without SSH"
-    return f"  {_scalar(name)}: {{}}"
+def _host(name: str, group: str | None) -> str:
+    groups = f"groups: [{_scalar(group)}]" if group else ""
+    if host_key(name) == HERE:
+        return f"  {HERE}: {{connection: local{', ' if groups else ''}{groups}}}   # this machine, without SSH"
+    return f"  {_scalar(name)}: {{{groups}}}"
 
 
 def _scalar(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+_PLAIN_LAYOUT = """\
+  # scratch: /scratch/puffin          # where calculations run: local and fast
+  reserve: {cores: 0, memory: 1}      # memory in GB, kept for the system
+  # As many workers as fit, by the scarcer of cores and memory. Give `disk` (GB) where jobs need much;
+  # or a list of such shapes, say [{cores: 16, memory: 64, count: 1}, {cores: 2, memory: 4, count: auto}].
+  workers: {cores: 1, memory: 2, count: auto}
+  # affinity: numa                    # bind each worker to cores of its own, on one NUMA node if possible"""
+
+_NO_GROUPS = """\
+# groups:
+#   big: {workers: [{cores: 16, memory: 64, count: 2}]}"""
+
 _TEMPLATE = """\
 # What `puffin-fleet deploy` makes of these hosts: a pool of workers on one database.
 # `puffin-fleet plan` shows what a deploy would do.
 # `puffin-fleet schema > hosts.schema.json` gives editors something to check this file with.
+# All keys: docs/hosts.md. Parts can stand in other files: include: [racks/a.yaml, racks/b.yaml].
 
 fleet: {fleet}
 
@@ -97,18 +165,13 @@ release:
 defaults:
 {user}
   # base_dir: ~/.puffin-fleet
-  # scratch: /scratch/puffin          # where calculations run: local and fast
   # ssh: {{port: 22, key: ~/.ssh/id_ed25519, jump: gateway.example}}
-  reserve: {{cores: 0, memory: 1}}      # memory in GB, kept for the system
-  # As many workers as fit, by the scarcer of cores and memory. Give `disk` (GB) where jobs need much;
-  # or a list of such shapes, say [{{cores: 16, memory: 64, count: 1}}, {{cores: 2, memory: 4, count: auto}}].
-  workers: {{cores: 1, memory: 2, count: auto}}
+{layout}
   # environment: {{ORCA_ROOT: /opt/orca}}
   # puffin:                           # anything of a worker's puffin.yaml
   #   programs: {{orca: {{available: true, root: /opt/orca}}}}
 
-# groups:
-#   big: {{workers: [{{cores: 16, memory: 64, count: 2}}]}}
+{groups}
 
 hosts:
 {hosts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -63,7 +64,8 @@ def _filled(value: str) -> str:
     return value
 
 
-def _seconds(value: object) -> object:
+def seconds(value: object) -> object:
+    """Read a time such as 1h30m, or a number of seconds."""
     if isinstance(value, str) and _DURATION.match(value):
         parts = re.findall(r"([0-9.]+)([smhd])", value)
         return sum(float(number) * _SECONDS[unit] for number, unit in parts)
@@ -96,16 +98,19 @@ class Share(Section):
     value: float
     percent: bool = False
 
-    def of(self, total: int, at_least: int = 0) -> int:
-        """Number of hosts meant, out of `total`; percentages are rounded down."""
-        number = int(total * self.value / 100) if self.percent else int(self.value)
-        return max(number, at_least)
+    def of(self, total: int, round_up: bool = False) -> int:
+        """Number of hosts meant, out of `total`."""
+        if not self.percent:
+            return int(self.value)
+        number = total * self.value / 100
+        return math.ceil(number) if round_up else int(number)
 
     def __str__(self) -> str:
         return f"{self.value:g}%" if self.percent else f"{self.value:g}"
 
 
-def _share(value: object) -> object:
+def share(value: object) -> object:
+    """Read a number of hosts or a percentage."""
     if isinstance(value, Share):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -127,8 +132,8 @@ Name = Annotated[str, AfterValidator(_name)]
 Word = Annotated[str, AfterValidator(_word)]
 Filled = Annotated[str, AfterValidator(_filled)]
 Directory = Annotated[str, AfterValidator(_directory)]
-Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=str | float)]
-AnyShare = Annotated[Share, BeforeValidator(_share, json_schema_input_type=str | int)]
+Duration = Annotated[float, BeforeValidator(seconds, json_schema_input_type=str | float)]
+AnyShare = Annotated[Share, BeforeValidator(share, json_schema_input_type=str | int)]
 Gigabytes = Annotated[float, Field(gt=0)]
 
 

@@ -168,13 +168,14 @@ CLAIM_SORT = (("priority", 1), ("job.cores", -1), ("job.memory", -1), ("job.disk
 
 @dataclass(frozen=True)
 class Claimant:
-    """Who claims: the worker's uuid, its lease in seconds, and where it runs."""
+    """Who claims: the worker's uuid, its lease in seconds, where it runs, and the file whose lock proves that."""
 
     executor: str
     lease_s: float
     host: str
     worker: str
     fleet: str
+    lock: str = ""
 
 
 def claim_update(claimant: Claimant) -> Document:
@@ -195,6 +196,7 @@ def claim_update(claimant: Claimant) -> Document:
             "puffin.host": claimant.host,
             "puffin.worker": claimant.worker,
             "puffin.fleet": claimant.fleet,
+            "puffin.lock": claimant.lock,
         },
         "$inc": {"puffin.attempt": 1},
         "$currentDate": {"puffin.renewed": True, "_lastmodified": True},

@@ -23,8 +23,8 @@ from puffin.store import Store, Tenure
 from puffin.threads import LONGEST_JOIN_S, ends_the_process
 from puffin.worklog import Log
 
-_TENURES_PER_LEASE = 1.5
 _LATEST_LOOK_S = 0.25
+_LATE_ANSWER_S = 5.0
 
 
 class Judge:
@@ -96,7 +96,8 @@ class Court:
     def look(self) -> None:
         """See whether to sit, and if so, whose calculations to reset; note when to look again."""
         lease_s = self._claimant.lease_s
-        self.next_look = boot_time() + lease_s / _TENURES_PER_LEASE
+        # Not much before the seat is lost: each look is two commands, three where every write wakes who watches.
+        self.next_look = boot_time() + max(2 / 3 * lease_s, lease_s - _LATE_ANSWER_S)
         try:
             server_now = self._preside()
             if server_now is not None:

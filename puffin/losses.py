@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from puffin.calculations import FRESH, Claim, Document, Status, requeue_update, shorten
+from puffin.calculations import FRESH, Claim, Claimant, Document, Status, requeue_update, shorten
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ class Pending:
         When it was written last, by the server's clock.
     lost_on
         Where earlier attempts were lost.
+    lock
+        File whose lock its worker holds as long as it lives; empty if that is not known.
     """
 
     id: str
@@ -111,6 +113,18 @@ class Pending:
     lease_s: float | None
     modified: datetime | None
     lost_on: tuple[str, ...]
+    lock: str = ""
+
+    def is_proven_dead(self, heir: Claimant) -> bool:
+        """Whether its worker is an earlier incarnation of another, which holds the lock that it would hold.
+
+        Parameters
+        ----------
+        heir
+            The other.
+        """
+        same = (self.executor, self.host) == (heir.executor, heir.host)
+        return same and self.lock in ("", heir.lock)
 
     def lapses_at(self, reset_time_s: float) -> datetime | None:
         """When it counts as lost, by the server's clock; None if that cannot be told.
@@ -145,6 +159,7 @@ def to_pending(document: Mapping[str, Any]) -> Pending:
         lease_s=float(ours["lease_s"]) if leased else None,
         modified=document.get("_lastmodified"),
         lost_on=tuple(ours.get("lost_on", ())),
+        lock=str(ours.get("lock", "")) if leased else "",
     )
 
 

@@ -33,6 +33,16 @@ class PidFile:
         DaemonError
             Another worker holds it, or the file cannot be written.
         """
+        descriptor = self._open_and_lock()
+        while not self._is_at_path(descriptor):
+            # Its last owner removed it after we had opened it: the next to come would lock another file.
+            os.close(descriptor)
+            descriptor = self._open_and_lock()
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+
+    def _open_and_lock(self) -> int:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -46,14 +56,19 @@ class PidFile:
                 f"a worker with this uuid runs already (process {self.owner()}, {self._path}): "
                 "stop it first, or give this one another daemon.uuid"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        self._descriptor = descriptor
+        return descriptor
+
+    def _is_at_path(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path.stat())
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Remove the file and let the lock go."""
         if self._descriptor >= 0:
-            self._path.unlink(missing_ok=True)
+            if self._is_at_path(self._descriptor):
+                self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from pathlib import Path
 
 from puffin.attempt import LOOK_FOR_STOP_FILES_S, Attempt, Workbench
 from puffin.calculations import Claim, Claimant, Status, program_names
@@ -26,13 +27,14 @@ from puffin.settings import Settings
 from puffin.spool import Spool
 from puffin.stopping import Orders, Signals, Stop
 from puffin.store import Store, WorkerRecord
-from puffin.watcher import Watcher
+from puffin.watcher import Proof, Watcher
 from puffin.worklog import Log, Ping
 from puffin.workplace import Workplace
 
 _FIRST_IDLE_WAIT_S = 0.05
-_REPORT_INTERVAL_S = 60.0
-_LOOK_ALL_THE_SAME_S = 120.0
+# The manager takes a worker for lost after 90 s of silence.
+_REPORT_INTERVAL_S = 75.0
+_LOOK_ALL_THE_SAME_S = 240.0
 _CONNECT_TRIES = 30
 _WAIT_AFTER_FULL_DISK_S = 30.0
 
@@ -119,7 +121,8 @@ class Worker:
             signals=signals,
         )
         self._renewal = Renewal(log)
-        self._watchers = [Watcher(store.calculations(name), log, signals.nudge) for name in store.names]
+        proof = Proof(store.registry, self._claimant.executor)
+        self._watchers = [Watcher(store.calculations(name), proof, log, signals.nudge) for name in store.names]
         self._judge = Judge(store, settings.daemon, self._claimant, log, self._reporter)
         self._in_doubt = True
         self._has_claimed = False
@@ -212,8 +215,9 @@ class Worker:
         self._runner.warm_up()
         for watcher in self._watchers:
             watcher.want(True)
-        # Also where the server tells of new work: a connection can be dead without anybody noticing.
-        watched = all(watcher.is_trusted for watcher in self._watchers)
+        # Also where the server tells of new work: a connection can be dead without anybody noticing. What a claim
+        # without an answer may have taken is not new, so nothing tells of it.
+        watched = not self._in_doubt and all(watcher.is_trusted for watcher in self._watchers)
         longest = _LOOK_ALL_THE_SAME_S if watched else pause
         self._pause(longest * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
 
@@ -245,14 +249,14 @@ class Worker:
     def _give_back_what_is_not_run(self) -> None:
         """Give back what is pending in this worker's name: it runs nothing now, and nobody here has its name.
 
-        On another host somebody may, by mistake; what runs there is left to the judge.
+        On another host, or with another lock, somebody may, by mistake: what runs there is left to the judge.
         """
         # What this incarnation took without learning of it never ran.
         loss = None if self._has_claimed else self._bench.loss("its worker was ended while it ran")
         for name in self._store.names:
             calculations = self._store.calculations(name)
             for pending in calculations.pending(self._claimant.executor):
-                if pending.host == self._claimant.host and calculations.reset(pending, loss):
+                if pending.is_proven_dead(self._claimant) and calculations.reset(pending, loss):
                     reason = loss.reason if loss else "the answer to its claim was lost"
                     self._log.warning(f"given back: {reason}", pending.id)
                     self._reporter.event("requeued", pending.id, reason)
@@ -326,6 +330,7 @@ def _claimant(settings: Settings, identity: Identity) -> Claimant:
         host=identity.host,
         worker=fleet.worker or settings.daemon.uuid,
         fleet=fleet.name,
+        lock=str(Path(settings.daemon.pid).absolute()),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -61,7 +63,20 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments
         The words after the command; those of the process if not given.
     """
+    _heed_endings()
     sys.exit(_run(arguments))
+
+
+def _heed_endings() -> None:
+    """End as after Ctrl-C when told to end or when the terminal is gone: locks are given back, nothing is left over."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # else somebody wants it otherwise, such as nohup
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def _run(arguments: list[str] | None) -> int:

@@ -26,6 +26,7 @@ from fleet.remote import HostResult
 from puffin.errors import DatabaseError
 
 _STYLES = {Severity.FAIL: "bold red", Severity.WARN: "yellow", Severity.OK: "green"}
+_TIMEOUT_S = 180.0
 _WIDEST = 120
 _NARROWEST = 40
 
@@ -54,7 +55,7 @@ def check(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json
         results = _examine(chosen, remotes, parallel, board)
         seen = asking.result()
     hosts = {host.name: host for host in chosen.hosts}
-    findings = (*of_database(chosen.fleet, seen), *of_hosts(chosen.fleet, hosts, results))
+    findings = (*of_database(chosen.fleet, seen), *of_hosts(chosen.fleet, hosts, results, seen.stopped))
     if json_lines:
         for finding in findings:
             print_json(_as_record(finding))
@@ -100,10 +101,12 @@ def _examine(chosen: Chosen, remotes: Remotes, parallel: int, board: Board) -> l
 
     def examine(host: Host) -> Examined:
         board.step(host.name, "examining")
-        known = host_facts.probe_request(fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python)
+        known = host_facts.probe_request(
+            fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=host.wants_gpus
+        )
         request = {**known, "addresses": addresses(fleet, host)}
         asked = time.time()
-        reply = ask(remotes[host.name], ACTION, request)
+        reply = ask(remotes[host.name], ACTION, request, _TIMEOUT_S)
         return parse_examined(host.name, reply, asked, time.time())
 
     return fan_out(

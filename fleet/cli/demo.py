@@ -7,9 +7,8 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -52,23 +51,9 @@ def demo(json_lines: bool, keep: bool) -> int:
     """
     if not chemistry.is_installed():
         note("The extra 'scine' is not installed, so the jobs only wait: pip install 'puffin-fleet[scine]'", "yellow")
-    with _interruptible(), _Demo(keep) as run:
+    with _Demo(keep) as run:
         failed = run.show(json_lines)
     return ExitCode.FAILED if failed else ExitCode.DONE
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let a SIGTERM clean up as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Demo:

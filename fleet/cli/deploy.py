@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,14 +16,14 @@ from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
-from fleet.cli.planning import diffs_of, known_of, refuse_without_consent, show_plans, survey_chosen
+from fleet.cli.planning import Known, diffs_of, known_of, refuse_without_consent, show_plans, survey_chosen
 from fleet.deploy import Deployed, Running
 from fleet.deploying import Ended, How, deploy_hosts
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.execute import Interrupted
 from fleet.health import Health
 from fleet.hooks import check_hooks
-from fleet.lock import ChangedMeanwhile, new_deed
+from fleet.lock import TOKEN_VARIABLE, ChangedMeanwhile, new_deed, wait_until_free
 from fleet.remote import HostResult
 from fleet.rolling import NotBegun, PutBack
 from fleet.survey import PREVIOUS, HostWork
@@ -51,13 +52,7 @@ class _Look:
 
 def _ways(command: Command) -> Command:
     """Add --when-idle, --now and --lock-timeout."""
-    command = click.option(
-        "--lock-timeout",
-        type=click.FloatRange(min=0),
-        default=0.0,
-        metavar="SECONDS",
-        help="Wait this long for somebody else who changes the same hosts.",
-    )(command)
+    command = options.lock_timeout(command)
     command = click.option(
         "--now", is_flag=True, help="Give the calculations of workers that change back to the queue."
     )(command)
@@ -158,15 +153,10 @@ def _look_and_deploy(chosen: Chosen, how: How, look: _Look, json_lines: bool, ye
     store = open_store(chosen.fleet)
     known = known_of(chosen, store, must=True)
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
-        works = survey_chosen(
-            chosen,
-            remotes,
-            known,
-            how.parallel,
-            refresh=look.refresh,
-            repair=look.repair,
-            back_to=look.back_to,
-        )
+        works = _look_at(chosen, remotes, known, how, look)
+        if _wait_for_others(works, remotes, how):
+            known = known_of(chosen, store, must=True)
+            works = _look_at(chosen, remotes, known, how, look)
         if not json_lines:
             show_plans(works, False, diffs_of(works, remotes, how.parallel)[0] if look.diff else None)
         works = refuse_without_consent(works)
@@ -183,6 +173,25 @@ def _look_and_deploy(chosen: Chosen, how: How, look: _Look, json_lines: bool, ye
     for trouble in ended.troubles:
         note(str(trouble), "red")
     return ExitCode.FAILED if ended.troubles or any(not result.ok for result in ended.results) else ExitCode.DONE
+
+
+def _look_at(chosen: Chosen, remotes: Remotes, known: Known, how: How, look: _Look) -> list[HostResult[HostWork]]:
+    return survey_chosen(
+        chosen, remotes, known, how.parallel, refresh=look.refresh, repair=look.repair, back_to=look.back_to
+    )
+
+
+def _wait_for_others(works: Sequence[HostResult[HostWork]], remotes: Remotes, how: How) -> bool:
+    """Let others who change these hosts come to an end, now that no plan is made yet; say whether there were any."""
+    if os.environ.get(TOKEN_VARIABLE):
+        return False  # a hook runs under the lock that it would wait for
+    places = {work.host.name: work.facts for work in _to_change(works)}
+    held = {host: facts.lock.holder for host, facts in places.items() if facts.lock.holder is not None}
+    if all(holder.expired for holder in held.values()):
+        return False
+    roots = {host: facts.host_root for host, facts in places.items()}
+    wait_until_free(remotes, roots, how.lock_timeout_s, how.parallel, note)
+    return True
 
 
 def _to_change(works: Sequence[HostResult[HostWork]]) -> list[HostWork]:

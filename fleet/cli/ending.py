@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import click
 from rich.text import Text
@@ -14,7 +15,7 @@ from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
 from fleet.destroying import Destroyed, HostDestroyer, workers_of
 from fleet.errors import ExitCode, UsageError
-from fleet.execute import ask, fan_out
+from fleet.execute import Interrupted, ask, fan_out
 from fleet.facts import Facts
 from fleet.lock import Deed, Lock, LockTarget, describe, hold, new_deed, outcome_of
 from fleet.remote import HostResult
@@ -70,6 +71,7 @@ def _break(remotes: Remotes, facts: Facts, deed: Deed) -> bool:
 @options.hosts_file
 @options.parallel
 @options.as_json
+@options.lock_timeout
 @click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Wait for workers no longer than this.")
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
@@ -78,6 +80,7 @@ def destroy(
     patterns: tuple[str, ...],
     parallel: int,
     json_lines: bool,
+    lock_timeout: float,
     now: bool,
     timeout: float | None,
     yes: bool,
@@ -91,15 +94,18 @@ def destroy(
     puffin-fleet destroy --now --yes
     """
     chosen = options.choose(hosts_file, patterns)
-    whole = f"all {_hosts(len(chosen.hosts))}" if chosen.whole else ", ".join(host.name for host in chosen.hosts)
+    whole = f"all {_hosts(len(chosen.hosts))}"
+    if not chosen.whole:
+        names = ", ".join(host.name for host in chosen.hosts)
+        whole = f"{len(chosen.hosts)} of {_hosts(len(chosen.fleet.hosts))}: {names}"
     what = "give running calculations back" if now else "wait for running calculations"
     _confirm(f"Destroy fleet '{chosen.fleet.name}' on {whole} ({what})?", yes, "removed")
     store = open_store(chosen.fleet)
     try:
         with open_remotes(chosen.fleet, chosen.hosts) as remotes:
             probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
-            found = {result.host: result.value for result in probed if result.value is not None}
-            results = _destroy_all(chosen, remotes, found, store, parallel, now, timeout)
+            roots = {result.host: result.value.host_root for result in probed if result.value is not None}
+            results = _destroy_all(chosen, remotes, roots, store, _How(now, timeout, parallel, lock_timeout))
     finally:
         store.close()
     done = {result.host: result for result in results}
@@ -108,51 +114,76 @@ def destroy(
     return ExitCode.FAILED if report_failures(every) else ExitCode.DONE
 
 
+@dataclass(frozen=True)
+class _How:
+    """How hosts are destroyed: `now` gives running calculations back, `timeout` is for workers."""
+
+    now: bool
+    timeout: float | None
+    parallel: int
+    lock_timeout: float
+
+
 def _destroy_all(
-    chosen: Chosen,
-    remotes: Remotes,
-    found: Mapping[str, Facts],
-    store: Store,
-    parallel: int,
-    now: bool,
-    timeout: float | None,
+    chosen: Chosen, remotes: Remotes, roots: Mapping[str, str], store: Store, how: _How
 ) -> list[HostResult[Destroyed]]:
-    """Tell all hosts before waiting for any: the last must not go on taking work while the first one drains."""
-    hosts = {host.name: host for host in chosen.hosts}
-    targets = {name: LockTarget(facts.host_root, facts.lock.serial) for name, facts in found.items()}
+    targets = {name: LockTarget(root) for name, root in roots.items()}
     with (
-        hold(remotes, targets, new_deed("destroy"), 0, parallel) as lock,
+        hold(remotes, targets, new_deed("destroy"), how.lock_timeout, how.parallel) as lock,
         Board("Destroying", len(lock.hosts)) as board,
     ):
-
-        def destroyer(name: str) -> HostDestroyer:
-            return HostDestroyer(
-                fleet=chosen.fleet,
-                host=hosts[name],
-                facts=found[name],
-                remote=remotes[name],
-                token=lock.token,
-                say=lambda what: board.step(name, what),
-            )
-
-        told = fan_out({name: name for name in sorted(lock.hosts)}, lambda name: destroyer(name).tell(now), parallel)
-        waiting = {result.host: (result.host, result.value) for result in told if result.value is not None}
-        ended = fan_out(
-            waiting,
-            lambda pair: destroyer(pair[0]).finish(pair[1], timeout),
-            max(1, len(waiting)),
-            lambda event: board.finished(event.host, event.result.ok) if event.result else None,
-        )
-        results = ended + [HostResult[Destroyed](one.host, error=one.error) for one in told if not one.ok]
+        try:
+            results = _work(chosen, remotes, lock, board, how)
+        except Interrupted as interrupted:
+            done = [result for result in interrupted.results if isinstance(result.value, Destroyed)]
+            _conclude(chosen, store, lock, done)
+            _say_how_far(done, lock)
+            raise
         results += [HostResult[Destroyed](host, error=error) for host, error in lock.failed.items()]
-        _conclude(lock, results)
-        _forget(chosen, store, [result.host for result in results if result.ok])
+        _conclude(chosen, store, lock, results)
     return results
 
 
-def _conclude(lock: Lock, results: Sequence[HostResult[Destroyed]]) -> None:
+def _work(chosen: Chosen, remotes: Remotes, lock: Lock, board: Board, how: _How) -> list[HostResult[Destroyed]]:
+    """Tell all hosts before waiting for any: the last must not go on taking work while the first one drains."""
+    hosts = {host.name: host for host in chosen.hosts if host.name in lock.hosts}
+    # Only now nobody else changes them any more.
+    probed = probe_all(chosen.fleet, list(hosts.values()), remotes, how.parallel)
+    found = {result.host: result.value for result in probed if result.value is not None}
+
+    def destroyer(name: str) -> HostDestroyer:
+        return HostDestroyer(
+            fleet=chosen.fleet,
+            host=hosts[name],
+            facts=found[name],
+            remote=remotes[name],
+            token=lock.token,
+            say=lambda what: board.step(name, what),
+        )
+
+    told = fan_out({name: name for name in found}, lambda name: destroyer(name).tell(how.now), how.parallel)
+    waiting = {result.host: (result.host, result.value) for result in told if result.value is not None}
+    ended = fan_out(
+        waiting,
+        lambda pair: destroyer(pair[0]).finish(pair[1], how.timeout),
+        max(1, len(waiting)),
+        lambda event: board.finished(event.host, event.result.ok) if event.result else None,
+    )
+    unreachable = [HostResult[Destroyed](one.host, error=one.error) for one in probed if not one.ok]
+    return ended + unreachable + [HostResult[Destroyed](one.host, error=one.error) for one in told if not one.ok]
+
+
+def _say_how_far(done: Sequence[HostResult[Destroyed]], lock: Lock) -> None:
+    names = sorted(result.host for result in done)
+    rest = sorted(lock.hosts - set(names))
+    note(f"\ndestroyed {', '.join(names) or 'none'}; not finished {', '.join(rest) or 'none'}.", "yellow")
+    note("Workers that were told to stop stay stopped: the same command goes on, or 'puffin-fleet start'.", "yellow")
+
+
+def _conclude(chosen: Chosen, store: Store, lock: Lock, results: Sequence[HostResult[Destroyed]]) -> None:
     for result in results:
         lock.conclude(result.host, outcome_of(result.error))
+    _forget(chosen, store, [result.host for result in results if result.ok])
 
 
 def _forget(chosen: Chosen, store: Store, hosts: Sequence[str]) -> None:
@@ -168,7 +199,7 @@ def _report(results: Sequence[HostResult[Destroyed]], json_lines: bool) -> None:
     if json_lines:
         for result in results:
             left = [vars(one) for one in result.value.left] if result.value else []
-            shared = list(result.value.shared) if result.value else []
+            shared = _still_shared(result.value, results) if result.value else []
             error = str(result.error or "")
             print_json({"host": result.host, "ok": result.ok, "left": left, "shared": shared, "error": error})
         return
@@ -177,11 +208,17 @@ def _report(results: Sequence[HostResult[Destroyed]], json_lines: bool) -> None:
         if result.value is None:
             rows.append([result.host, Text("failed", style="red"), ""])
         else:
-            others = ", ".join(result.value.shared)
-            stays = f"installations stay: {others} use them" if others else ""
+            others = ", ".join(_still_shared(result.value, results))
+            stays = f"installations stay, for {others}" if others else ""
             rows.append([result.host, Text("destroyed", style="green"), stays])
     print_table((Column("HOST"), Column("RESULT"), Column("")), rows)
     _report_left(results)
+
+
+def _still_shared(destroyed: Destroyed, results: Sequence[HostResult[Destroyed]]) -> list[str]:
+    """The hosts that go on using what is installed: the last of those that go takes it along."""
+    gone = {result.host for result in results if result.ok}
+    return [host for host in destroyed.shared if host not in gone]
 
 
 def _report_left(results: Sequence[HostResult[Destroyed]]) -> None:

@@ -51,6 +51,17 @@ def as_json(command: Command) -> Command:
     return click.option("--json", "json_lines", is_flag=True, help="Print JSON lines instead of a table.")(command)
 
 
+def lock_timeout(command: Command) -> Command:
+    """Add --lock-timeout."""
+    return click.option(
+        "--lock-timeout",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="SECONDS",
+        help="Wait this long for somebody else who changes the same hosts.",
+    )(command)
+
+
 def choose(path: str | None, patterns: tuple[str, ...]) -> Chosen:
     """Read hosts.yaml and choose from it.
 

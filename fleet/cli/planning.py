@@ -13,7 +13,8 @@ from fleet.cli.options import Chosen
 from fleet.cli.output import Board, data_console, note, print_json, report_failures
 from fleet.diffs import Diffs, read_diffs
 from fleet.errors import FleetError, RemoteError
-from fleet.plantext import PlanLine, summary, why_consent
+from fleet.names import condensed
+from fleet.plantext import PlanLine, grouped, summary, why_consent
 from fleet.remote import HostResult
 from fleet.status import status_of
 from fleet.survey import Goal, HostWork, survey
@@ -165,23 +166,31 @@ def show_plans(
     diffs
         From `diffs_of`, by host; None where nobody asked for them.
     """
+    if json_lines:
+        for work in works:
+            if work.value is not None:
+                mine = {} if diffs is None else {"diffs": diffs.get(work.host, {})}
+                print_json(work.value.plan.to_json() | mine)
+        return
+    plans = [work.value.plan for work in works if work.value is not None]
+    if diffs is None:
+        for hosts, lines in grouped(plans):
+            _show_plan(hosts, lines, {})
+    else:
+        for plan in plans:
+            _show_plan((plan.host,), summary(plan), diffs.get(plan.host, {}))
+    _say_how_many(works)
+
+
+def _show_plan(hosts: Sequence[str], lines: Sequence[PlanLine], diffs: Diffs) -> None:
     console = data_console()
-    for work in works:
-        if work.value is None:
-            continue
-        mine = None if diffs is None else diffs.get(work.host, {})
-        if json_lines:
-            print_json(work.value.plan.to_json() | ({} if mine is None else {"diffs": mine}))
-            continue
-        lines = summary(work.value.plan)
-        if lines:
-            console.print(Text(work.host, style="bold"))
-        for line in lines:
-            console.print(_plan_line(line))
-            for text in _diff_lines(line, mine or {}):
-                console.print(text)
-    if not json_lines:
-        _say_how_many(works)
+    if lines:
+        title = Text(condensed(hosts), style="bold")
+        console.print(title.append(f"  ({len(hosts)} hosts)", style="dim") if len(hosts) > 1 else title)
+    for line in lines:
+        console.print(_plan_line(line))
+        for text in _diff_lines(line, diffs):
+            console.print(text)
 
 
 def refuse_without_consent(works: Sequence[HostResult[HostWork]]) -> list[HostResult[HostWork]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import click
@@ -92,8 +93,9 @@ def _show_history(deeds: Sequence[Deed], json_lines: bool, each_host: bool) -> N
     for deed in deeds:
         when, who, verb, outcome, _, _, id_ = _history_row(deed)
         console.print(Text.assemble(when, "  ", who, "  ", (str(verb), "bold"), "  ", outcome, "  ", (str(id_), "dim")))
+        width = max(len(entry.host) for entry in deed.hosts)
         for entry in deed.hosts:
-            console.print(_host_line(entry))
+            console.print(_host_line(entry, width))
 
 
 def _history_row(deed: Deed) -> list[Text | str]:
@@ -110,9 +112,9 @@ def _history_row(deed: Deed) -> list[Text | str]:
     ]
 
 
-def _host_line(entry: Entry) -> Text:
+def _host_line(entry: Entry, width: int) -> Text:
     line = Text("  ")
-    line.append(entry.host)
+    line.append(entry.host.ljust(width))
     line.append(f"  {entry.outcome}", style=_STYLES.get(entry.outcome, ""))
     if entry.began is not None and entry.ended is not None:
         line.append(f"  {entry.ended - entry.began:.0f} s", style="dim")
@@ -134,6 +136,7 @@ def _time(deed: Deed) -> str:
 @options.hosts_file
 @options.parallel
 @options.as_json
+@options.lock_timeout
 @click.option("--keep", type=click.IntRange(1), help="Newest releases to keep; release.keep if not given.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
@@ -142,6 +145,7 @@ def prune(
     patterns: tuple[str, ...],
     parallel: int,
     json_lines: bool,
+    lock_timeout: float,
     keep: int | None,
     dry_run: bool,
     yes: bool,
@@ -168,12 +172,12 @@ def prune(
         if json_lines and dry_run:
             _print_json(plans)
         else:
-            _show_plans(plans, json_lines)
+            _show_plans(plans, json_lines, all_kept=dry_run)
         failed = report_failures(lost)
         to_do = [plan for plan in plans if plan.removals]
         if to_do and not dry_run:
             _confirm(f"Remove {_size(sum(plan.frees for plan in to_do))}?", yes)
-            failed += _prune(remotes, places, to_do, keep, used, parallel, json_lines)
+            failed += _prune(remotes, places, to_do, _How(keep, used, parallel, lock_timeout), json_lines)
     return ExitCode.FAILED if failed else ExitCode.DONE
 
 
@@ -188,24 +192,32 @@ def _used(chosen: Chosen) -> frozenset[str]:
         store.close()
 
 
+@dataclass(frozen=True)
+class _How:
+    """How many releases stay, which must, and how it goes."""
+
+    keep: int
+    used: frozenset[str]
+    parallel: int
+    lock_timeout: float
+
+
 def _prune(
     remotes: Remotes,
     places: dict[str, Place],
     plans: Sequence[Pruning],
-    keep: int,
-    used: frozenset[str],
-    parallel: int,
+    how: _How,
     json_lines: bool,
 ) -> int:
     targets = {plan.host: LockTarget(places[plan.host].host_root) for plan in plans}
     with (
-        hold(remotes, targets, new_deed("prune"), 0, parallel) as lock,
+        hold(remotes, targets, new_deed("prune"), how.lock_timeout, how.parallel) as lock,
         Board("Pruning", len(plans)) as board,
     ):
         mine = [plan for plan in plans if plan.host in lock.hosts]
         for plan in mine:
             board.step(plan.host, "removing files")
-        results = carry_out(remotes, places, mine, keep, used, lock.token, parallel)
+        results = carry_out(remotes, places, mine, how.keep, how.used, lock.token, how.parallel)
         for result in results:
             board.finished(result.host, result.ok)
             lock.conclude(result.host, outcome_of(result.error))
@@ -223,12 +235,12 @@ def _print_json(plans: Sequence[Pruning]) -> None:
         print_json({"host": plan.host, "removals": removals, "kept": dict(plan.kept), "frees": plan.frees})
 
 
-def _show_plans(plans: Sequence[Pruning], json_lines: bool) -> None:
+def _show_plans(plans: Sequence[Pruning], json_lines: bool, all_kept: bool) -> None:
     if json_lines:
         return
     console = data_console()
     for plan in plans:
-        if not plan.removals:
+        if not plan.removals and not all_kept:
             continue
         console.print(Text(_shared_name(plan), style="bold"))
         for kind, name, size in _lines(plan):

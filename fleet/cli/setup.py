@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,13 +14,17 @@ from rich.markup import escape
 
 from fleet.access import Remotes, open_remotes
 from fleet.cli import options
-from fleet.cli.output import note, note_console, print_error
+from fleet.cli.output import note, note_console, print_error, report_failures
 from fleet.errors import ExitCode, FleetError, UsageError
-from fleet.inventory import Host, json_schema
+from fleet.inventory import Fleet, Host, expand_range, json_schema, parse_inventory
+from fleet.proposal import Group, group
 from fleet.remote import UnknownHostKey
-from fleet.templates import hosts_template
+from fleet.scout import look
+from fleet.templates import HERE, host_key, hosts_template
 
 _MOST_KEYS = 5
+_MOST_HOSTS = 8
+"""That `init` looks at."""
 
 
 @click.command()
@@ -28,6 +34,7 @@ _MOST_KEYS = 5
 @click.option("--name", "names", multiple=True, help="Database to work on; again for more.")
 @click.option("--host", "hosts", multiple=True, help="Host, address or range such as node[01-40]; again for more.")
 @click.option("--user", help="Login on the hosts.")
+@click.option("--no-probe", is_flag=True, help="Do not connect to the hosts to see what they have.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def init(
     path: str,
@@ -36,9 +43,13 @@ def init(
     names: tuple[str, ...],
     hosts: tuple[str, ...],
     user: str | None,
+    no_probe: bool,
     force: bool,
 ) -> int:
     """Write a commented hosts.yaml; asks for what is not given.
+
+    Looks at the first hosts, of each range one, and proposes workers that suit their cores, memory and disks.
+    Nothing is changed on them; those that cannot be reached are named, and the file is written all the same.
 
     \b
     puffin-fleet init
@@ -46,16 +57,36 @@ def init(
     """
     if Path(path).exists() and not force:
         raise UsageError(f"{path} exists: use --force to replace it")
-    text = hosts_template(
+    template = functools.partial(
+        hosts_template,
         name or _asked("Name of the fleet", "reactions", "--fleet"),
         database_uri=uri or _asked("Database server", "mongodb://localhost:27017", "--database"),
         database_names=list(names) or [_asked("Database", "default", "--name")],
-        hosts=list(hosts) or _asked("Hosts, separated by spaces", "localhost", "--host").split(),
+        hosts=list(hosts) or _asked("Hosts, separated by spaces", HERE, "--host").split(),
         user=user,
     )
+    text = template()
+    keys = [host_key(host) for host in template.keywords["hosts"]]
+    if not no_probe and (groups := _look_at_hosts(parse_inventory(text, path), keys)):
+        text = template(groups=groups)
     Path(path).write_text(text, encoding="utf-8")
     note(f"wrote {path}; look at it, then: puffin-fleet plan {path}")
     return ExitCode.DONE
+
+
+def _look_at_hosts(fleet: Fleet, keys: Sequence[str]) -> tuple[Group, ...]:
+    """What to propose for hosts, as far as they can be reached; what is in the way of the others is said."""
+    names = {key: expand_range(key)[0] for key in keys[:_MOST_HOSTS]}
+    note(f"looking at {', '.join(names.values())} (--no-probe leaves that out)")
+    hosts = [host for host in fleet.hosts if host.name in names.values()]
+    results = look(fleet, hosts)
+    failed = report_failures(results)
+    if failed:
+        note("for hosts not reached, check 'workers' and 'scratch' in the file, or write it again: init --force")
+    if len(keys) > len(names):
+        note(f"not looked at, so that it does not take too long: {', '.join(keys[_MOST_HOSTS:])}")
+    seen = {result.host: result.value for result in results if result.value is not None}
+    return group({key: seen[name] for key, name in names.items() if name in seen}, names)
 
 
 def _asked(question: str, default: str, option: str) -> str:

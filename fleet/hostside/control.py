@@ -1,6 +1,6 @@
 """Action `control`: tell workers to drain, come back, recycle or end, and supervisord to go.
 
-Request: host_root, operations [{operation, workers (null: the whole host), signal}], timeout (s),
+Request: host_root, operations [{operation, workers (null: all of the host), signal}], timeout (s),
 lock (token, or null).
 Reply: done [{operation, worker, changed}], and all of `states` afterwards.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def _each(root: Path, order: Order, method: str, *arguments: object, accept: Seq
     """One call of supervisord per worker, none of which is waited for."""
     supervisor = Supervisor(socket_path(root))
     known = [program["name"] for program in supervisor.programs()]
-    names = known if order.workers is None else order.workers
+    names = _ours(root, known) if order.workers is None else order.workers
     unknown = sorted(set(names) - set(known))
     if unknown:
         hint = "deploy to this host to bring it up to date"
@@ -141,6 +142,13 @@ def _each(root: Path, order: Order, method: str, *arguments: object, accept: Seq
     if problems:
         raise Failure("; ".join(problems), STEP, f"look at {root / 'log'}")
     return done
+
+
+def _ours(root: Path, programs: Sequence[str]) -> list[str]:
+    """Those programs that are workers; somebody may have put others beside them."""
+    # One that is being removed has no settings any more, but it is still called like a worker.
+    called = re.compile(rf"{re.escape(root.name)}-[0-9]+")
+    return [name for name in programs if called.fullmatch(name) or (root / "etc/workers" / f"{name}.yaml").exists()]
 
 
 def _start(root: Path, order: Order) -> dict[str, bool]:

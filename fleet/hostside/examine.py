@@ -2,7 +2,7 @@
 
 Request: that of `probe`, and addresses [[host, port]] of the database, for hosts on which nothing is deployed.
 Reply: that of `probe`, and examination {clock_first, clock_last, python_home, base, scratch, limits {name: [soft,
-hard]}, release_problem, unfinished, lock_age_s, logs {worker: [lines]}, reachable [{address, problem}], worker,
+hard]}, release_problem, unfinished, logs {worker: [lines]}, reachable [{address, problem}], worker,
 worker_findings [{subject, verdict, detail}], worker_problem}.
 
 Where a worker is deployed, its own `check` is asked, in the environment that supervisord has: only that way the
@@ -30,6 +30,7 @@ from fleet.hostside.places import Places, file_system, nearest_existing
 
 CONNECT_SECONDS = 5.0
 CHECK_SECONDS = 60.0
+VERSION_SECONDS = 20.0
 _TROUBLE = frozenset({"FATAL", "BACKOFF", "EXITED"})
 _LINES = 5
 
@@ -47,7 +48,6 @@ def main(request: Json) -> Json:
         "limits": limits(),
         "release_problem": release_problem(root),
         "unfinished": _unfinished(places),
-        "lock_age_s": _age(root / "lock"),
         "logs": _logs(root, found["supervisord"]["programs"]),
         **_database(root, found, request.get("addresses", ())),
     }
@@ -128,11 +128,11 @@ def release_problem(root: Path) -> str:
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=CHECK_SECONDS,
+            timeout=VERSION_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"'puffin --version' does not end within {CHECK_SECONDS:g} s"
+        return f"'puffin --version' does not end within {VERSION_SECONDS:g} s"
     except OSError as error:
         return f"{current / 'bin/puffin'} cannot be run: {error.strerror}"
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -143,13 +143,6 @@ def _unfinished(places: Places) -> list[str]:
     """What something that was killed midway left; the next deploy clears it away."""
     found = [*places.host.glob(f"**/.*{UNFINISHED}*"), *(places.fleet / "wheels").glob(f"*/.*{UNFINISHED}*")]
     return sorted(str(path) for path in found)[:10]
-
-
-def _age(path: Path) -> float | None:
-    try:
-        return max(0.0, time.time() - path.stat().st_mtime)
-    except OSError:
-        return None
 
 
 def _logs(root: Path, programs: list[Json]) -> Json:
@@ -183,6 +176,8 @@ def _reached(addresses: list[list[object]]) -> Iterator[Json]:
 
 def _ask_worker(root: Path, worker: str, supervisord: int | None) -> tuple[list[Json], str]:
     """What `puffin check` finds, asked as supervisord would start the worker."""
+    if '"$@"' not in read_text(root / "bin/worker"):
+        return [], f"{root / 'bin/worker'} is of an older puffin-fleet, which could only start it"
     try:
         done = subprocess.run(
             [str(root / "bin/worker"), worker, "check", "--json"],

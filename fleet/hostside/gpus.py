@@ -7,6 +7,7 @@ have no numbers, only UUIDs. AMD's count from 0 in the order of the kernel's top
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -22,13 +23,13 @@ _GPU = re.compile(r"GPU (\d+): (.*?)(?: \(UUID: (\S+)\))?\s*\Z")
 _PART = re.compile(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (\S+)\)")
 
 
-def gpus(system: Path = Path("/")) -> list[Json]:
+def gpus(system: Path = Path("/"), patience: float = _PATIENCE_S) -> list[Json]:
     """The graphics processors that this user may use, as far as the drivers tell."""
-    listed = parse_nvidia_smi(_nvidia_smi()) if shutil.which("nvidia-smi") else []
+    listed = parse_nvidia_smi(_nvidia_smi(patience)) if shutil.which("nvidia-smi") else []
     return listed or nvidia_in_proc(system) or amd(system)
 
 
-def _nvidia_smi() -> str:
+def _nvidia_smi(patience: float) -> str:
     """What `nvidia-smi -L` prints; nothing where it fails or hangs."""
     try:
         process = subprocess.Popen(
@@ -42,9 +43,11 @@ def _nvidia_smi() -> str:
     except OSError:
         return ""
     try:
-        output, _ = process.communicate(timeout=_PATIENCE_S)
+        output, _ = process.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
-        process.kill()  # not waited for: one that hangs in a broken driver cannot be killed
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1.0)  # no longer: one that hangs in a broken driver cannot be killed
         return ""
     return output if process.returncode == 0 else ""
 

@@ -2,7 +2,8 @@
 
 Request: fleet_root, target (`releases/<id>` or `supervisor/<version>`), provides [paths that must be there],
 and either path (an existing environment to link to), or uv (its path; null: the one on PATH),
-wheels [{sha256, name}] and python (null: the Python that runs this);
+wheels [{sha256, name}], python (null: the Python that runs this) and requirements (a text that names by version
+and hash what the host's own package index has to give; null: nothing, and uv stays off the network);
 optional host_root and lock (token).
 Reply: installed (bool: false if it was there), target (absolute), seconds.
 
@@ -24,6 +25,7 @@ from fleet.hostside.common import Failure, Json, clean_environment, digest, insi
 from fleet.hostside.files import directory, link, write
 from fleet.hostside.guard import require_lock
 from fleet.hostside.installed import COMPLETE, mark_of
+from fleet.hostside.package_index import explain, index_environment, without_credentials
 
 STEP = "installing"
 
@@ -67,12 +69,29 @@ def _build(fleet: Path, target: Path, request: Json) -> bool:
     }
     _discard(target)
     _run([uv, "venv", "--offline", "--no-project", "--python", python, str(target)], environment)
+    if request.get("requirements"):
+        _install_from_index(uv, target, request["requirements"], environment)
     install = ["pip", "install", "--offline", "--no-index", "--no-deps", "--python", str(target / "bin/python")]
     if wheels:
         _run([uv, *install, *map(str, wheels)], environment)
     _check_provided(target, request)
     write(target / COMPLETE, mark_of(request["wheels"]), 0o644)
     return True
+
+
+def _install_from_index(uv: str, target: Path, requirements: str, environment: dict[str, str]) -> None:
+    """Let uv ask the index that this host's own settings name; nothing but the very files named is accepted."""
+    file = target / "requirements.txt"
+    write(file, requirements.encode(), 0o644)
+    # Refresh: what was missing an hour ago may have been put into the index since.
+    words = ["pip", "install", "--refresh", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+    settings = {name: value for name, value in environment.items() if name != "UV_NO_CONFIG"}
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.expanduser raises where there is no entry
+    _run(
+        [uv, *words, "--python", str(target / "bin/python"), "--requirement", str(file)],
+        {**index_environment(os.environ, home), **settings},
+        "name an index that has it in pip's or uv's settings on the host, or set release.install to push",
+    )
 
 
 def _verified(fleet: Path, wheels: Sequence[Json]) -> list[Path]:
@@ -117,7 +136,7 @@ def _discard(target: Path) -> None:
         raise os_failure(error, STEP, target) from error
 
 
-def _run(words: Sequence[str], environment: dict[str, str]) -> None:
+def _run(words: Sequence[str], environment: dict[str, str], index_hint: str = "") -> None:
     try:
         done = subprocess.run(
             words,
@@ -131,7 +150,11 @@ def _run(words: Sequence[str], environment: dict[str, str]) -> None:
     except OSError as error:
         raise os_failure(error, STEP, words[0]) from error
     if done.returncode != 0:
-        last = "\n".join(done.stdout.decode("utf-8", "replace").splitlines()[-20:])
+        said = without_credentials(done.stdout.decode("utf-8", "replace"))
+        last = "\n".join(said.splitlines()[-20:])
+        meaning = explain(said) if index_hint else ""
+        if meaning:
+            raise Failure(f"{meaning}:\n{last}", STEP, index_hint)
         verb = "uv venv" if words[1] == "venv" else "uv pip install"
         hint = "free some space there" if "No space left" in last else ""
         raise Failure(f"{verb} ended with status {done.returncode}:\n{last}", STEP, hint)

@@ -1,7 +1,8 @@
 """Action `supervise`: have supervisord run, with the programs its configuration names.
 
 Request: host_root, supervisor (its environment's path; null: what etc/supervisor says), timeout (s),
-replace [programs that may be stopped to change them], ignore_orphans (bool), boot (true: also have it started with
+replace [programs that may be stopped to change them], ignore_orphans (bool), programs [those to bring up to date; null:
+all that its configuration names], boot (true: also have it started with
 the machine; false: no longer; null: leave that as it is), direct (bool: not through systemd), lock (token,
 or null).
 Reply: started (bool), pid, added, removed, replaced, pending [{name, why}], boot {kind, changed, why} (or null), and
@@ -49,7 +50,9 @@ def main(request: Json) -> Json:
     by_system = not request.get("direct") and _start_by_system(root, seconds)
     with locked(root / "run" / ".supervise.lock", 60, STEP):
         started = _ensure_running(root, request, seconds) or by_system
-        changes = reload(Supervisor(socket_path(root)), frozenset(request.get("replace", ())), seconds)
+        ours = request.get("programs")
+        replace = frozenset(request.get("replace", ()))
+        changes = reload(Supervisor(socket_path(root)), replace, seconds, None if ours is None else frozenset(ours))
     return {"started": started, "pid": daemon_pid(root), "boot": at_boot, **changes, **look(root)}
 
 
@@ -136,13 +139,14 @@ def _log_tail(root: Path) -> str:
     return "\nlast lines of its log:\n" + "\n".join(lines) if lines else ""
 
 
-def reload(supervisor: Supervisor, replace: frozenset[str], seconds: float) -> Json:
+def reload(supervisor: Supervisor, replace: frozenset[str], seconds: float, ours: frozenset[str] | None = None) -> Json:
     """Bring supervisord's programs to what its configuration files say, without stopping one that runs."""
     try:
-        added, changed, removed = supervisor.call("reloadConfig")[0]
+        found = supervisor.call("reloadConfig")[0]
     except xmlrpc.client.Fault as fault:
         hint = "the rendered configuration is wrong: please report it"
         raise Failure(f"supervisord cannot read its configuration: {fault.faultString}", STEP, hint) from fault
+    added, changed, removed = ([name for name in names if ours is None or name in ours] for names in found)
     pending: list[Json] = []
     gone = [name for name in removed if _take_out(supervisor, name, name in replace, seconds, pending)]
     taken = [name for name in changed if _take_out(supervisor, name, name in replace, seconds, pending)]

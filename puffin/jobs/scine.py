@@ -1,13 +1,16 @@
 """Runs the job classes of an installed scine-puffin, unmodified.
 
-They write their results, status, comment and output through ``scine_database`` themselves; the worker verifies
-afterwards that the calculation is still its own.
+They write their results, status, comment and output through ``scine_database`` themselves, and unconditionally; so
+just before they write the end of a calculation it is verified here that it is still their worker's. What somebody else
+made of it (hold, say) stays.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import pkgutil
+import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -24,6 +27,7 @@ from puffin.programs.catalogue import CATALOGUE, available_programs
 from puffin.programs.module import ScineModule
 
 _TARGET = "puffin.jobs.scine:run"
+_TAKEN = 4
 _PATIENCE = "serverSelectionTryOnce=false&serverSelectionTimeoutMS=86400000"
 """Lets the driver below the library wait for a database that is away: the worker freezes the job meanwhile."""
 
@@ -89,7 +93,8 @@ def run(context: JobContext) -> Outcome:
     # The name in the connection string is only where it logs in.
     manager.set_database_name(context.claim.database)
     manager.connect()
-    calculation = db.Calculation(db.ID(context.claim.id), manager.get_collection("calculations"))
+    collection = manager.get_collection("calculations")
+    calculation = _ended_only_by(context.claim.executor)(db.ID(context.claim.id), collection)
     job = _with_tolerant_output(_job_class(context.claim.order))()
     _prepare(job, context.directory, calculation.id())
     success = bool(job.run(manager, calculation, Configuration.of(context.settings)))
@@ -100,6 +105,32 @@ def run(context: JobContext) -> Outcome:
             success=False, comment="the job failed without saying why", has_output=calculation.has_raw_output()
         )
     return Outcome(success=False, has_output=calculation.has_raw_output())
+
+
+def _ended_only_by(executor: str) -> Any:
+    """The class of a calculation that is not ended by a job whose worker has lost it."""
+    import scine_database as db
+
+    written = [db.Status.PENDING]
+
+    def leave_if_taken(calculation: Any) -> None:
+        if calculation.get_status() == written[-1] and calculation.get_executor() == executor:
+            return
+        print("the calculation was taken or changed by somebody else; its job ends", file=sys.stderr)  # noqa: T201
+        sys.stderr.flush()
+        # Not by an exception: a job class takes any for a failure, and would write that.
+        os._exit(_TAKEN)
+
+    def set_status(self: Any, status: Any) -> None:
+        leave_if_taken(self)
+        db.Calculation.set_status(self, status)
+        written.append(status)
+
+    def set_executor(self: Any, name: str) -> None:
+        leave_if_taken(self)
+        db.Calculation.set_executor(self, name)
+
+    return type("OwnCalculation", (db.Calculation,), {"set_status": set_status, "set_executor": set_executor})
 
 
 def _prepare(job: Any, directory: Path, calculation_id: Any) -> None:

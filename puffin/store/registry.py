@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,9 @@ from typing import Any
 from puffin.store.driver import Documents, translated
 
 WORKERS = "puffin_workers"
+_ECHO_S = 5.0
+_ECHO_TRIES = 5
+_ECHO_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,9 @@ class WorkerRecord:
 class Registry:
     """The workers that have ever reported to a database."""
 
-    def __init__(self, collection: Documents, where: str) -> None:
+    def __init__(self, collection: Documents, watched: Documents, where: str) -> None:
         self._collection = collection
+        self._watched = watched
         self._where = where
 
     def announce(self, record: WorkerRecord) -> None:
@@ -99,6 +104,29 @@ class Registry:
             self._collection.update_one(
                 {"_id": record.uuid}, {"$set": _registry_fields(record), "$currentDate": {"seen": True}}, upsert=True
             )
+
+    def echoes(self, uuid: str) -> bool:
+        """Touch a worker's entry; return whether the server tells of that in a change stream.
+
+        Parameters
+        ----------
+        uuid
+            The worker, which has announced itself.
+        """
+        with (
+            translated("watching the registry", self._where),
+            self._watched.watch(
+                [{"$match": {"documentKey._id": uuid}}], max_await_time_ms=int(_ECHO_S / _ECHO_TRIES * 1000)
+            ) as stream,
+        ):
+            self._collection.update_one({"_id": uuid}, {"$currentDate": {"seen": True}})
+            # A server may answer at once that there is nothing yet.
+            deadline = time.monotonic() + _ECHO_S
+            while stream.alive and time.monotonic() < deadline:
+                if stream.try_next() is not None:
+                    return True
+                time.sleep(_ECHO_PAUSE_S)
+            return False
 
     def workers(self, fleet: str | None = None) -> list[WorkerRecord]:
         """The workers, in one query.

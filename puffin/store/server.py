@@ -177,7 +177,8 @@ class Store:
     @property
     def registry(self) -> Registry:
         """The workers; kept in the first database."""
-        return Registry(self._database(self.names[0])[WORKERS], self.where)
+        first = self.names[0]
+        return Registry(self._database(first)[WORKERS], self._watching_client[first][WORKERS], self.where)
 
     @property
     def events(self) -> Events:

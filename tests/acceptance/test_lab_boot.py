@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.acceptance.commands import puffin_fleet
+from tests.acceptance.commands import Ran, puffin_fleet
 from tests.acceptance.test_lab_deploy import DeployedFleet, describe, finished_once, running
 from tests.lab.fixtures_database import Database, initialise
 from tests.lab.fixtures_lab import ReachableServer
@@ -122,3 +124,99 @@ def test_without_boot_nothing_is_left_in_the_crontab(fleet: DeployedFleet) -> No
     assert say(fleet.laboratory, "crontab", "-l").splitlines() == [OF_THE_USER]
     (plan,) = fleet.run("plan", "--json").ok().json()
     assert plan["empty"] is True, plan
+
+
+# No systemd can be the first process of a laboratory's host. What it would be asked is answered by this, which runs
+# a unit's command as systemd does: without an environment, and away from the session.
+SYSTEMCTL = """#!/usr/bin/python3
+import os, re, shlex, subprocess, sys
+units = os.path.expanduser("~/.config/systemd/user")
+user, _, verb, *names = sys.argv[1:]
+assert user == "--user", sys.argv
+if verb == "enable":
+    os.makedirs(f"{units}/default.target.wants")
+    os.symlink(f"{units}/{names[0]}", f"{units}/default.target.wants/{names[0]}")
+elif verb == "start":
+    text = open(f"{units}/{names[0]}").read().replace("$$", "$").replace("%%", "%")
+    words = shlex.split(re.search("^ExecStart=(.*)", text, re.M)[1])
+    environment = {"HOME": os.environ["HOME"], "BY_SYSTEMD": "yes"}
+    sys.exit(subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, start_new_session=True).returncode)
+else:
+    assert verb in ("show", "daemon-reload"), sys.argv
+"""
+LOGINCTL = """#!/bin/sh
+[ "$*" = enable-linger ] && touch /var/lib/systemd/linger/chemist
+"""
+
+
+@dataclass
+class Fresh:
+    """A host on which nothing is deployed, and a hosts.yaml for it."""
+
+    laboratory: Laboratory
+    name: str
+    file: Path
+    content: dict[str, Any]
+
+    def run(self, verb: str, *words: str, boot: str = "auto") -> Ran:
+        self.content["defaults"]["boot"] = boot
+        self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
+        return puffin_fleet(verb, self.file, *words)
+
+    def said(self, command: str) -> str:
+        return self.laboratory.ssh(self.name, command).stdout
+
+    def as_root(self, command: str) -> None:
+        done = self.laboratory.as_root(self.name, "/bin/sh", "-ec", command)
+        assert done.returncode == 0, done.stderr
+
+    def checked(self) -> dict[str, str]:
+        """What `check` says of the start at boot."""
+        (found,) = [each for each in self.run("check", "--json").json() if each["check"] == "boot"]
+        return found
+
+
+@pytest.fixture
+def fresh(
+    request: pytest.FixtureRequest, laboratory: Laboratory, laboratory_database: ReachableServer, tmp_path: Path
+) -> Fresh:
+    laboratory.up([request.param])
+    name = f"{NAME}_{request.param}"
+    initialise(laboratory_database, name)
+    content = describe(laboratory, Database(laboratory_database, name), [request.param])
+    content["release"]["extras"] = []
+    return Fresh(laboratory, request.param, tmp_path / "hosts.yaml", content)
+
+
+@pytest.mark.parametrize("fresh", ["delta"], indirect=True)
+def test_where_the_user_has_a_systemd_it_starts_supervisord(fresh: Fresh) -> None:
+    for name, text in (("systemctl", SYSTEMCTL), ("loginctl", LOGINCTL)):
+        fresh.as_root(f"cat > /usr/bin/{name} <<'END'\n{text}END\nchmod 755 /usr/bin/{name}")
+    fresh.as_root("mkdir -p /var/lib/systemd/linger; chmod 777 /var/lib/systemd/linger")
+    fresh.as_root("run=/run/user/$(id -u chemist); mkdir -p $run; touch $run/bus")
+
+    fresh.run("deploy", "--yes").ok()
+
+    root = ".puffin-fleet/laboratory/hosts/delta"
+    assert "BY_SYSTEMD=yes" in fresh.said(f"cat /proc/$(cat {root}/run/supervisord.pid)/environ")
+    assert fresh.said("crontab -l") == ""
+    (plan,) = fresh.run("plan", "--json").ok().json()
+    assert plan["empty"] is True, plan
+    assert fresh.checked()["what"] == "by systemd"
+    fresh.run("deploy", "--yes", boot="none").ok()
+    assert fresh.said("find .config -name '*.service'") == ""
+
+
+@pytest.mark.parametrize("fresh", ["epsilon"], indirect=True)
+def test_a_host_without_systemd_and_cron_is_deployed_all_the_same(fresh: Fresh) -> None:
+    fresh.as_root("rm -f /usr/bin/crontab /usr/bin/systemctl")
+
+    ran = fresh.run("deploy", "--yes").ok()
+
+    assert (
+        "no start at boot  after a reboot deploy again; systemd: there is no systemd; cron: there is no cron" in ran.out
+    )
+    assert "Nothing to do" in fresh.run("deploy", "--yes").ok().err
+    found = fresh.checked()
+    assert found["severity"] == "warn"
+    assert "an administrator can run 'loginctl enable-linger chemist'" in found["next"]

@@ -20,6 +20,7 @@ def test_a_change_of_settings_waits_for_the_running_calculation(here: Here) -> N
     until(lambda: here.all_are("pending"), "both calculations to be taken")
 
     here.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4
+    here.content["defaults"]["affinity"] = "cores"
     ran = here.run("deploy", "--yes").ok()
 
     assert "recycle  here-1  settings; after its calculation" in ran.out
@@ -28,6 +29,10 @@ def test_a_change_of_settings_waits_for_the_running_calculation(here: Here) -> N
     after = here.workers()
     assert all(after[name]["pid"] != before[name]["pid"] for name in before)
     assert all(after[name]["configuration"] != before[name]["configuration"] for name in before)
+    # Each is bound to a processor of its own.
+    cpus = [psutil.Process(record["pid"]).cpu_affinity() for record in after.values()]
+    assert sorted(len(each or ()) for each in cpus) == [1, 1]
+    assert cpus[0] != cpus[1]
 
 
 def test_a_worker_that_is_removed_finishes_first(here: Here) -> None:

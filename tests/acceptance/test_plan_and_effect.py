@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
+from puffin.settings import DatabaseSettings
+from puffin.store import Store
 from tests.acceptance.commands import BIN
-from tests.acceptance.test_operating import Here, here
-
-__all__ = ["here"]
+from tests.acceptance.here import Here
 
 # What a deploy and its workers write beside the files of the plan: locks, sockets and process ids, logs, what was
 # done and by whom, and the copy for a revert.
 EXCEPTED = frozenset(
-    (
+    {
         ".lock",
+        ".lock.mutex",
+        "lock.serial",
         ".supervise.lock",
         "lock",
         "sv.sock",
@@ -30,7 +32,7 @@ EXCEPTED = frozenset(
         "good-before",
         "archive",
         "error",
-    )
+    }
 )
 
 Tree = dict[str, tuple[str, int, str | bytes]]
@@ -71,10 +73,19 @@ def planned(site: Here, *words: str) -> dict[str, Any]:
     return plan
 
 
+def processes(site: Here) -> dict[str, int]:
+    """The workers as they have reported themselves; those that were removed are forgotten."""
+    store = Store(DatabaseSettings(uri=site.database.uri, name=site.database.name))
+    try:
+        return {record.worker: record.pid for record in store.registry.workers("day")}
+    finally:
+        store.close()
+
+
 def deploy_as_planned(site: Here, *words: str) -> dict[str, Any]:
     """Deploy, and hold everything that is then different on the disk against the plan."""
     plan = planned(site, *words)
-    pids = {name: record["pid"] for name, record in site.workers().items()} if site.root.exists() else {}
+    pids = processes(site)
     base = site.root.parents[1]
     before = snapshot(base)
     site.run("deploy", "--yes", *words).ok()
@@ -93,7 +104,7 @@ def deploy_as_planned(site: Here, *words: str) -> dict[str, Any]:
             assert new[name][2] == old[name][2]
     if before:
         assert {name for name in set(after) ^ set(before) if "directory" in (after | before)[name][0]} == set()
-    now = {name: record["pid"] for name, record in site.workers().items()}
+    now = processes(site)
     assert {name for name in now if name not in pids} == set(plan["workers_added"])
     assert {name for name in pids if name not in now} == set(plan["workers_removed"])
     changed = {change["worker"] for change in plan["workers_changed"]} | set(plan["workers_to_start"])
@@ -175,12 +186,13 @@ def test_what_was_done_by_hand_is_shown_and_undone_only_with_consent(site: Here)
     supervisorctl(site, "reread")
     supervisorctl(site, "add", "web")
     supervisorctl(site, "stop", "here-1")
+    (site.root / "etc/conf.d/idle.conf").write_text(STRANGER.replace("web", "idle"))
 
     plan = planned(site, "--diff")
     assert plan["drift"] == {
         "files_changed": ["bin/worker"],
         "files_missing": [],
-        "files_strange": ["etc/conf.d/web.conf"],
+        "files_strange": ["etc/conf.d/idle.conf", "etc/conf.d/web.conf"],
         "workers_stopped": ["here-1"],
     }
     assert (plan["needs_consent"], plan["strangers"], plan["workers_to_start"]) == (True, ["web"], [])
@@ -201,13 +213,11 @@ def test_what_was_done_by_hand_is_shown_and_undone_only_with_consent(site: Here)
     assert "+export API_TOKEN= (hidden)" in shown.out
     assert "geheim" not in shown.out + shown.err
     site.run("deploy", "--yes").ok()
-    assert stopped(site) == ["here-1"]
-    assert programs(site)["web"] == "RUNNING"
+    assert programs(site) == {"here-1": "STOPPED", "here-2": "RUNNING", "web": "RUNNING"}
 
     repaired = site.run("deploy", "--yes", "--repair").ok()
-    assert "stopped by hand with supervisorctl; is started" in repaired.out
-    assert stopped(site) == []
-    assert programs(site)["web"] == "RUNNING"
+    assert "stopped by hand; started" in repaired.out
+    assert programs(site) == {"here-1": "RUNNING", "here-2": "RUNNING", "web": "RUNNING"}
     assert (site.root / "etc/conf.d/web.conf").read_text() == STRANGER
 
 
@@ -215,7 +225,3 @@ def programs(site: Here) -> dict[str, str]:
     command = [str(BIN / "supervisorctl"), "-c", str(site.root / "etc/supervisord.conf"), "status"]
     lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
     return {line.split()[0]: line.split()[1] for line in lines}
-
-
-def stopped(site: Here) -> list[str]:
-    return [name for name, state in programs(site).items() if state == "STOPPED"]

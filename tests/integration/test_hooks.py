@@ -53,6 +53,17 @@ echo "${PUFFIN_FLEET_OUTCOME-unset}|${PUFFIN_FLEET_FAILED-unset}|$PWD"
     assert capfd.readouterr().err.splitlines() == [first, f"failed|n2|{tmp_path}"]
 
 
+def test_a_command_that_a_hook_runs_runs_no_hooks_of_that_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = fleet_with(tmp_path, pre_deploy="#!/bin/sh\n")
+    monkeypatch.setenv("PUFFIN_FLEET_LOCK", "t0ken")
+    monkeypatch.setenv("PUFFIN_FLEET", str(tmp_path / "other.yaml"))
+    assert run_hook(fleet, Hook.PRE_DEPLOY, TOLD)
+    monkeypatch.setenv("PUFFIN_FLEET", fleet.source)
+    assert not run_hook(fleet, Hook.PRE_DEPLOY, TOLD)
+
+
 def test_no_hook_is_nothing_to_run(tmp_path: Path) -> None:
     fleet = fleet_with(tmp_path)
     check_hooks(fleet)

@@ -147,6 +147,20 @@ def test_what_was_installed_runs_and_is_not_installed_again(site: Site) -> None:
     assert found.uv_versions == ("1",)
 
 
+def test_of_two_releases_the_newer_stays_with_its_wheel_and_works(site: Site) -> None:
+    site.install("releases/older")
+    site.install("releases/newer")
+    request = {"fleet_root": str(site.fleet), "keep": 1, "used": ["half"], "carry_out": True}
+    reply = ask(site.remote, "prune", {**request, "only": [str(site.fleet / "releases" / "older")]})
+    assert [entry["name"] for entry in reply["removals"]] == ["older"]
+    assert not (site.fleet / "releases" / "older").exists()
+    newer = site.fleet / "releases" / "newer" / "bin" / "supervisord"
+    assert subprocess.run([newer, "--version"], capture_output=True, text=True).stdout.startswith("4.3")
+    looked = ask(site.remote, "prune", {**request, "carry_out": False})
+    assert site.wheel["sha256"] not in {entry["name"] for entry in looked["removals"]}
+    assert 0 < reply["removals"][0]["bytes"] < 30e6
+
+
 def test_a_half_installed_release_is_no_release_and_is_built_again(site: Site) -> None:
     target = site.fleet / "releases" / "half"
     site.install("releases/half")

@@ -332,6 +332,7 @@ def test_waiting_for_one_that_is_given_back(places: dict[str, Path], local: dict
 
     with hold(local, targets(places), new_deed("deploy"), 60, 3, say):
         pass
+    assert guard.serial_of(places["b"]) == 2
     assert said[0].startswith("waiting: b is locked by ann@here for 'deploy' since ")
 
 
@@ -388,6 +389,52 @@ def test_a_command_that_a_hook_runs_uses_the_lock_it_runs_under(
         assert guard.read_holder(places["b"]) is None
     assert guard.read_holder(places["a"]) is None
     assert [line["outcome"] for line in lines(places["a"])] == ["done", "interrupted"]
+
+
+HOLDER = """
+import sys, time
+from fleet.local import LocalRemote
+from fleet.lock import LockTarget, hold, new_deed
+roots = sys.argv[2:]
+remotes = {root: LocalRemote(root, sys.executable) for root in roots}
+print("begins", flush=True)
+targets = {root: LockTarget(root) for root in roots}
+with hold(remotes, targets, new_deed("deploy"), 0, 3, limit_s=float(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def holder(places: dict[str, Path], limit_s: float) -> subprocess.Popen[str]:
+    roots = [str(place) for place in places.values()]
+    words = [sys.executable, "-c", HOLDER, str(limit_s), *roots]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begins\n"
+    return process
+
+
+def test_a_holder_that_is_killed_is_followed_when_its_time_limit_is_over(
+    places: dict[str, Path], local: dict[str, Remote]
+) -> None:
+    process = holder(places, limit_s=3)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    process.kill()
+    process.wait()
+    with hold(local, targets(places), new_deed("deploy"), 60, 3) as held:
+        assert held.hosts == frozenset(places)
+        held.conclude("a", Outcome(Result.DONE))
+    assert [line["outcome"] for line in lines(places["a"])] == ["interrupted", "done"]
+
+
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.2, 0.4, 1.0])
+def test_whenever_ctrl_c_comes_no_lock_is_left(places: dict[str, Path], after: float) -> None:
+    process = holder(places, limit_s=900)
+    time.sleep(after)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) != 0
+    wait_for(lambda: all(guard.read_holder(place) is None for place in places.values()))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,25 @@ def test_check_says_how_it_waits(standalone: Anywhere, database: Database, tmp_p
             [puffin(), "-c", str(place.config), "check"], capture_output=True, text=True, timeout=100
         )
         assert words in " ".join(result.stdout.split())
+
+
+def test_a_worker_that_never_had_work_does_not_ask_either(workers: Workers, queue: Queue, database: Database) -> None:
+    """It makes the server tell of something: of its own entry in the registry."""
+    link = Link(database.port)
+
+    def stands_still() -> bool:
+        before = link.commands["findAndModify"]
+        time.sleep(1.0)
+        return link.commands["findAndModify"] == before
+
+    try:
+        worker = workers.start(database={"uri": link.uri}, daemon={"cycle_time_in_s": 0.05})
+        until(lambda: link.commands["findAndModify"], "its first looks")
+        until(stands_still, "the worker to cease to ask")
+        queue.wait(queue.sleep())
+        assert worker.stop() == 0
+    finally:
+        link.close()
 
 
 def test_an_idle_worker_is_told_and_does_not_ask(workers: Workers, queue: Queue, database: Database) -> None:

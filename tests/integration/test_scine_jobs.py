@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.lab.scine_puffin import ScinePuffin
-from tests.lab.worker import Queue, Worker, Workers
+from tests.lab.worker import Queue, Worker, Workers, until
 
 pytest.importorskip("scine_database", reason="needs the extra 'scine'")
 pytest.importorskip("scine_puffin", reason="needs the extra 'scine'")
@@ -125,6 +125,19 @@ def test_a_job_that_fails_leaves_the_reason(worker: Worker, queue: Queue, chemis
     assert document["comment"].strip()
     assert isinstance(document["runtime"], float)
     assert queue.wait(chemistry.submit("water", "scine_single_point"))["puffin"]["attempt"] == 1
+
+
+def test_what_an_operator_sets_while_a_job_runs_is_not_overwritten(
+    workers: Workers, queue: Queue, chemistry: Chemistry
+) -> None:
+    """Also if the job ends before the worker renews its lease, which is long here, and so learns of it."""
+    worker = workers.start(daemon={"lease_in_s": 600.0})
+    id_ = chemistry.submit("caffeine", "scine_geometry_optimization")
+    queue.wait(id_, "pending")
+    queue.set(id_, status="hold")
+    until(lambda: "not written: the calculation is no longer ours" in worker.log, "the job to end")
+    assert queue.status(id_) == "hold"
+    queue.wait(chemistry.submit("water", "scine_single_point"))
 
 
 def test_the_worker_itself_stays_free_of_the_scine_libraries(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.bundle import assemble, split_lock, worker_requirements
+from fleet.bundle import assemble, split_lock, supply, worker_requirements
 from fleet.tools import BundleError, ToolFailed, explain, run_tool, uv_environment
 from fleet.wheels import (
     Platform,
@@ -167,6 +167,15 @@ def test_the_release_id_depends_on_content_and_platform() -> None:
         assemble(wheel("puffin-fleet", "e" * 64), [wheel("a", "1" * 64)], HOST).release_id,
     }
     assert len(ids) == 4
+
+
+def test_a_host_with_its_own_index_is_sent_only_what_no_index_has() -> None:
+    own, built, theirs = wheel("puffin-fleet", "f" * 64), wheel("scine-puffin", "e" * 64), wheel("click", "1" * 64)
+    indexed = supply((theirs, own, built), own_index=True)
+    assert indexed.brought == (own, built)
+    assert indexed.requirements == f"click==1.0 --hash=sha256:{'1' * 64}\n"
+    pushed = supply((theirs, own, built), own_index=False)
+    assert (set(pushed.brought), pushed.requirements) == ({theirs, own, built}, "")
 
 
 def test_the_lock_names_each_file_by_its_hash() -> None:

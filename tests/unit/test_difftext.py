@@ -40,6 +40,7 @@ WITH_SECRET = HOSTS.replace(
             f"credentials: {MASK}\n{MASK}\n{MASK}\n{MASK}\nname: x",
         ),
         ("password: don't\nname: x", f"password: {MASK}\nname: x"),
+        ("# environment: 0123456789ab", f"# environment: {MASK}"),
         ("uri: mongodb://u:p@db/x", f"uri: mongodb://u:{MASK}@db/x"),
         ("a: \x1b[31mred\tb", "a: \N{REPLACEMENT CHARACTER}[31mred\tb"),
     ],

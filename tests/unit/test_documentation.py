@@ -6,12 +6,17 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
+from fleet.plan import HostPlan
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_reference_of_settings_is_up_to_date() -> None:
-    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))["page"]()
-    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == made, "run: python docs/reference.py"
+@pytest.mark.parametrize(("name", "function"), [("configuration.md", "page"), ("hosts.md", "hosts_page")])
+def test_what_is_made_from_the_code_is_up_to_date(name: str, function: str) -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))[function]()
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == made, "run: python docs/reference.py"
 
 
 def test_what_the_documentation_points_to_is_there() -> None:
@@ -32,6 +37,21 @@ def test_the_yaml_in_the_readme_is_a_hosts_yaml() -> None:
     assert len(parse_inventory(block, "README.md").hosts) == 40
 
 
+def test_the_example_of_a_cluster_is_a_hosts_yaml() -> None:
+    from fleet.inventory import parse_inventory
+
+    file = ROOT / "examples" / "cluster" / "hosts.yaml"
+    fleet = parse_inventory(
+        file.read_text(encoding="utf-8"),
+        str(file),
+        read_file=lambda path: Path(path).read_text(encoding="utf-8"),
+        environment={"USER": "chem", "DB_HOST": "db.example"},
+    )
+    hosts = {host.name: host for host in fleet.hosts}
+    assert len(hosts) == 4 + 8 + 41
+    assert (hosts["gpu1"].workers[0].gpus, hosts["old8"].cpus[-1], hosts["node01"].user) == (1, 15, "chem")
+
+
 def test_every_verb_in_the_readme_exists() -> None:
     import click
 
@@ -41,3 +61,11 @@ def test_every_verb_in_the_readme_exists() -> None:
     verbs = set(re.findall(r"`puffin-fleet (\w+)", text))
     assert verbs <= set(cli.list_commands(click.Context(cli)))
     assert {"deploy", "queue", "status", "trust"} <= verbs
+
+
+def test_every_key_of_a_plan_is_explained() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = text[text.index("## What `plan --json` prints") :].split("\n## ")[0]
+    explained = set(re.findall(r"`(\w+)`", section))
+    data = HostPlan("node1").to_json()
+    assert {*data, *data["drift"]} - explained == set()

@@ -129,12 +129,10 @@ def test_a_worker_stopped_by_hand_stays_stopped_without_consent() -> None:
     plan = plan_host(desired(), found)
     assert plan.empty
     assert (plan.drift.workers_stopped, plan.kept_stopped, plan.workers_to_start) == ((W1,), (W1,), ())
-    assert lines(plan) == [
-        ("drift", W1, "stopped by hand with supervisorctl; stays stopped; 'puffin-fleet start' or --repair starts it")
-    ]
+    assert lines(plan) == [("drift", W1, "stopped by hand; 'puffin-fleet start' or --repair starts it")]
     plan = plan_host(desired(), found, repair=True)
     assert (plan.drift.workers_stopped, plan.kept_stopped, plan.workers_to_start) == ((W1,), (), (W1,))
-    assert ("drift", W1, "stopped by hand with supervisorctl; is started") in lines(plan)
+    assert ("drift", W1, "stopped by hand; started") in lines(plan)
 
 
 def test_a_worker_stopped_by_hand_is_given_its_files_and_no_more() -> None:
@@ -179,8 +177,8 @@ def test_consent_is_asked_for_by_name() -> None:
     plan = plan_host(desired(), there({YAML: BY_HAND, SECTION: None}))
     assert why_consent(plan) == f"changed by hand: {YAML}; removed by hand: {SECTION}"
     assert lines(plan)[-2:] == [
-        ("drift", YAML, "changed by hand since the last deploy; is written over; needs --repair"),
-        ("drift", SECTION, "removed by hand since the last deploy; is written again; needs --repair"),
+        ("drift", YAML, "changed by hand; written over with --repair"),
+        ("drift", SECTION, "removed by hand; written again with --repair"),
     ]
     data = plan.to_json()
     assert data["drift"] == {
@@ -195,10 +193,10 @@ def test_consent_is_asked_for_by_name() -> None:
 # A deploy that is cut off -----------------------------------------------------------------------------
 
 CUT = """
-import json, os, sys
-from fleet.hostside import apply
+import importlib, json, os, sys
 
-left = int(sys.argv[1])
+action = importlib.import_module("fleet.hostside." + sys.argv[1])
+left = int(sys.argv[2])
 
 def cut(event, _arguments):
     global left
@@ -209,7 +207,7 @@ def cut(event, _arguments):
 
 request = json.load(sys.stdin)
 sys.addaudithook(cut)
-apply.main(request)
+action.main(request)
 """
 
 
@@ -257,10 +255,14 @@ def observed(root: Path) -> ObservedHost:
 
 
 def apply(root: Path, wanted: tuple[RenderedFile, ...], steps: int) -> bool:
-    """Apply for real, in a process that is gone before one step too many; say whether it came to its end."""
+    return act("apply", request(root, wanted), steps)
+
+
+def act(action: str, content: dict[str, Any], steps: int) -> bool:
+    """Act for real, in a process that is gone before one step too many; say whether it came to its end."""
     done = subprocess.run(
-        [sys.executable, "-c", CUT, str(steps)],
-        input=json.dumps(request(root, wanted)),
+        [sys.executable, "-c", CUT, action, str(steps)],
+        input=json.dumps(content),
         text=True,
         cwd=ROOT,
         capture_output=True,
@@ -304,3 +306,67 @@ def test_what_was_changed_by_hand_stays_told_of_until_it_is_replaced(tmp_path: P
     assert seen[0] == mine
     assert not seen[-1]
     assert set(seen) == {mine, Drift()}
+
+
+STRANGE = ("etc/conf.d/web.conf", "etc/conf.d/late.conf")
+
+
+def test_a_revert_cut_off_anywhere_is_no_drift_and_leaves_alone_what_is_not_ours(tmp_path: Path) -> None:
+    root = tmp_path / "fleet" / "host"
+    release = root.parent / "releases" / "r1"
+    release.mkdir(parents=True)
+    (release / ".complete").touch()
+    first, second, third = render(workers=2), render(CHANGED, workers=1), render(HOSTS.replace("5}", "7}"), workers=3)
+    assert apply(root, first, 1000)
+    (root / "current").symlink_to("../releases/r1")
+    (root / STRANGE[0]).write_text("once")
+    whole = {path: state for path, state in found(root).items() if path not in STRANGE}
+    content = {"fleet_root": str(root.parent), "host_root": str(root), "lock": None}
+    assert act("good", {**content, "operation": "keep"}, 1000)
+    steps, ended = 0, False
+    while not ended:
+        assert apply(root, second, 1000)
+        for path in STRANGE:
+            (root / path).write_text("now")
+        ended = act("good", {**content, "operation": "restore"}, steps)
+        for wanted in (first, second, third):
+            drift = find_drift(wanted, found(root), parse(content_of_manifest(root)))
+            assert drift == Drift(files_strange=tuple(sorted(STRANGE))), f"after {steps} steps"
+        assert {(root / path).read_text() for path in STRANGE} == {"now"}
+        steps += 1
+    assert {path: state for path, state in found(root).items() if path not in STRANGE} == whole
+    assert parse(content_of_manifest(root)) == manifest(first)
+    assert steps > 5
+
+
+def test_a_deploy_that_was_good_here_and_not_elsewhere_is_taken_back_as_well(tmp_path: Path) -> None:
+    root = tmp_path / "fleet" / "host"
+    for name in ("r1", "r2"):
+        release = root.parent / "releases" / name
+        release.mkdir(parents=True)
+        (release / ".complete").touch()
+    content = {"fleet_root": str(root.parent), "host_root": str(root), "lock": None, "undo": "d2"}
+
+    def deploy(wanted: tuple[RenderedFile, ...], name: str, release: str) -> None:
+        plan = request(root, wanted)
+        done = dataclasses.replace(manifest(wanted), deploy=name)
+        plan["manifest"] = {key: base64.b64encode(render_manifest(done).content).decode() for key in ("begin", "end")}
+        assert act("apply", {**plan, "current": release}, 1000)
+        assert act("good", {**content, "operation": "keep"}, 1000)
+
+    deploy(render(workers=2), "d1", "r1")
+    first = found(root)
+    steps, ended = 0, False
+    while not ended:
+        deploy(render(CHANGED, workers=1), "d2", "r2")
+        if steps == 0:
+            assert act("good", {**content, "operation": "keep"}, 1000)  # asked again, since the answer was lost
+        ended = act("good", {**content, "operation": "restore"}, steps)
+        if not ended:
+            # Whatever it came to, another try ends it.
+            assert act("good", {**content, "operation": "restore"}, 1000)
+        assert found(root) == first, f"after {steps} steps"
+        assert (root / "current").readlink().name == "r1"
+        assert parse((root / "good" / "manifest.json").read_text()) == parse(content_of_manifest(root))
+        steps += 1
+    assert steps > 5

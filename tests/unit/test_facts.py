@@ -36,6 +36,28 @@ def test_a_probe_of_an_empty_host(reply: dict[str, Any], tmp_path: Path) -> None
     assert found.python.machine == os.uname().machine
 
 
+def test_processors_of_this_machine(reply: dict[str, Any]) -> None:
+    hardware = facts.parse("node1", reply).hardware
+    assert {processor.cpu for processor in hardware.processors} <= os.sched_getaffinity(0)
+    assert len(hardware.processors) == hardware.logical
+    assert {processor.core for processor in hardware.processors} == set(hardware.cpus)
+
+
+def test_gpus_and_roomy_places_are_looked_for_only_where_asked_for(
+    reply: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: Some GPU (UUID: GPU-1)'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = facts.parse("node1", reply)
+    assert (found.hardware.gpus, found.roomy) == (None, ())
+    request = facts.probe_request("reactions", "node1", str(tmp_path), gpus=True, look_around=True)
+    found = facts.parse("node1", probe.main(request))
+    assert found.hardware.gpus == (facts.Gpu("0", "Some GPU"),)
+    assert all(place.free > 0 and os.access(place.path, os.W_OK) for place in found.roomy)
+
+
 def test_a_probe_changes_nothing(reply: dict[str, Any], tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
@@ -95,6 +117,9 @@ def test_a_release_that_links_to_an_environment_counts_while_that_is_there(tmp_p
         (("shared",), 0, "shared should be true or false"),
         (("hardware", "cores", "cores"), 1.5, "hardware.cores.cores should be a whole number"),
         (("hardware", "cores", "cpus"), ["0"], "hardware.cores.cpus should be a list of whole numbers"),
+        (("hardware", "cores", "processors"), [{"cpu": 0, "core": 0}], r"hardware.cores.processors\[0\].node should"),
+        (("hardware", "gpus"), [{"id": 0, "name": ""}], r"hardware.gpus\[0\].id should be a text, not 0"),
+        (("roomy",), None, "roomy should be a list"),
         (("hardware", "disk"), None, "hardware.disk should be a JSON object"),
         (("releases",), {}, "releases should be a list"),
         (("releases",), [{}], r"releases\[0\].id should be a text"),

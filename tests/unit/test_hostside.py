@@ -198,6 +198,8 @@ def test_gpus_are_asked_of_nvidia_smi_on_the_path(tmp_path: Path, monkeypatch: p
     assert gpus.gpus(tmp_path) == [{"id": "0", "name": "Some GPU"}]
     tool.write_text("#!/bin/sh\necho 'GPU 0: Some GPU (UUID: GPU-1)'\nexit 9\n")
     assert gpus.gpus(tmp_path) == []
+    tool.write_text("#!/bin/sh\necho 'GPU 0: Some GPU (UUID: GPU-1)'\nexec sleep 1000\n")
+    assert gpus.gpus(tmp_path, patience=0.2) == []
 
 
 def test_cores_where_the_processor_tells_nothing(tmp_path: Path) -> None:

@@ -140,7 +140,15 @@ def test_endless_nesting_ends() -> None:
 
 
 def test_an_empty_file_is_no_mistake() -> None:
-    assert (
-        len(parse(files={**FILES, "site.yaml": "# nothing\n", "racks/a.yaml": ""}, text=TOP.replace("big", "")).hosts)
-        == 1
-    )
+    files = {"site.yaml": "# nothing\n", "racks/a.yaml": ""}
+    assert [host.name for host in parse(TOP.replace("[big]", "[]"), files).hosts] == ["top"]
+
+
+def test_what_may_stand_in_a_missing_file_is_not_said_to_be_missing() -> None:
+    text = TOP.replace("uri:", "tls: 1, ui:").replace("names: [x]", "name: x").replace("fleet: lab\n", "")
+    assert complaints(text, {"site.yaml": ""}) == [
+        "hosts.yaml:1 include[0]: there is no file racks/a.yaml;"
+        " names start from the directory of the file they stand in",
+        "hosts.yaml:2 database.tls: must be true or false",
+        "hosts.yaml:2 database.ui: unknown key 'ui', did you mean 'uri'?",
+    ]

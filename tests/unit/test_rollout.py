@@ -107,7 +107,7 @@ def test_those_under_way_give_up_when_all_are_put_back_and_are_no_failures_of_th
     rollout.failed("b", "given up", 3)
     rollout.failed("c", "given up", 3)
     assert orders(rollout.advance(3), Order.REVERT) == ["b"]
-    assert rollout.halted == "1 hosts failed, more than update.failure_budget allows"
+    assert rollout.halted == "1 host failed, more than update.failure_budget allows"
     assert rollout.hosts["c"].stage is Stage.FAILED
 
 
@@ -153,11 +153,25 @@ def test_hosts_on_which_nothing_runs_wait_for_the_canary_only() -> None:
     assert begun(rollout.advance(1)) == ["b", "c", "d", "e", "f", "g"]
 
 
+def test_where_nothing_runs_anywhere_no_canary_is_needed_and_nothing_is_put_back() -> None:
+    policy = policy_of(Update(), 4, fresh=frozenset("abcd"))
+    rollout = Rollout(policy, list("abcd"))
+    assert begun(rollout.advance(0)) == list("abcd")
+    for host in "abcd":
+        rollout.changing(host, 1)
+    rollout.failed("a", "x", 2)
+    rollout.failed("b", "x", 2)
+    assert orders(rollout.advance(2), Order.REVERT) == []
+    assert rollout.halted
+    assert rollout.hosts["a"].stage is Stage.FAILED
+
+
 @pytest.mark.parametrize(
     ("update", "total", "parallel", "canary", "budget"),
     [
         (Update(), 40, 10, 1, 4),
-        (Update(), 1, 1, 1, 0),
+        (Update(), 1, 1, 1, 1),
+        (Update(), 15, 3, 1, 2),
         (Update(max_parallel=Share(value=5), canary=3, failure_budget=Share(value=0)), 2, 5, 2, 0),
     ],
 )

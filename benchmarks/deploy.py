@@ -1,0 +1,189 @@
+"""Deploys to laboratory hosts by puffin-fleet and by an Ansible playbook, side by side; prints, asserts nothing.
+
+    python -m benchmarks.deploy [--hosts 10] [--workers 2] [--forks 10] [--planned 1000]
+
+As root, with the extras ``embedded`` and ``dev``; Ansible is installed into an environment of its own. Both bring the
+same hosts, below different directories, to supervisord with workers; the playbook has nine tasks and installs
+supervisor and pyyaml only, puffin-fleet all that a worker needs. Each is run twice: for the first time with what has
+to be sent already on this machine, and with nothing to do. Then the time is taken in which a deploy to many hosts is
+planned, from reading hosts.yaml to the last plan; the hosts are answers of a real probe under other names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from fleet import survey as surveys
+from fleet.access import open_remotes
+from fleet.bundle import default_cache
+from fleet.inventory import parse_inventory
+from fleet.survey import Goal
+from tests.lab.fixtures_lab import ReachableServer
+from tests.lab.laboratory import USER, Laboratory, hosts_yaml, obstacle
+
+BIN = Path(sys.executable).parent
+PLAYBOOK = Path(__file__).with_name("deploy_playbook.yml")
+PYTHON = "/usr/bin/python3"
+HOME = f"/home/{USER}"
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hosts", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--forks", type=int, default=10)
+    parser.add_argument("--planned", type=int, default=1000)
+    given = parser.parse_args(words)
+    reason = obstacle()
+    if reason:
+        print(reason, file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory(prefix="puffin-benchmark-") as place:
+        if given.hosts:
+            compare(Path(place), given.hosts, given.workers, given.forks)
+        plan_many(Path(place), given.planned)
+    return 0
+
+
+def compare(place: Path, hosts: int, workers: int, forks: int) -> None:
+    ansible = install_ansible(place)
+    wheels = fetch_wheels(place)
+    with laboratory(place, hosts) as (lab, server):
+        file = place / "hosts.yaml"
+        file.write_text(yaml.safe_dump(describe(lab, server, workers), sort_keys=False))
+        inventory = write_inventory(place, lab, workers, wheels)
+        deploy = [str(BIN / "puffin-fleet"), "deploy", str(file), "--yes"]
+        plan = [str(BIN / "puffin-fleet"), "plan", str(file)]
+        play = [str(ansible / "bin/ansible-playbook"), "-i", str(inventory), "-f", str(forks), str(PLAYBOOK)]
+        environment = {
+            **os.environ,
+            "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_HOST_KEY_CHECKING": "0",
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+        }
+        timed(plan)  # makes the bundle, as the wheels of the playbook were made
+        print(f"{hosts} hosts, {workers} workers each, Ansible with pipelining and {forks} forks")
+        theirs = timed(play, environment), timed(play, environment)
+        ours = timed(deploy), timed(deploy)
+        for what, mine, other in zip(("first run", "nothing to do"), ours, theirs, strict=True):
+            print(f"{what:14} puffin-fleet {mine:6.1f} s   ansible {other:6.1f} s   {other / mine:5.1f} times faster")
+
+
+@contextlib.contextmanager
+def laboratory(place: Path, hosts: int) -> Iterator[tuple[Laboratory, ReachableServer]]:
+    lab = Laboratory(place / "laboratory")
+    try:
+        lab.up([f"node{number}" for number in range(1, hosts + 1)])
+        (place / "database").mkdir()
+        server = ReachableServer(place / "database", lab.address)
+        server.start()
+        try:
+            yield lab, server
+        finally:
+            server.stop()
+    finally:
+        lab.down()
+
+
+def describe(lab: Laboratory, server: ReachableServer, workers: int) -> dict[str, object]:
+    content = hosts_yaml(lab, "benchmark", {"uri": server.uri, "names": ["benchmark"]})
+    del content["update"]  # as it is by default, canary and all
+    content["defaults"] |= {  # type: ignore[operator]  # a mapping, as hosts_yaml makes it
+        "reserve": {"cores": 0, "memory": 0},
+        "workers": {"cores": 1, "memory": 0.1, "disk": 0.1, "count": workers},
+    }
+    return content
+
+
+def write_inventory(place: Path, lab: Laboratory, workers: int, wheels: Path) -> Path:
+    common = {
+        "ansible_user": USER,
+        "ansible_ssh_private_key_file": str(lab.key),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={lab.known_hosts}",
+        "ansible_python_interpreter": PYTHON,
+        "remote_home": HOME,
+        "python": PYTHON,
+        "workers": workers,
+        "wheels": str(wheels),
+    }
+    hosts = {machine.name: {"ansible_host": machine.address} for machine in lab.machines}
+    file = place / "inventory.yml"
+    file.write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": common}}))
+    return file
+
+
+def install_ansible(place: Path) -> Path:
+    environment = place / "ansible"
+    run(["uv", "venv", "--quiet", "--python", sys.executable, str(environment)])
+    run(["uv", "pip", "install", "--quiet", "--python", str(environment / "bin/python"), "ansible-core"])
+    return environment
+
+
+def fetch_wheels(place: Path) -> Path:
+    wheels = place / "wheels"
+    version = run([PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
+    choice = ["--only-binary", ":all:", "--python-version", version, "--dest", str(wheels)]
+    run([sys.executable, "-m", "pip", "download", "--quiet", *choice, "supervisor", "pyyaml", "setuptools"])
+    return wheels
+
+
+def run(words: list[str]) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def timed(words: list[str], environment: dict[str, str] | None = None) -> float:
+    started = time.monotonic()
+    done = subprocess.run(words, check=False, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return time.monotonic() - started
+
+
+def plan_many(place: Path, count: int) -> None:
+    """Plan for hosts that all look like this one, under a name of their own."""
+    one = inventory_of(place, 0)
+    fleet = parse_inventory(one, "hosts.yaml")
+    with open_remotes(fleet, fleet.hosts) as remotes:
+        (probed,) = surveys.probe_all(fleet, fleet.hosts, remotes, 1)
+    if probed.value is None:
+        raise SystemExit(str(probed.error))
+    hardware = dataclasses.replace(probed.value.hardware, cores=64, memory=256.0)
+    real = dataclasses.replace(probed.value, hardware=hardware)
+    text = inventory_of(place, count)
+    started = time.monotonic()
+    fleet = parse_inventory(text, "hosts.yaml")
+    goal = Goal(fleet=fleet, password=None, records=(), cache=default_cache())
+    found = [dataclasses.replace(real, host=host.name) for host in fleet.hosts]
+    works = surveys.work_out(goal, found, lambda what: None)
+    seconds = time.monotonic() - started
+    workers = sum(len(work.value.workers) for work in works if work.value is not None)
+    print(f"planning {len(works)} hosts with {workers} workers: {seconds:.2f} s")
+
+
+def inventory_of(place: Path, count: int) -> str:
+    workers = {"cores": 8, "memory": 16, "disk": 0.001, "count": 8}
+    hosts = {f"node[0001-{count:04d}]": {}} if count else {"here": {"connection": "local"}}
+    return yaml.safe_dump(
+        {
+            "fleet": "many",
+            "database": {"uri": "mongodb://localhost:27017", "names": ["many"]},
+            "release": {"install": "path", "path": sys.prefix, "python": sys.executable},
+            "defaults": {"base_dir": str(place / "many"), "workers": workers},
+            "hosts": hosts,
+        }
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,233 @@
+"""What was done, who is doing something, what can go: on two hosts of this machine that share a home directory."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fleet.hostside import guard
+from fleet.local import LocalRemote
+from fleet.lock import LockTarget, hold, new_deed
+from puffin.documents import Model, Request
+from puffin.settings import DatabaseSettings
+from puffin.store import Store
+from tests.acceptance.commands import BIN, Ran, puffin_fleet
+from tests.lab.fixtures_database import Database
+from tests.lab.sshd import end_processes
+
+HOSTS = ("here", "there")
+
+
+@dataclass
+class Pool:
+    """A fleet of two hosts, with the environment that runs the tests under as many names as releases are needed."""
+
+    place: Path
+    content: dict[str, Any]
+    database: Database
+
+    @property
+    def file(self) -> Path:
+        return self.place / "hosts.yaml"
+
+    @property
+    def fleet(self) -> Path:
+        return self.place / "base" / "day"
+
+    def root(self, host: str) -> Path:
+        return self.fleet / "hosts" / host
+
+    def run(self, verb: str, *words: object) -> Ran:
+        self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
+        return puffin_fleet(verb, self.file, *words)
+
+    def release(self, name: str) -> None:
+        """Have another release deployed next."""
+        alias = self.place / name
+        alias.symlink_to(sys.prefix)
+        self.content["release"]["path"] = str(alias)
+
+    def current(self) -> str:
+        return (self.root("here") / "current").readlink().name
+
+    def deeds(self, *words: object) -> list[dict[str, Any]]:
+        return self.run("history", "--json", *words).ok().json()
+
+    def submit(self, seconds: float, count: int) -> None:
+        store = Store(DatabaseSettings(uri=self.database.uri, name=self.database.name))
+        request = Request("sleep", Model(), settings={"time": seconds}, memory=0.1, disk=0.1)
+        try:
+            store.submit(self.database.name, [(None, request)] * count)
+        finally:
+            store.close()
+
+    def statuses(self) -> list[str]:
+        with self.database.server.client() as client:
+            return [str(item["status"]) for item in client[self.database.name]["calculations"].find()]
+
+
+@pytest.fixture
+def pool(database: Database, tmp_path: Path) -> Iterator[Pool]:
+    content = {
+        "fleet": "day",
+        "database": {"uri": database.uri, "names": [database.name]},
+        "release": {"install": "path", "path": sys.prefix, "python": sys.executable, "keep": 9},
+        "defaults": {
+            "base_dir": str(tmp_path / "base"),
+            "scratch": str(tmp_path / "scratch"),
+            "connection": "local",
+            "reserve": {"cores": 0, "memory": 0},
+            "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 1},
+            "puffin": {"daemon": {"cycle_time_in_s": 0.3}},
+        },
+        "hosts": {host: {} for host in HOSTS},
+        "update": {"min_healthy_time": 0, "max_parallel": 2, "canary": 0},
+    }
+    yield Pool(tmp_path, content, database)
+    end_processes(tmp_path)
+
+
+def until(condition: Any, what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.1)
+
+
+def test_what_is_old_goes_and_what_is_needed_stays(pool: Pool) -> None:
+    releases = []
+    for name in ("a", "b", "c", "d"):
+        pool.release(name)
+        pool.run("deploy", "--yes").ok()
+        releases.append(pool.current())
+    there = pool.fleet / "releases"
+
+    shown = pool.run("prune", "--dry-run", "--keep", "1").ok()
+    assert re.search(rf"release +\S+ MB +{releases[1]}", shown.out)
+    assert re.search(rf"keep +{releases[0]} +a process uses it", shown.out)  # supervisord was started from it
+    assert "here (shared with there)" in shown.out
+    refused = pool.run("prune", "--keep", "1")
+    assert (refused.code, "say --yes" in refused.err) == (2, True)
+    assert all((there / release).is_symlink() for release in releases)
+
+    pool.run("prune", "--keep", "1", "--yes").ok()
+    assert [release for release in releases if (there / release).is_symlink()] == [releases[0], *releases[2:]]
+    assert "Nothing to remove" in pool.run("prune", "--yes").ok().err
+    assert "Nothing to do" in pool.run("deploy", "--yes").ok().err
+    deeds = pool.deeds()
+    assert [(deed["verb"], deed["outcome"]) for deed in deeds] == [("prune", "done")] + [("deploy", "done")] * 4
+    assert [deed["hosts"][0]["release"] for deed in deeds[1:]] == releases[::-1]
+    assert pool.run("history", "-n", "1", "--host", "here").ok().out.splitlines()[1].split()[:2] == ["here", "done"]
+
+
+def test_a_locked_host_stops_a_deploy_until_it_is_unlocked(pool: Pool) -> None:
+    remotes = {host: LocalRemote(host, sys.executable) for host in HOSTS}
+    with hold(remotes, {"there": LockTarget(str(pool.root("there")))}, new_deed("deploy"), 0, 1) as lock:
+        refused = pool.run("deploy", "--yes")
+        assert refused.code == 4
+        assert re.search(
+            r"there: locked by \S+@\S+ for 'deploy' since .*\(\d+ s ago; time limit in 15 min\)", refused.err
+        )
+        assert "'puffin-fleet unlock --host there'" in refused.err
+        assert guard.read_holder(pool.root("here")) is None
+        [deed] = pool.deeds()
+        assert (deed["outcome"], [entry["host"] for entry in deed["hosts"]]) == ("running", ["there"])
+
+        assert pool.run("unlock").code == 2
+        unlocked = pool.run("unlock", "--yes").ok()
+        assert "there: locked by" in unlocked.err
+        assert "1 host unlocked" in unlocked.err
+        assert "No host is locked" in pool.run("unlock", "--yes").ok().err
+        assert lock.hosts == {"there"}
+    deeds = pool.deeds()
+    assert [(deed["verb"], deed["outcome"]) for deed in deeds] == [("unlock", "done"), ("deploy", "interrupted")]
+    pool.run("deploy", "--yes").ok()
+
+
+def test_a_command_that_is_killed_shows_as_running_and_then_as_interrupted(pool: Pool) -> None:
+    hook = pool.place / "hook"
+    hook.write_text(f"#!/bin/sh\ntouch {pool.place}/begun\nsleep 600\n")
+    hook.chmod(0o755)
+    pool.content["hooks"] = {"pre_deploy": str(hook)}
+    pool.file.write_text(yaml.safe_dump(pool.content))
+    process = subprocess.Popen(
+        [str(BIN / "puffin-fleet"), "deploy", pool.file, "--yes"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until((pool.place / "begun").exists, "the hook to begin")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    [deed] = pool.deeds()
+    assert deed["outcome"] == "running"
+    for host in HOSTS:  # as if its quarter of an hour had passed
+        path = pool.root(host) / "lock" / "holder.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "until": 0}))
+    [deed] = pool.deeds()
+    assert (deed["outcome"], deed["hosts"][0]["error"]) == ("interrupted", "it was never ended: its time limit is over")
+    pool.content.pop("hooks")
+    pool.run("deploy", "--yes").ok()
+    assert [deed["outcome"] for deed in pool.deeds()] == ["done", "interrupted"]
+
+
+def test_a_hook_may_run_our_own_commands(pool: Pool) -> None:
+    hook = pool.place / "hook"
+    command = f"'{BIN}/puffin-fleet'"
+    hook.write_text(f"#!/bin/sh\nset -e\n{command} plan\n{command} deploy --host there --yes\necho hook done\n")
+    hook.chmod(0o755)
+    pool.content["hooks"] = {"pre_deploy": "./hook"}
+    ran = pool.run("deploy", "--yes").ok()
+    assert ran.err.count("hook done") == 1
+    assert {record["worker"] for record in pool.run("status", "--json").ok().json()} == {"here-1", "there-1"}
+    deeds = {deed["id"]: [entry["host"] for entry in deed["hosts"]] for deed in pool.deeds()}
+    assert sorted(deeds.values()) == [["here", "there"], ["there"]]
+
+
+def an_interrupted_one_gives_the_locks_back(pool: Pool) -> None:
+    words = [str(BIN / "puffin-fleet"), "destroy", str(pool.file), "--yes"]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    until(lambda: b"waiting for" in process.stdout.readline(), "it to wait for a worker")  # type: ignore[union-attr]
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"destroyed none; not finished here, there." in said
+    assert [guard.read_holder(pool.root(host)) for host in HOSTS] == [None, None]
+    assert pool.deeds()[0]["outcome"] == "interrupted"
+
+
+def test_destroy_waits_for_calculations_and_leaves_what_they_left(pool: Pool) -> None:
+    pool.run("deploy", "--yes").ok()
+    pool.submit(seconds=8, count=2)
+    until(lambda: pool.statuses() == ["pending"] * 2, "both calculations to be taken")
+    assert pool.run("destroy").code == 2
+    an_interrupted_one_gives_the_locks_back(pool)
+
+    first = pool.run("destroy", "--host", "there", "--yes").ok()
+    assert re.search(r"there +destroyed +installations stay, for here", first.out)
+    assert [record["worker"] for record in pool.run("status", "--json").ok().json()] == ["here-1"]
+    assert (pool.fleet / "releases").exists()
+
+    ran = pool.run("destroy", "--yes").ok()
+    assert pool.statuses() == ["complete"] * 2
+    assert f"{pool.root('here')}/log  logs" in ran.out
+    assert pool.run("status", "--json").ok().json() == []
+    assert not (pool.fleet / "releases").exists()
+    for host in HOSTS:
+        left = {path.name for path in pool.root(host).iterdir() if not path.name.startswith(".")}
+        assert left == {"log", "audit.jsonl", "lock.serial"}
+    assert not (pool.place / "scratch" / "day").exists()
+    assert pool.run("destroy", "--yes").ok().out.count("destroyed") == 2
+    pool.run("deploy", "--yes").ok()

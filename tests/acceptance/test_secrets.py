@@ -87,7 +87,7 @@ def watched() -> Iterator[Watch]:
     def go_on() -> None:
         while not end.is_set():
             watch.look()
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     thread = threading.Thread(target=go_on)
     thread.start()

@@ -113,7 +113,7 @@ def test_the_controller_is_killed_at_each_step(fleet: Many, tmp_path: Path) -> N
     records = fleet.workers()
     assert set(records) == {f"{host}-1" for host in STEPS} | {f"{host}-2" for host in GROWING}
     assert not old & {record["release"] for record in records.values()}
-    fleet.all_complete_at_once()
+    fleet.none_was_disturbed()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="disks of their own need root")
@@ -147,7 +147,7 @@ def test_the_disk_of_the_host_is_full_at_each_step_that_writes(fleet: Many, tmp_
     plans = fleet.plans()
     assert all(plans[host]["empty"] for host in FULL)
     assert not [path for host in FULL for path in (fleet.place / host).rglob("*.new~*")]
-    fleet.all_complete_at_once()
+    fleet.none_was_disturbed()
 
 
 # Connections that are cut ------------------------------------------------------------------------------
@@ -206,4 +206,4 @@ def test_the_connection_is_cut_at_each_step(behind_sshd: tuple[Many, SshHost]) -
     fleet.run("deploy", "--yes").ok()
     assert all(plan["empty"] for plan in fleet.plans().values())
     assert set(fleet.workers()) == {f"{name}-1" for name in (*CUT, *FRESH)}
-    fleet.all_complete_at_once()
+    fleet.none_was_disturbed()

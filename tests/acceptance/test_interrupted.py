@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,10 +63,13 @@ def release(*files: Path) -> None:
         file.touch()
 
 
-def no_drift(fleet: Many) -> None:
-    for host, plan in fleet.plans().items():
+def plans_without_drift(fleet: Many) -> dict[str, dict[str, Any]]:
+    """What a deploy left half done is not taken for the work of a hand."""
+    plans = fleet.plans()
+    for host, plan in plans.items():
         assert not any(plan["drift"].values()), (host, plan["drift"])
         assert not plan["needs_consent"]
+    return plans
 
 
 def change(fleet: Many, place: Path, cycle_time: float) -> None:
@@ -93,8 +97,7 @@ def test_the_controller_is_killed_at_each_step(fleet: Many, tmp_path: Path) -> N
     ended = {host: fleet.end_of(deploy) for host, deploy in deploys.items()}
     assert {host: ran.code for host, ran in ended.items()} == dict.fromkeys(STEPS, -signal.SIGKILL), ended
 
-    no_drift(fleet)
-    unfinished = [host for host, plan in fleet.plans().items() if not plan["empty"]]
+    unfinished = [host for host, plan in plans_without_drift(fleet).items() if not plan["empty"]]
     refused = fleet.run("deploy", "--yes")
     assert refused.code == 4
     assert [line.split()[0] for line in refused.err.splitlines() if " locked by " in line] == [
@@ -102,17 +105,15 @@ def test_the_controller_is_killed_at_each_step(fleet: Many, tmp_path: Path) -> N
     ]
     release(*go.values())
     fleet.each_computes(STEPS)
-    no_drift(fleet)
 
     fleet.run("unlock", "--yes").ok()
     fleet.run("deploy", "--yes").ok()
 
-    assert all(plan["empty"] for plan in fleet.plans().values())
-    no_drift(fleet)
+    assert all(plan["empty"] for plan in plans_without_drift(fleet).values())
     records = fleet.workers()
     assert set(records) == {f"{host}-1" for host in STEPS} | {f"{host}-2" for host in GROWING}
     assert not old & {record["release"] for record in records.values()}
-    fleet.all_complete_at_once()
+    fleet.none_was_disturbed()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="disks of their own need root")
@@ -136,17 +137,17 @@ def test_the_disk_of_the_host_is_full_at_each_step_that_writes(fleet: Many, tmp_
         assert f"{host} failed at " in said
     assert said.count("No space left on device: ") >= len(FULL)
     assert said.count("free some space there") >= len(FULL)
-    no_drift(fleet)
     release(*go.values())
     fleet.each_computes(FULL)
 
     for host in FULL:
         (fleet.place / host / "filler").unlink()
-    no_drift(fleet)
+    plans_without_drift(fleet)
     fleet.run("deploy", "--yes", *chosen).ok()
-    assert all(fleet.plans()[host]["empty"] for host in FULL)
+    plans = fleet.plans()
+    assert all(plans[host]["empty"] for host in FULL)
     assert not [path for host in FULL for path in (fleet.place / host).rglob("*.new~*")]
-    fleet.all_complete_at_once()
+    fleet.none_was_disturbed()
 
 
 # Connections that are cut ------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ CUT = {
 
 
 @pytest.fixture
-def behind_sshd(ssh_lab: Lab, database: Database, tmp_path: Path) -> Iterator[tuple[Many, SshHost]]:
+def behind_sshd(ssh_lab: Lab, database: Database) -> Iterator[tuple[Many, SshHost]]:
     """Hosts that share a home directory, behind one sshd, each with a connection of its own."""
     host = ssh_lab.host("shared")
     content = hosts_yaml((host,), database, extras=[])
@@ -172,14 +173,13 @@ def behind_sshd(ssh_lab: Lab, database: Database, tmp_path: Path) -> Iterator[tu
     content["defaults"]["puffin"]["daemon"] = {"cycle_time_in_s": 0.3, "commands": ["/bin/sh"]}
     content["update"] = {"min_healthy_time": "0s", "max_parallel": "100%", "canary": 0, "failure_budget": "100%"}
     content["hosts"] = dict.fromkeys(CUT, content["hosts"]["shared"])
-    yield Many(tmp_path, content, database), host
+    yield Many(host.home.parent, content, database), host
     ssh_lab.remove(host)
 
 
 def test_the_connection_is_cut_at_each_step(behind_sshd: tuple[Many, SshHost]) -> None:
     fleet, host = behind_sshd
     fleet.run("deploy", "--yes").ok()
-    fleet.place.chmod(0o755)
     go = fleet.occupy()
     fleet.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4
     fleet.content["hosts"] |= {name: fleet.content["hosts"]["kept"] | {"base_dir": f"~/{name}"} for name in FRESH}
@@ -198,7 +198,7 @@ def test_the_connection_is_cut_at_each_step(behind_sshd: tuple[Many, SshHost]) -
         assert f"{name} failed at " in ran.err
     assert [line.split()[0] for line in ran.out.splitlines() if " deployed " in line] == ["waits"]
     python.heal()
-    no_drift(fleet)
+    plans_without_drift(fleet)
     release(*go.values())
     fleet.each_computes(CUT)
 
@@ -206,4 +206,4 @@ def test_the_connection_is_cut_at_each_step(behind_sshd: tuple[Many, SshHost]) -
     fleet.run("deploy", "--yes").ok()
     assert all(plan["empty"] for plan in fleet.plans().values())
     assert set(fleet.workers()) == {f"{name}-1" for name in (*CUT, *FRESH)}
-    fleet.all_complete_at_once()
+    fleet.none_was_disturbed()

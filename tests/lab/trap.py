@@ -20,8 +20,9 @@ here = pathlib.Path(__file__).resolve().parent
 sent = sys.stdin.buffer.read()
 size, _, rest = sent.partition(b"\\n")
 text = rest[: int(size)].decode()
-payload = json.loads(zlib.decompress(base64.b64decode(re.search(r'b64decode\\("([^"]+)"', text)[1])))
-action, request = payload["action"], payload["request"]
+packed = re.findall(r'"([A-Za-z0-9+/=]{{16,}})"', text)
+request = json.loads(zlib.decompress(base64.b64decode(packed[-1])))
+action = re.findall(r'fleet[.]hostside[.]([a-z_]+)"', text)[-1]
 order = request.get("step") or request.get("operation") or [each["operation"] for each in request.get("operations", ())]
 step = " ".join([action, *([order] if isinstance(order, str) else order)])
 where = request.get("host_root") or next((each["path"] for each in request.get("files", ())), "")

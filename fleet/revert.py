@@ -63,10 +63,11 @@ class Reversal:
         # Programs that somebody else has put there are theirs.
         self._ours = sorted({*good.configurations, *(name for name in known if named_like_ours(name, self._host))})
         states = self._supervise()
-        ending = running(states, [*self._surplus(states, good), *self._pending])
+        # Who was told to end cannot be told otherwise: it does, and is then started again.
+        told = states.ending.intersection(good.configurations)
+        ending = running(states, [*self._surplus(states, good), *self._pending, *told])
         if ending:
-            self._operate([{"operation": "signal", "workers": ending, "signal": "TERM"}])
-            self._watch.wait_until_ended(ending, self._watch.states())
+            self._watch.end(ending)
             states = self._supervise()
         self._operate(orders(good, states, self._watch.records()))
         stopped = frozenset(good.configurations) if states.stop else states.stopped

@@ -203,9 +203,19 @@ class Rollout:
         if self._hosts[host].stage is Stage.DRAINING:
             self._set(host, stage=Stage.WORKING, since=now)
 
-    def done(self, host: str, now: float) -> None:
-        """Note that a host has all it should have."""
-        self._set(host, stage=Stage.DONE, proven=True, since=now)
+    def done(self, host: str, now: float, *, proven: bool = True) -> None:
+        """Note that a host has all it should have.
+
+        Parameters
+        ----------
+        host
+            The host.
+        now
+            The time.
+        proven
+            Whether that shows that the release runs; where all workers are stopped on purpose, it does not.
+        """
+        self._set(host, stage=Stage.DONE, proven=proven or self._hosts[host].proven, since=now)
 
     def failed(self, host: str, reason: str, now: float) -> None:
         """Note that a host failed.

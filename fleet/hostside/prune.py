@@ -6,8 +6,8 @@ Reply: removals [{kind, name, path, bytes}], kept [{name, why}], frees (bytes), 
 keep their directories here], removed (bool).
 
 Kinds: release, wheel, tool, supervisor, cache. What is removed is worked out again when it is carried out, under the
-locks of installations. A release stays if any host directory here names it (current, previous, good, good-before),
-if a process on this machine uses it, or if it is among the newest.
+locks of installations. A release stays if any host directory here names it (current, previous, good, good-before), if
+a process on this machine uses it, or if it is among the newest.
 """
 
 from __future__ import annotations

@@ -74,6 +74,18 @@ def test_a_canary_with_a_full_disk_gives_its_place_to_the_next() -> None:
     assert rollout.hosts["a"].stage is Stage.FAILED
 
 
+def test_a_canary_whose_workers_are_all_stopped_proves_nothing() -> None:
+    rollout = Rollout(POLICY, ["a", "b", "c"])
+    rollout.advance(0)
+    rollout.changing("a", 0)
+    rollout.done("a", 1, proven=False)
+    assert begun(rollout.advance(1)) == ["b"]
+    rollout.changing("b", 1)
+    rollout.failed("b", "it ended again and again", 2)
+    assert set(orders(rollout.advance(2), Order.REVERT)) == {"a", "b"}
+    assert rollout.halted == "canary b failed"
+
+
 def test_more_failures_than_the_budget_allows_put_all_back() -> None:
     rollout = Rollout(POLICY, ["a", "b", "c", "d", "e"])
     rollout.advance(0)

@@ -52,6 +52,7 @@ PURE = (
     "fleet.facts",
     "fleet.locked",
     "fleet.logs",
+    "fleet.moments",
     "fleet.names",
     "fleet.plantext",
     "fleet.reply",

@@ -26,6 +26,7 @@ _VERBS = {
     "start": ("fleet.cli.control", "start what was stopped"),
     "status": ("fleet.cli.watch", "what every worker is doing"),
     "logs": ("fleet.cli.logs", "what the workers wrote, merged by time"),
+    "collect": ("fleet.cli.collect", "fetch logs, failed calculations and the state of hosts"),
     "history": ("fleet.cli.releases", "who did what to the hosts"),
     "prune": ("fleet.cli.releases", "remove releases that nothing needs any more"),
     "unlock": ("fleet.cli.ending", "remove the lock of a command that is gone"),

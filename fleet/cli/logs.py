@@ -77,16 +77,16 @@ def logs(
         lines = _LINES
     wanted = {
         "worker": worker,
-        "since": _seconds("--since", since),
-        "until": _seconds("--until", until),
+        "since": seconds("--since", since),
+        "until": seconds("--until", until),
         "grep": _pattern(grep),
         "level": level.upper() if level else None,
-        "calculation": _id(calculation),
+        "calculation": calculation_id(calculation),
         "lines": lines,
         "follow": follow,
     }
     chosen = options.choose(hosts_file, patterns)
-    hosts = chosen.hosts if calculation is None else _hosts_of(chosen, calculation)
+    hosts = chosen.hosts if calculation is None else hosts_of(chosen, calculation)
     with open_remotes(chosen.fleet, hosts) as remotes:
         tailing = Tailing(remotes, hosts, _request(chosen, wanted), follow)
         printer = _Printer(json_lines, several=len(hosts) > 1)
@@ -104,7 +104,14 @@ def _request(chosen: Chosen, wanted: dict[str, Any]) -> Callable[[Host], dict[st
     return lambda host: {**wanted, "fleet": chosen.fleet.name, "host": host.name, "base_dir": host.base_dir}
 
 
-def _seconds(option: str, text: str | None) -> float | None:
+def seconds(option: str, text: str | None) -> float | None:
+    """Read the time that an option says, in seconds since 1970.
+
+    Raises
+    ------
+    UsageError
+        It is none.
+    """
     if text is None:
         return None
     try:
@@ -121,16 +128,23 @@ def _pattern(text: str | None) -> str | None:
         raise UsageError(f"--grep: {error.msg}{place}") from error
 
 
-def _id(text: str | None) -> str | None:
+def calculation_id(text: str | None) -> str | None:
+    """Check what --calculation says.
+
+    Raises
+    ------
+    UsageError
+        It is no id.
+    """
     if text is not None and not re.fullmatch(r"[0-9a-f]{24}", text):
         raise UsageError(f"--calculation: {text!r} is no id: ids are 24 hexadecimal digits, as 'queue list' shows them")
     return text
 
 
-def _hosts_of(chosen: Chosen, calculation: str) -> Sequence[Host]:
+def hosts_of(chosen: Chosen, calculation: str) -> Sequence[Host]:
     """The hosts on which it ran, if the database can tell; else all."""
     try:
-        store = open_store(chosen.fleet)
+        store = open_store(chosen.fleet, timeout_s=2.0)
         try:
             names = {event["host"] for event in store.events.about(calculation) if event.get("host")}
         finally:

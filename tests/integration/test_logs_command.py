@@ -5,23 +5,19 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-import yaml
 
-from tests.acceptance.commands import BIN, Ran, puffin_fleet
 from tests.acceptance.here import until
+from tests.integration.logging_fleet import LoggingFleet
 from tests.lab.fixtures_ssh import HostFactory
-from tests.lab.sshd import SshHost, free_port
 
 LINES = 3000
 WRITER = f"""
@@ -37,69 +33,9 @@ for number in range({LINES}):
 """
 
 
-class Logs:
-    """Hosts with logs, and a hosts.yaml that names them."""
-
-    def __init__(self, hosts: list[SshHost], place: Path) -> None:
-        self.hosts = {host.name: host for host in hosts}
-        self.place = place
-        self.content: dict[str, Any] = {
-            "fleet": "pool",
-            "database": {"uri": "mongodb://127.0.0.1:1", "names": ["none"]},
-            "release": {"python": "/usr/bin/python3"},
-            "defaults": {"workers": {"cores": 1}},
-            "hosts": {host.name: self._host(host) for host in hosts},
-        }
-
-    @staticmethod
-    def _host(host: SshHost) -> dict[str, Any]:
-        ssh = {"port": host.port, "key": str(host.key), "known_hosts": str(host.known_hosts)}
-        return {"address": host.address, "user": host.user, "base_dir": host.base_dir, "ssh": ssh}
-
-    def add_dead(self, name: str) -> None:
-        some = next(iter(self.content["hosts"].values()))
-        self.content["hosts"][name] = {**some, "ssh": {**some["ssh"], "port": free_port()}}
-
-    @property
-    def file(self) -> Path:
-        path = self.place / "hosts.yaml"
-        path.write_text(yaml.safe_dump(self.content))
-        return path
-
-    def directory(self, host: str) -> Path:
-        path = Path(self.hosts[host].base_dir) / "pool" / "hosts" / host / "log"
-        path.mkdir(parents=True, exist_ok=True)
-        for directory in [path, *path.parents[:4]]:
-            directory.chmod(0o755)
-        return path
-
-    def write(self, host: str, name: str, *lines: str) -> None:
-        with (self.directory(host) / name).open("a") as stream:
-            stream.writelines(f"{line}\n" for line in lines)
-
-    def run(self, *words: object) -> Ran:
-        return puffin_fleet("logs", self.file, *words, home=self.place)
-
-    def start(self, *words: object) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [str(BIN / "puffin-fleet"), "logs", str(self.file), *map(str, words)],
-            stdout=(self.place / "out").open("wb"),
-            stderr=(self.place / "err").open("wb"),
-            env={**os.environ, "HOME": str(self.place)},
-        )
-
-    @property
-    def out(self) -> str:
-        return (self.place / "out").read_text()
-
-    @property
-    def err(self) -> str:
-        return (self.place / "err").read_text()
-
-
 @pytest.fixture
-def logs(ssh_hosts: HostFactory, tmp_path: Path) -> Logs:
-    return Logs([ssh_hosts("node1", base="pool"), ssh_hosts("node2", base="pool")], tmp_path)
+def logs(ssh_hosts: HostFactory, tmp_path: Path) -> LoggingFleet:
+    return LoggingFleet([ssh_hosts("node1", base="pool"), ssh_hosts("node2", base="pool")], tmp_path)
 
 
 def stamped(second: int, worker: str, level: str, message: str, calculation: str = "-") -> str:
@@ -107,7 +43,7 @@ def stamped(second: int, worker: str, level: str, message: str, calculation: str
 
 
 def test_following_through_rotation_and_a_connection_that_is_cut_loses_and_doubles_nothing(
-    logs: Logs, processes: Callable[[subprocess.Popen[bytes]], subprocess.Popen[bytes]]
+    logs: LoggingFleet, processes: Callable[[subprocess.Popen[bytes]], subprocess.Popen[bytes]]
 ) -> None:
     logs.add_dead("node3")
     writers = []
@@ -150,7 +86,7 @@ def processes() -> Iterator[Callable[[subprocess.Popen[bytes]], subprocess.Popen
         process.wait()
 
 
-def test_lines_of_hosts_are_merged_and_a_dead_host_is_named(logs: Logs) -> None:
+def test_lines_of_hosts_are_merged_and_a_dead_host_is_named(logs: LoggingFleet) -> None:
     logs.add_dead("node3")
     traceback = r"Traceback:\n  File x\nValueError: \x1b[31mred"
     logs.write("node1", "node1-1.log", stamped(1, "node1-1", "INFO", "one"), stamped(4, "node1-1", "ERROR", traceback))
@@ -176,22 +112,7 @@ def test_lines_of_hosts_are_merged_and_a_dead_host_is_named(logs: Logs) -> None:
     assert "Nothing was written that matches." in ran.err
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--grep", "a(b"], "--grep: missing ), unterminated subpattern\n  a(b\n   ^"),
-        (["--since", "yesterday"], "--since: 'yesterday' is no time; a time is written as one of 10m"),
-        (["--calculation", "6b"], "--calculation: '6b' is no id"),
-        (["-f", "--until", "1h"], "--follow goes on without end"),
-    ],
-)
-def test_what_cannot_be_meant_is_refused(logs: Logs, words: list[str], message: str) -> None:
-    ran = logs.run(*words)
-    assert (ran.code, ran.out) == (2, "")
-    assert message in ran.err
-
-
-def test_as_json_every_line_is_json(logs: Logs) -> None:
+def test_as_json_every_line_is_json(logs: LoggingFleet) -> None:
     logs.write("node1", "node1-1.out", "Traceback (most recent call last):", "  File", "OSError: no", "restarted")
     ran = logs.run("--json", "--host", "node1").ok()
     found = [json.loads(line) for line in ran.out.splitlines()]

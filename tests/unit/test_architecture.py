@@ -51,6 +51,8 @@ PURE = (
     "fleet.deed",
     "fleet.facts",
     "fleet.locked",
+    "fleet.collection",
+    "fleet.frames",
     "fleet.logs",
     "fleet.moments",
     "fleet.names",

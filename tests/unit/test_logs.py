@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet import logs
+from fleet.cli import cli
+from fleet.errors import UsageError
 from fleet.logs import LogLine, Merge
 from fleet.moments import parse_moment
 
@@ -159,3 +161,18 @@ def test_times_as_operators_write_them(text: str, expected: datetime) -> None:
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(ValueError, match="is no time; a time is written as one of 10m"):
         parse_moment(text, NOON)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--grep", "a(b"], "--grep: missing ), unterminated subpattern\n  a(b\n   ^"),
+        (["--since", "yesterday"], "--since: 'yesterday' is no time; a time is written as one of 10m"),
+        (["--calculation", "6b"], "--calculation: '6b' is no id"),
+        (["-f", "--until", "1h"], "--follow goes on without end"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_any_host_is_asked(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        cli.main(["logs", "none.yaml", *words], standalone_mode=False)
+    assert message in str(refused.value)

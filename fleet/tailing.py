@@ -102,7 +102,7 @@ class Tailing:
         while len(self._away) < len(self._hosts):
             yield from self._take(merge)
             for name in merge.late(time.monotonic()):
-                if name not in late:
+                if name not in late and len(self._hosts) > 1:
                     late.add(name)
                     yield Notice(name, "has not answered yet; the others are shown meanwhile")
             yield from merge.ready(time.monotonic())

@@ -200,6 +200,4 @@ def _report(results: list[HostResult[HostCollection]], directory: Path, json_lin
         return
     right = [Column("FILES", right=True), Column("SIZE", right=True), Column("FETCHED NOW", right=True)]
     print_table((Column("HOST"), Column("RESULT"), *right, Column("")), rows)
-    note(
-        f"It is in {directory}; {directory / 'manifest.json'} says what is there, from where, and what could not be had."
-    )
+    note(f"It is in {directory}; {directory / 'manifest.json'} says what is there, and what could not be had.")

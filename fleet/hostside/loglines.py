@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
 LINE = re.compile(
     r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z"
@@ -21,10 +21,10 @@ def moment(text: str) -> datetime | None:
     """Read the time of a line; None where it has the form of one, such as the 99th of a month, but is none."""
     whole, _, fraction = text.partition(".")
     try:
-        found = datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+        # Not strptime, which takes most of the time that reading a log takes.
+        return datetime.fromisoformat(f"{whole}.{fraction.ljust(6, '0')}+00:00")
     except ValueError:
         return None
-    return found + timedelta(microseconds=int(fraction.ljust(6, "0") or 0))
 
 
 @dataclass(frozen=True)

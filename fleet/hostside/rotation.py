@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
 from fleet.hostside.common import Json
 from fleet.hostside.loglines import Gathering, Line, Message, Wanted
@@ -27,27 +27,29 @@ _TRIES = 20
 
 
 class Piece:
-    """A file of a log, open.
+    """A file of a log, open for as long as somebody may still ask for a position in it.
 
     Parameters
     ----------
-    stream
-        The file, not buffered.
+    descriptor
+        The file; closed here.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.close = stream.close
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
 
     def status(self) -> os.stat_result:
-        return os.fstat(self._stream.fileno())
+        return os.fstat(self._descriptor)
 
     def file(self) -> tuple[int, int]:
         found = self.status()
         return found.st_dev, found.st_ino
 
     def read(self, size: int, offset: int) -> bytes:
-        return os.pread(self._stream.fileno(), size, offset)
+        return os.pread(self._descriptor, size, offset)
 
     def mark(self, offset: int) -> str:
         """Digest of what stands before an offset."""
@@ -91,8 +93,6 @@ def pieces(path: Path) -> list[Piece]:
     """Open all files of a log, the oldest first; none twice and none left out, also while they are being renamed."""
     opened: list[Piece] = []
     for _ in range(_TRIES):
-        for piece in opened:
-            piece.close()
         opened = [found for name in _names(path) if (found := _open(name)) is not None]
         known = [each.file() for each in opened]
         if len(set(known)) == len(known) and known == [file for name in _names(path) if (file := _file(name))]:
@@ -117,7 +117,7 @@ def _open(path: Path) -> Piece | None:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         if _file(path) is not None:
-            return Piece(os.fdopen(os.open(path, flags), "rb", buffering=0))
+            return Piece(os.open(path, flags))
     except OSError:
         pass  # renamed this very moment, or not for us
     return None
@@ -161,6 +161,21 @@ def _ending(piece: Piece, count: int, wanted: Wanted) -> list[Message]:
         window *= 8
 
 
+class Position(NamedTuple):
+    """Where a reader is; finding it again takes reading a little, so that is done only when somebody asks."""
+
+    piece: Piece | None
+    offset: int
+    after: int
+
+    def record(self) -> Json:
+        """The same for another reader."""
+        if self.piece is None:
+            return {"file": [0, 0], "offset": 0, "mark": "", "mtime": self.after}
+        file, mark, mtime = list(self.piece.file()), self.piece.mark(self.offset), self.piece.status().st_mtime_ns
+        return {"file": file, "offset": self.offset, "mark": mark, "mtime": mtime}
+
+
 class Log:
     """One log, from some position on.
 
@@ -185,9 +200,7 @@ class Log:
         self._gathering = Gathering()
 
     def start(self, opened: Sequence[Piece], index: int, offset: int = 0) -> None:
-        """Read from an offset in one of these files on; none of them is left open in the end."""
-        for piece in [*([self._piece] if self._piece else []), *self._rest, *opened[:index]]:
-            piece.close()
+        """Read from an offset in one of these files on."""
         self._rest = list(opened[index:])
         self._piece = self._rest.pop(0) if self._rest else None
         self._offset = offset
@@ -209,10 +222,13 @@ class Log:
 
     def position(self) -> Json:
         """Where the first message starts that was not yet given."""
+        return self._next_position().record()
+
+    def _next_position(self) -> Position:
         start = self._gathering.start
         return self._position(self._offset if start is None else start)
 
-    def messages(self, flush: bool = False) -> Iterator[tuple[Message, Json]]:
+    def messages(self, flush: bool = False) -> Iterator[tuple[Message, Position]]:
         """Give what was added since the last call, and with each message the position of the next.
 
         Parameters
@@ -225,7 +241,7 @@ class Log:
             last = self._gathering.close()
             self._was_cut()
             if last is not None:
-                yield last, self.position()
+                yield last, self._next_position()
             before = -1
         while True:
             for line in self._complete():
@@ -243,16 +259,12 @@ class Log:
         if flush or self._offset == before:
             yield from self._given(self._gathering.close())
 
-    def _given(self, message: Message | None) -> Iterator[tuple[Message, Json]]:
+    def _given(self, message: Message | None) -> Iterator[tuple[Message, Position]]:
         if message is not None:
             yield message, self._position(message.end)
 
-    def _position(self, offset: int) -> Json:
-        if self._piece is None:
-            return {"file": [0, 0], "offset": 0, "mark": "", "mtime": self._after}
-        status = self._piece.status()
-        file = [status.st_dev, status.st_ino]
-        return {"file": file, "offset": offset, "mark": self._piece.mark(offset), "mtime": status.st_mtime_ns}
+    def _position(self, offset: int) -> Position:
+        return Position(self._piece, offset, self._after)
 
     def _is_cut(self) -> bool:
         if self._piece is None:
@@ -284,7 +296,6 @@ class Log:
 
     def _next(self) -> None:
         if self._piece is not None and self._rest:
-            self._piece.close()
             self._piece = self._rest.pop(0)
             self._offset, self._mark, self._seen = 0, self._piece.mark(0), (-1, -1)
             return None

@@ -28,7 +28,7 @@ from pathlib import Path
 from fleet.hostside.common import Failure, Json
 from fleet.hostside.loglines import LEVELS, Message, Wanted
 from fleet.hostside.places import Places, host_root
-from fleet.hostside.rotation import Log, last_messages, pieces
+from fleet.hostside.rotation import Log, Position, last_messages, pieces
 
 STEP = "reading logs"
 PAUSE = 0.2
@@ -188,7 +188,7 @@ class Tail:
         """Say all that is there, merged by time."""
         self._say(heapq.merge(*(self._rising(name, flush) for name in self._logs), key=lambda each: each[0]))
 
-    def _rising(self, name: str, flush: bool) -> Iterator[tuple[float, str, Message, Json]]:
+    def _rising(self, name: str, flush: bool) -> Iterator[tuple[float, str, Message, Position]]:
         """The messages of one log keep their order, also where a clock was set back."""
         latest = 0.0
         for message, position in self._logs[name].messages(flush):
@@ -197,19 +197,23 @@ class Tail:
                 latest = max(latest, message.at)
                 yield latest, name, message, position
 
-    def _say(self, found: Iterable[tuple[float, str, Message, Json]]) -> None:
+    def _say(self, found: Iterable[tuple[float, str, Message, Position]]) -> None:
         messages: list[list[object]] = []
-        positions: Json = {}
+        positions: dict[str, Position] = {}
         size = 0
         for _, name, message, position in found:
             messages.append([name, message.at, message.text])
             positions[name] = position
             size += len(message.text)
             if size >= _FULL:
-                self._speaker.say({"messages": messages, "positions": positions})
+                self._say_batch(messages, positions)
                 messages, positions, size = [], {}, 0
         if messages:
-            self._speaker.say({"messages": messages, "positions": positions})
+            self._say_batch(messages, positions)
+
+    def _say_batch(self, messages: list[list[object]], positions: dict[str, Position]) -> None:
+        resume = {name: position.record() for name, position in positions.items()}
+        self._speaker.say({"messages": messages, "positions": resume})
 
     def positions(self) -> Json:
         """Where each log would be gone on with."""

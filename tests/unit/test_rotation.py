@@ -123,7 +123,7 @@ def test_nothing_is_lost_or_doubled_whenever_a_reader_breaks_off(tmp_path: Path,
                 found.append(message.lines[0])
                 if chance.random() < 0.2:
                     log = Log(path)
-                    log.resume(json.loads(json.dumps(position)))
+                    log.resume(json.loads(json.dumps(position.record())))
                     break
     handler.close()
     found += [text.split("\n")[0] for text in read(log)]

@@ -433,6 +433,7 @@ def test_texts_and_log_lines_of_a_host(clean: Site) -> None:
     request = {"host_root": str(clean.root), "paths": ["etc/supervisord.conf", "etc/none"]}
     texts = ask(clean.remote, "fetch_texts", request)["texts"]
     assert texts == {"etc/supervisord.conf": SUPERVISORD, "etc/none": None}
+    (clean.root / "log" / "n-1.log").write_text("said\n")
     log_request: dict[str, Any] = {"host_root": str(clean.root), "lines": 100}
     said = [entry for entry in follow(clean.remote, "tail", log_request) if "messages" in entry]
-    assert {log for entry in said for log, _, _ in entry["messages"]} == {"n-1.out"}
+    assert [(log, text) for entry in said for log, _, text in entry["messages"]] == [("n-1.log", "said")]

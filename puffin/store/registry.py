@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from puffin.store.driver import Documents, translated
@@ -45,6 +45,11 @@ class WorkerRecord:
         Starts after an incarnation that ended without saying so: crashes.
     started, seen
         When it started and last reported, by the server's clock.
+    lasting_s
+        How long it had its calculation when it reported, or was in its state where it had none, in seconds; None
+        where it does not say.
+    reports_within_s
+        It reports at least this often, in seconds; None where it does not say.
     """
 
     uuid: str
@@ -67,6 +72,18 @@ class WorkerRecord:
     restarts: int = 0
     started: datetime | None = None
     seen: datetime | None = None
+    lasting_s: float | None = None
+    reports_within_s: float | None = None
+
+    @property
+    def since(self) -> datetime | None:
+        """Since when it has its calculation, or is in its state, by the server's clock; None if it does not say.
+
+        Both numbers come from one report: so its host's clock may be wrong.
+        """
+        if self.seen is None or self.lasting_s is None:
+            return None
+        return self.seen - timedelta(seconds=self.lasting_s)
 
 
 class Registry:
@@ -128,17 +145,20 @@ class Registry:
                 time.sleep(_ECHO_PAUSE_S)
             return False
 
-    def workers(self, fleet: str | None = None) -> list[WorkerRecord]:
+    def workers(self, fleet: str | None = None, *, brief: bool = False) -> list[WorkerRecord]:
         """The workers, in one query.
 
         Parameters
         ----------
         fleet
             Only those of this fleet.
+        brief
+            Whether to leave out which programs and jobs they accept: most of what there is to read.
         """
+        without = {"programs": 0, "jobs": 0} if brief else None
         with translated("reading the registry", self._where):
             selection = {} if fleet is None else {"fleet": fleet}
-            return [_to_record(document) for document in self._collection.find(selection)]
+            return [_to_record(document) for document in self._collection.find(selection, without)]
 
     def forget(self, uuids: Iterable[str]) -> int:
         """Remove workers that are gone for good.
@@ -155,6 +175,7 @@ class Registry:
 _SAID_GOODBYE = ("stopped", "quarantined")
 
 
+_KNOWN_FIELDS = frozenset(field.name for field in dataclasses.fields(WorkerRecord))
 _SERVER_FIELDS = frozenset({"uuid", "restarts", "started", "seen"})
 
 
@@ -167,8 +188,7 @@ def _registry_fields(record: WorkerRecord) -> dict[str, Any]:
 
 
 def _to_record(document: Mapping[str, Any]) -> WorkerRecord:
-    known = {field.name for field in dataclasses.fields(WorkerRecord)}
-    values = {key: value for key, value in document.items() if key in known}
+    values = {key: value for key, value in document.items() if key in _KNOWN_FIELDS}
     values.update(
         uuid=str(document["_id"]),
         programs=tuple(document.get("programs", ())),

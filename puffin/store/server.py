@@ -183,7 +183,8 @@ class Store:
     @property
     def events(self) -> Events:
         """What happened; kept in the first database."""
-        return Events(self._database(self.names[0]), self.where)
+        first = self.names[0]
+        return Events(self._database(first), self._watching_client[first], self.where)
 
     @property
     def control(self) -> Control:

@@ -25,7 +25,7 @@ _VERBS = {
     "stop": ("fleet.cli.control", "let the workers finish their jobs and stop"),
     "start": ("fleet.cli.control", "start what was stopped"),
     "status": ("fleet.cli.watch", "what every worker is doing"),
-    "logs": ("fleet.cli.watch", "what the workers wrote, merged by time"),
+    "logs": ("fleet.cli.logs", "what the workers wrote, merged by time"),
     "history": ("fleet.cli.releases", "who did what to the hosts"),
     "prune": ("fleet.cli.releases", "remove releases that nothing needs any more"),
     "unlock": ("fleet.cli.ending", "remove the lock of a command that is gone"),

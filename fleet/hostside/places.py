@@ -66,7 +66,7 @@ class Places:
 
 
 def host_root(request: Json) -> Path:
-    """The host's own directory, as an earlier probe reported it, or from base_dir, fleet and host: a round trip less."""
+    """The host's own directory: as a probe reported it, or of base_dir, fleet and host, which saves the probe."""
     if "host_root" not in request:
         return Places.of(request).host
     path = Path(request["host_root"])

@@ -273,7 +273,9 @@ class EventStream:
             self._stream = watched.watch(match, max_await_time_ms=int(longest_s * 1000))
 
     def next(self) -> EventRecord | None:
-        """The next event, perhaps of another selection of the same fleet; None if none came in time, which some servers find at once.
+        """The next event, perhaps of another selection of the same fleet; None if none came in time.
+
+        Some servers find at once that there is none.
 
         Raises
         ------

@@ -128,17 +128,38 @@ def table_lines(
     widths = [max([len(column.title), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
     shown = list(range(len(columns)))
     if width is not None:
-        wanted, widths = widths, [_least(column, size) for column, size in zip(columns, widths, strict=True)]
-        shown = _fitting(columns, widths, width)
-        for at in (at for at in shown if columns[at].cut):
-            left = width - sum(widths[other] + 2 for other in shown) + 2
-            widths[at] = min(wanted[at], widths[at] + max(0, left))
+        shown, widths = fit(columns, widths, width)
     lines = []
     for line in [[Text(column.title, style="bold") for column in columns], *cells]:
         joined = Text("  ").join(_aligned(line[at], widths[at], columns[at].right) for at in shown)
         joined.rstrip()
         lines.append(joined)
     return lines, [column.title for at, column in enumerate(columns) if at not in shown]
+
+
+def fit(columns: Sequence[Column], wanted: Sequence[int], width: int) -> tuple[list[int], list[int]]:
+    """Which columns to show, and how wide each is.
+
+    Parameters
+    ----------
+    columns
+        The columns.
+    wanted
+        How wide their cells are.
+    width
+        Of the terminal.
+
+    Returns
+    -------
+    tuple
+        The numbers of the columns that are shown, and the widths of all.
+    """
+    widths = [_least(column, size) for column, size in zip(columns, wanted, strict=True)]
+    shown = _fitting(columns, widths, width)
+    for at in (at for at in shown if columns[at].cut):
+        left = width - sum(widths[other] + 2 for other in shown) + 2
+        widths[at] = min(wanted[at], widths[at] + max(0, left))
+    return shown, widths
 
 
 def _least(column: Column, wanted: int) -> int:

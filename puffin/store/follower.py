@@ -22,6 +22,7 @@ from puffin.store.events import EventRecord, Events, EventSelection, EventStream
 OVERLAP = timedelta(minutes=5)
 _PAUSE_S = 0.1
 _POLL_S = 1.0
+_AWAIT_S = 0.5
 _AT_MOST = 1000
 
 
@@ -100,7 +101,7 @@ class EventFollower:
     def _begin_to_listen(self, longest_s: float) -> None:
         # Before looking for what there is: so nothing falls between.
         try:
-            self._stream = self._events.watch(self._selection, longest_s)
+            self._stream = self._events.watch(self._selection, min(longest_s, _AWAIT_S))
         except DatabaseUnavailable:
             raise
         except DatabaseError:
@@ -108,10 +109,14 @@ class EventFollower:
 
     def _heard(self) -> list[EventRecord]:
         found: list[EventRecord] = []
-        while len(found) < _AT_MOST and self._stream is not None and (event := self._stream.next()) is not None:
+        enough = time.monotonic() + _AWAIT_S
+        while self._stream is not None and (event := self._stream.next()) is not None:
             if event.id not in self._given and self._selection.matches(event):
                 self._given.add(event.id)
                 found.append(event)
+            # Where something happens all the time there is never nothing to hear.
+            if len(found) >= _AT_MOST or (found and time.monotonic() > enough):
+                break
         if time.monotonic() - self._looked > OVERLAP.total_seconds():
             self._complete_to, self._looked = self._server_time(), time.monotonic()
             self._forget()

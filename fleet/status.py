@@ -149,7 +149,12 @@ class HostStatus:
     def own_troubles(self) -> tuple[str, ...]:
         """What is wrong with it that the states of its workers do not tell."""
         counted = Counter(trouble for worker in self.workers for trouble in _kinds_of_trouble(worker))
-        return (*_own_troubles(self), *(f"{count} {trouble}" for trouble, count in counted.items()))
+        return (*self.without_workers, *(f"{count} {trouble}" for trouble, count in counted.items()))
+
+    @property
+    def without_workers(self) -> tuple[str, ...]:
+        """What is wrong with the host itself."""
+        return tuple(_own_troubles(self))
 
     @property
     def computing(self) -> dict[str, int]:

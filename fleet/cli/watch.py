@@ -218,7 +218,7 @@ _Table = tuple[Sequence[Column], list[list[Text | str]]]
 def _tables(view: _View, one_by_one: bool) -> Iterator[_Table]:
     workers = view.workers
     if one_by_one or len(workers) <= _FEW:
-        troubled = [host for host in view.hosts if host.wrong and not any(worker.wrong for worker in host.workers)]
+        troubled = [host for host in view.hosts if host.without_workers]
         if troubled:
             yield _host_table(troubled)
         if workers:

@@ -218,6 +218,8 @@ class States:
         The release that `current` points to.
     clock
         The host's time, seconds since 1970.
+    ending
+        The workers whose present process has been told to end, which it does when its calculation is done.
     """
 
     supervisord: Supervisord
@@ -227,6 +229,7 @@ class States:
     pids: Mapping[str, int]
     current: str | None
     clock: float
+    ending: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -412,6 +415,7 @@ def parse_states(host: str, reply: Mapping[str, Any]) -> States:
         pids={name: pids.whole(name) for name in pids.names()},
         current=reader.optional("current", reader.text),
         clock=reader.number("clock"),
+        ending=frozenset(reader.texts("ending")),
     )
 
 

@@ -28,7 +28,7 @@ _JOBS = tuple(f"scine_job_number_{number}" for number in range(30))
 
 
 def main(counts: list[int]) -> None:
-    print(f"{'workers':>8}  {'what':<28}  {'median s':>8}  {'worst s':>8}")
+    print(f"{'workers':>8}  {'what':<28}  {'median s':>8}  {'worst s':>8}  {'of it processor time here':>25}")
     for count in counts:
         with tempfile.TemporaryDirectory(prefix="puffin-benchmark-") as name:
             directory = Path(name)
@@ -38,8 +38,9 @@ def main(counts: list[int]) -> None:
                 store = open_store(fleet)
                 fill(store, fleet)
                 for title, action in actions(store, fleet, file).items():
-                    seconds = sorted(timed(action) for _ in range(_ROUNDS))
-                    print(f"{count:>8}  {title:<28}  {seconds[_ROUNDS // 2]:8.2f}  {seconds[-1]:8.2f}", flush=True)
+                    rounds = sorted(timed(action) for _ in range(_ROUNDS))
+                    (median, busy), (worst, _) = rounds[_ROUNDS // 2], rounds[-1]
+                    print(f"{count:>8}  {title:<28}  {median:8.2f}  {worst:8.2f}  {busy:25.2f}", flush=True)
                 store.close()
 
 
@@ -104,10 +105,12 @@ def run(*words: object) -> None:
     subprocess.run([str(_COMMAND), *map(str, words)], check=True, capture_output=True, env={**os.environ})
 
 
-def timed(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def timed(action: Callable[[], object]) -> tuple[float, float]:
+    """Seconds, and processor time of this process and of what it ran; the server's is not in it."""
+    before, started = os.times(), time.perf_counter()
     action()
-    return time.perf_counter() - started
+    seconds, after = time.perf_counter() - started, os.times()
+    return seconds, sum(after[:4]) - sum(before[:4])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A server that tells of changes is listened to. What happened before that, or while the connection was broken, is found
 by comparing ids: those of the last minutes are read again and what was given already is left out. Where a server tells
-of nothing, that is all there is. Ids begin with the second in which the event was noted, by the clock of its host: an
+of nothing, that is all there is; and since there are servers that promise to tell and do not, it is done now and then
+all the same. Ids begin with the second in which the event was noted, by the clock of its host: an
 event is overlooked only if it was written more than five minutes later than that by the server's clock, and while
 nobody listened.
 """
@@ -23,6 +24,7 @@ OVERLAP = timedelta(minutes=5)
 _PAUSE_S = 0.1
 _POLL_S = 1.0
 _AWAIT_S = 0.5
+_LOOK_ALL_THE_SAME_S = 15.0
 _AT_MOST = 1000
 
 
@@ -117,9 +119,8 @@ class EventFollower:
             # Where something happens all the time there is never nothing to hear.
             if len(found) >= _AT_MOST or (found and time.monotonic() > enough):
                 break
-        if time.monotonic() - self._looked > OVERLAP.total_seconds():
-            self._complete_to, self._looked = self._server_time(), time.monotonic()
-            self._forget()
+        if time.monotonic() - self._looked > _LOOK_ALL_THE_SAME_S:
+            found += self._catch_up()
         return found
 
     def _seen(self) -> list[EventRecord]:

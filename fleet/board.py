@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from fleet.queue_text import duration, first_line
@@ -76,11 +77,26 @@ class Heading:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table; `key` is the host's or worker's name."""
+    """A line of the table.
+
+    Parameters
+    ----------
+    key
+        The host's or worker's name, which is in its first cell.
+    host
+        The host.
+    make
+        Makes its cells: of thousands of lines only some are ever seen.
+    """
 
     key: str
     host: str
-    cells: tuple[Cell, ...]
+    make: Callable[[], tuple[Cell, ...]]
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """What is in its columns."""
+        return self.make()
 
 
 @dataclass(frozen=True)
@@ -367,12 +383,12 @@ def table(snapshot: Snapshot, view: View) -> Table:
     if view.mode is Mode.HOSTS:
         title, host_key = _HOST_ORDERS[view.order]
         hosts = sorted(by_host(snapshot.hosts, snapshot.statuses), key=host_key, reverse=view.reverse)
-        rows = [Row(host.host, host.host, _host_cells(host)) for host in hosts]
+        rows = [Row(host.host, host.host, partial(_host_cells, host)) for host in hosts]
         return Table(_HOST_HEADINGS, tuple(row for row in rows if _has(row, words)), title)
     title, worker_key = _WORKER_ORDERS[view.order]
     chosen = [worker for worker in snapshot.statuses if view.host in {"", worker.record.host}]
     workers = sorted(chosen, key=worker_key, reverse=view.reverse)
-    rows = [Row(worker.record.worker, worker.record.host, _worker_cells(worker)) for worker in workers]
+    rows = [Row(worker.record.worker, worker.record.host, partial(_worker_cells, worker)) for worker in workers]
     return Table(_WORKER_HEADINGS, tuple(row for row in rows if _has(row, words)), title)
 
 

@@ -28,6 +28,8 @@ STYLES = {
 _HEADING = Style(bold=True, underline=True)
 _CHOSEN = Style(reverse=True)
 _GAP = "  "
+_MEASURED = 500
+"""Lines whose cells tell how wide the columns are; a wider cell further down is cut."""
 
 
 class Listing(ScrollView, can_focus=True):
@@ -92,7 +94,9 @@ class Listing(ScrollView, can_focus=True):
     def _fit(self) -> None:
         columns = [Column(head.title, head.right, head.spare, head.cut) for head in self._table.headings]
         widths = [len(head.title) + (head.title == self._table.sorted_by) for head in self._table.headings]
-        for row in self._table.rows:
+        if widths:
+            widths[0] = max([widths[0], *(len(row.key) for row in self._table.rows)])
+        for row in self._table.rows[:_MEASURED]:
             widths = [max(width, len(cell.text)) for width, cell in zip(widths, row.cells, strict=True)]
         self._shown, self._widths = fit(columns, widths, max(20, self.size.width - 2))
         self.virtual_size = Size(self.size.width, len(self._table.rows) + 1)

@@ -25,6 +25,8 @@ _VERBS = {
     "stop": ("fleet.cli.control", "let the workers finish their jobs and stop"),
     "start": ("fleet.cli.control", "start what was stopped"),
     "status": ("fleet.cli.watch", "what every worker is doing"),
+    "top": ("fleet.cli.top", "the same and more, live, on the whole screen"),
+    "events": ("fleet.cli.events", "what happened to workers and calculations"),
     "logs": ("fleet.cli.logs", "what the workers wrote, merged by time"),
     "collect": ("fleet.cli.collect", "fetch logs, failed calculations and the state of hosts"),
     "history": ("fleet.cli.releases", "who did what to the hosts"),

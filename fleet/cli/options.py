@@ -46,6 +46,20 @@ def parallel(command: Command) -> Command:
     )(command)
 
 
+def parallel_or_all(command: Command) -> Command:
+    """Add --parallel, for what must reach all hosts as nearly at once as can be."""
+    return click.option(
+        "--parallel", type=click.IntRange(1, 256), default=64, show_default=True, help="Hosts told at a time."
+    )(command)
+
+
+def workers(command: Command) -> Command:
+    """Add --worker."""
+    return click.option(
+        "--worker", "workers", metavar="PATTERN", multiple=True, help="Only workers that match, such as node7-*."
+    )(command)
+
+
 def as_json(command: Command) -> Command:
     """Add --json."""
     return click.option("--json", "json_lines", is_flag=True, help="Print JSON lines instead of a table.")(command)

@@ -1,6 +1,7 @@
 """Action `states`: the cheap look at the workers that waiting for something repeats.
 
-Request: host_root. Reply: supervisord, stop, stopped, recycling, pids {worker: pid that runs}, current, clock.
+Request: host_root. Reply: supervisord, stop, stopped, drained {who, why, since} (or null), recycling,
+pids {worker: pid that runs}, current, clock.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 from fleet.hostside.common import Json
-from fleet.hostside.places import host_root, stop_file, stopped
+from fleet.hostside.places import drained, host_root, stop_file, stopped
 from fleet.hostside.probe import link_name, suffixes
 from fleet.hostside.processes import alive, read_pid
 from fleet.hostside.rpc import observe
@@ -27,6 +28,7 @@ def look(root: Path) -> Json:
         "supervisord": observe(root),
         "stop": stop_file(root).exists(),
         "stopped": stopped(root),
+        "drained": drained(root),
         "recycling": suffixes(root / "run", "recycle."),
         "pids": running_pids(root),
         "current": link_name(root / "current"),

@@ -7,7 +7,7 @@ get better by itself).
 
 from puffin.store.bench import Bench, Tenure
 from puffin.store.calculations import Calculations
-from puffin.store.control import Control
+from puffin.store.control import Control, DrainNote
 from puffin.store.driver import connection_uri, location
 from puffin.store.events import Event, Events
 from puffin.store.queue import Queue
@@ -20,6 +20,7 @@ __all__ = [
     "CalculationResult",
     "Calculations",
     "Control",
+    "DrainNote",
     "Event",
     "Events",
     "Queue",

@@ -97,3 +97,16 @@ class Events:
         with translated("reading events", self._where):
             found = self._database[EVENTS].find({"calculation": calculation}, {"_id": 0})
             return list(found.sort([("at", -1), ("_id", -1)]).limit(count))[::-1]
+
+    def claimed(self, calculations: Sequence[str]) -> dict[str, datetime]:
+        """When calculations were last claimed, naive and in UTC; those of which nothing is known are left out.
+
+        Parameters
+        ----------
+        calculations
+            Their ids.
+        """
+        selection = {"kind": "claimed", "calculation": {"$in": list(calculations)}}
+        with translated("reading events", self._where):
+            found = self._database[EVENTS].find(selection, {"calculation": 1, "at": 1}).sort("at", 1)
+            return {str(event["calculation"]): event["at"] for event in found}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,10 +34,15 @@ class Chosen:
 
 def hosts_file(command: Command) -> Command:
     """Add HOSTS_FILE and --host; the command gets ``chosen``, a function that reads them."""
-    command = click.option(
+    command = host_patterns(command)
+    return click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")(command)
+
+
+def host_patterns(command: Command) -> Command:
+    """Add --host."""
+    return click.option(
         "--host", "patterns", metavar="PATTERN", multiple=True, help="Only hosts that match, such as node*."
     )(command)
-    return click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")(command)
 
 
 def parallel(command: Command) -> Command:
@@ -74,6 +80,19 @@ def lock_timeout(command: Command) -> Command:
         metavar="SECONDS",
         help="Wait this long for somebody else who changes the same hosts.",
     )(command)
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name matches any of the patterns.
+
+    Parameters
+    ----------
+    name
+        Of a worker, say.
+    patterns
+        Shell patterns.
+    """
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def choose(path: str | None, patterns: tuple[str, ...]) -> Chosen:

@@ -94,11 +94,11 @@ def _kind(process: Process, daemon: int | None, is_worker: bool, below_worker: b
 def _worker_of(process: Process, root: Path) -> str:
     """The worker that a process is, by its settings file; or by the wrapper that is about to become it."""
     prefix = f"{root}/etc/workers/"
-    for word, following in zip(process.command, (*process.command[1:], ""), strict=True):
+    for at, word in enumerate(process.command):
         if word.startswith(prefix) and word.endswith(".yaml"):
             return word[len(prefix) : -len(".yaml")]
         if word == f"{root}/bin/worker":
-            return following
+            return (*process.command, "")[at + 1]
     return ""
 
 

@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from fleet.access import Remotes, open_remotes, open_store
-from fleet.cli import options
+from fleet.cli import completion, options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.errors import ExitCode, UsageError
@@ -152,7 +152,7 @@ def start(
 
 
 @click.command()
-@click.argument("host", metavar="HOST")
+@click.argument("host", metavar="HOST", shell_complete=completion.hosts)
 @click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")
 @options.parallel_or_all
 @options.as_json
@@ -192,7 +192,7 @@ def drain(
 
 
 @click.command()
-@click.argument("host", metavar="HOST")
+@click.argument("host", metavar="HOST", shell_complete=completion.hosts)
 @click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")
 @options.parallel
 @options.as_json

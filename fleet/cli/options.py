@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from fleet.cli import completion
 from fleet.errors import UsageError
 from fleet.inventory import Fleet, Host, parse_inventory, select
 
@@ -41,7 +42,12 @@ def hosts_file(command: Command) -> Command:
 def host_patterns(command: Command) -> Command:
     """Add --host."""
     return click.option(
-        "--host", "patterns", metavar="PATTERN", multiple=True, help="Only hosts that match, such as node*."
+        "--host",
+        "patterns",
+        metavar="PATTERN",
+        multiple=True,
+        shell_complete=completion.hosts,
+        help="Only hosts that match, such as node*.",
     )(command)
 
 
@@ -62,7 +68,12 @@ def parallel_or_all(command: Command) -> Command:
 def workers(command: Command) -> Command:
     """Add --worker."""
     return click.option(
-        "--worker", "workers", metavar="PATTERN", multiple=True, help="Only workers that match, such as node7-*."
+        "--worker",
+        "workers",
+        metavar="PATTERN",
+        multiple=True,
+        shell_complete=completion.workers,
+        help="Only workers that match, such as node7-*.",
     )(command)
 
 

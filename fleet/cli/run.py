@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from fleet.access import open_remotes
-from fleet.cli import options
+from fleet.cli import completion, options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Column, data_console, note, print_json, print_table, report_failures
 from fleet.errors import ExitCode, UsageError
@@ -41,7 +41,12 @@ _LONGEST_COMMAND = 60
 @options.as_json
 @click.option("--prefix", is_flag=True, help="Print lines as they come, each after its host's name.")
 @click.option("--shell", is_flag=True, help="CMD is one text for the hosts' /bin/sh.")
-@click.option("--as-worker", metavar="WORKER", help="With a worker's environment and release, on its host.")
+@click.option(
+    "--as-worker",
+    metavar="WORKER",
+    shell_complete=completion.workers,
+    help="With a worker's environment and release, on its host.",
+)
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="End it after this time.")
 @click.argument("words", nargs=-1, required=True, metavar="-- CMD...")
 def exec_(

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from fleet.cli import options
+from fleet.cli import completion, options
 from fleet.cli.output import data_console, note, print_json
 from fleet.errors import ExitCode, InventoryError, UsageError
 from fleet.hostside.common import Failure
@@ -28,7 +28,7 @@ def _number(_context: click.Context, _parameter: click.Parameter, value: str) ->
 
 
 @click.command()
-@click.argument("target", metavar="HOST|GROUP")
+@click.argument("target", metavar="HOST|GROUP", shell_complete=completion.hosts_and_groups)
 @click.argument("count", metavar="N", callback=_number)
 @click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")
 @options.as_json

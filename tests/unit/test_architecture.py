@@ -44,6 +44,7 @@ PURE = (
     "fleet.queue_text",
     "fleet.remote",
     "fleet.rollout",
+    "fleet.scaling",
     "fleet.templates",
     "fleet.values",
     "fleet.variables",

@@ -151,7 +151,7 @@ class Deployment:
         signs.progressed()
         if self._calculations is Running.WHEN_IDLE:
             return Deployed(True, pending=self._leave_behind(states), seconds=time.monotonic() - started)
-        self._end_what_must_end(states)
+        self._end_what_must_end(states, signs)
         if held_back:
             # By then the workers that make room have changed; the new ones would have had no place before.
             self._wait([worker for worker in self._work.configurations if worker not in plan.workers_added], signs)
@@ -293,17 +293,13 @@ class Deployment:
         changes = self._work.plan.workers_changed
         return [change.name for change in changes if change.restart or self._calculations is Running.NOW]
 
-    def _end_what_must_end(self, states: States) -> None:
+    def _end_what_must_end(self, states: States, signs: Signs) -> None:
         """Let workers that are removed, or whose program changes, end; then bring supervisord up to date."""
         again = self._to_restart()
         ending = running(states, [*self._work.plan.workers_removed, *again])
         if not ending:
             return
-        # By signal, not by stop file: one left behind by a deploy that was cut off would keep them down for good.
-        # And not by supervisord's own stop, which kills when a time is over.
-        how = "QUIT" if self._calculations is Running.NOW else "TERM"
-        self._operate([{"operation": "signal", "workers": ending, "signal": how}])
-        self._watch.wait_until_ended(ending, self._watch.states())
+        self._watch.end(ending, now=self._calculations is Running.NOW, on_look=signs.looked)
         self._supervise()
         if again:
             self._operate([{"operation": "start", "workers": again}])
@@ -312,7 +308,7 @@ class Deployment:
         """Let workers end by themselves; who has to be taken out or put in anew waits for the next deploy."""
         removed = running(states, self._work.plan.workers_removed)
         if removed:
-            self._operate([{"operation": "signal", "workers": removed, "signal": "TERM"}])
+            self._operate([{"operation": "end", "workers": removed}])
         return (*_changed(self._work.plan), *removed)
 
     def _wait(self, workers: Sequence[str], signs: Signs) -> tuple[WorkerHealth, ...]:

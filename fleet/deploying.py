@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fleet.access import Remotes
@@ -14,7 +14,7 @@ from fleet.deed import Deed
 from fleet.deploy import Deployed, Deployment, Running
 from fleet.difftext import mask_secrets
 from fleet.errors import FleetError, RemoteError
-from fleet.execute import HostEvent, fan_out
+from fleet.execute import HostEvent, Interrupted, fan_out
 from fleet.hooks import Hook, HookEnvironment, run_hook
 from fleet.inventory import Fleet
 from fleet.lock import Lock, LockTarget, Outcome, Result, hold
@@ -26,7 +26,7 @@ from fleet.revert import GoodState, Reversal
 from fleet.rolling import HostSigns, NotBegun, Roller
 from fleet.rollout import Rollout, policy_of
 from fleet.survey import HostWork
-from fleet.waiting import Place, Say, Watch
+from fleet.waiting import Place, ReadRecords, Say, Watch, shared
 from puffin.errors import DatabaseError
 from puffin.store import Event, Store
 
@@ -82,14 +82,26 @@ class HostPart:
         Told what is being done.
     lock
         Token of the lock that is held on the host.
+    read_records
+        Reads what the workers of the fleet reported.
     """
 
     def __init__(
-        self, *, fleet: Fleet, work: HostWork, remotes: Remotes, store: Store, how: How, say: Say, lock: str | None
+        self,
+        *,
+        fleet: Fleet,
+        work: HostWork,
+        remotes: Remotes,
+        store: Store,
+        how: How,
+        say: Say,
+        lock: str | None,
+        read_records: ReadRecords,
     ) -> None:
         self._fleet = fleet
         self._work = work
         self._store = store
+        self._read_records = read_records
         self._say = say
         self._cancelled = threading.Event()
         self._how = how
@@ -108,24 +120,30 @@ class HostPart:
         deployed = self._deployment(watch).carry_out(signs)
         if self._how.calculations is not Running.WHEN_IDLE:
             watch.ask("good", operation="keep")
-        removed = [worker_uuid(self._fleet, name) for name in self._work.plan.workers_removed]
-        self._store.registry.forget(removed)
-        if self._work.plan.install_release:
-            self._prune()
+        self._tidy_up()
         return deployed
 
+    def _tidy_up(self) -> None:
+        """What is nice to have: that it cannot be done now is no reason to put a healthy host back."""
+        removed = [worker_uuid(self._fleet, name) for name in self._work.plan.workers_removed]
+        with contextlib.suppress(RemoteError, DatabaseError):
+            if removed:
+                self._store.registry.forget(removed)
+            if self._work.plan.install_release:
+                self._prune()
+
     def _prune(self) -> None:
-        """Remove releases beyond `release.keep`; where that cannot be done now, `prune` or the next deploy does it."""
+        """Remove releases beyond `release.keep`; `prune` or the next deploy does what cannot be done now."""
         used = releases_in_use(self._store.registry.workers(self._fleet.name))
         place = ReleasePlace.of(self._work.facts)
         self._say("removing old releases")
-        with contextlib.suppress(RemoteError):
-            prune_host(self._remotes[self._place.host], place, self._fleet.release.keep, used, self._place.lock)
+        prune_host(self._remotes[self._place.host], place, self._fleet.release.keep, used, self._place.lock)
 
     def revert(self) -> GoodState:
         """Put the host back to its last good state."""
-        good = Reversal(self._place.host, self._watch(lambda: False), self._say).carry_out()
-        self._store.control.note_releases(self._fleet.name, {self._place.host: good.release})
+        good = Reversal(self._place.host, self._watch(lambda: False), self._say, self._how.deed.id).carry_out()
+        with contextlib.suppress(DatabaseError):  # then `status` compares with what was noted before
+            self._store.control.note_releases(self._fleet.name, {self._place.host: good.release})
         return good
 
     def cancel(self) -> None:
@@ -137,7 +155,7 @@ class HostPart:
             place=self._place,
             update=self._fleet.update,
             remote=self._remotes[self._place.host],
-            read_records=lambda: self._store.registry.workers(self._fleet.name),
+            read_records=self._read_records,
             say=self._say,
             cancelled=cancelled,
         )
@@ -204,8 +222,16 @@ def deploy_hosts(
     targets = {work.host.name: LockTarget(work.facts.host_root, work.facts.lock.serial) for work in works}
     with hold(remotes, targets, how.deed, how.lock_timeout_s, how.parallel, _of_this_machine(audience)) as lock:
         _before(fleet, lock, how)
-        results = _roll_out(fleet, works, remotes, store, how, audience, lock)
         releases = {work.host.name: work.release for work in works}
+        try:
+            results = _roll_out(fleet, works, remotes, store, how, audience, lock)
+        except Interrupted as interrupted:
+            # What is done is done: the next run finds nothing to do on these hosts and says nothing of them.
+            done = [result for result in interrupted.results if isinstance(result.value, Deployed)]
+            for result in done:
+                lock.conclude(result.host, _outcome(result, releases[result.host]))
+            _leave_word(fleet, store, how, releases, done)
+            raise
         for result in results:
             lock.conclude(result.host, _outcome(result, releases[result.host]))
         troubles = (*_after(fleet, lock, how, results), *_leave_word(fleet, store, how, releases, results))
@@ -263,16 +289,25 @@ def _roll_out(
     audience: Audience,
     lock: Lock,
 ) -> list[HostResult[Deployed]]:
+    read_records = shared(lambda: store.registry.workers(fleet.name))
     parts = {
         work.host.name: HostPart(
-            fleet=fleet, work=work, remotes=remotes, store=store, how=how, say=_teller(work, audience), lock=lock.token
+            fleet=fleet,
+            work=work,
+            remotes=remotes,
+            store=store,
+            how=how,
+            say=_teller(work, audience),
+            lock=lock.token,
+            read_records=read_records,
         )
         for work in works
     }
     ready = {host: part for host, part in parts.items() if host in lock.hosts}
     prepared = fan_out(ready, HostPart.prepare, how.parallel, lambda event: _tell(event, audience))
     fresh = frozenset(work.host.name for work in works if work.facts.current is None)
-    rollout = Rollout(policy_of(fleet.update, len(works), fresh), list(parts))
+    policy = policy_of(fleet.update, len(works), fresh)
+    rollout = Rollout(replace(policy, canary=min(policy.canary, sum(map(_can_prove, works)))), list(parts))
     errors = {**lock.failed, **{result.host: result.error for result in prepared if result.error is not None}}
     for host, error in errors.items():
         rollout.failed(host, _first_line(error), time.monotonic())
@@ -281,6 +316,11 @@ def _roll_out(
         HostResult(result.host, error=errors[result.host], seconds=result.seconds) if result.host in errors else result
         for result in results
     ]
+
+
+def _can_prove(work: HostWork) -> bool:
+    """Whether any worker of a host shall run: one whose workers are all stopped shows nothing of a release."""
+    return any(worker not in work.plan.kept_stopped for worker in work.configurations)
 
 
 def _teller(work: HostWork, audience: Audience) -> Say:

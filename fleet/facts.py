@@ -232,6 +232,8 @@ class States:
         The host's time, seconds since 1970.
     drained
         Who keeps the host out of the fleet; None where nobody does.
+    ending
+        The workers whose present process has been told to end, which it does when its calculation is done.
     """
 
     supervisord: Supervisord
@@ -242,6 +244,7 @@ class States:
     current: str | None
     clock: float
     drained: Drained | None = None
+    ending: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -440,6 +443,7 @@ def parse_states(host: str, reply: Mapping[str, Any]) -> States:
         current=reader.optional("current", reader.text),
         clock=reader.number("clock"),
         drained=_drained(reader),
+        ending=frozenset(reader.texts("ending")),
     )
 
 

@@ -81,7 +81,7 @@ def judge(
         elif program.state in {"STOPPED", "UNKNOWN"}:
             found.append(WorkerHealth(worker, Health.FAILED, "supervisord does not run it"))
         elif worker in states.recycling:
-            found.append(WorkerHealth(worker, Health.DRAINING, _busy_with(record)))
+            found.append(_recycling(worker, record))
         elif program.state != "RUNNING":
             found.append(WorkerHealth(worker, Health.STARTING, program.state.lower()))
         else:
@@ -91,10 +91,11 @@ def judge(
     return tuple(found)
 
 
-def _busy_with(record: WorkerRecord | None) -> str:
+def _recycling(worker: str, record: WorkerRecord | None) -> WorkerHealth:
+    """One that computes may take days; one that does not is being changed, and counts as such."""
     if record is None or not record.calculation:
-        return "about to start again"
-    return f"until {record.order} {record.calculation} is done"
+        return WorkerHealth(worker, Health.STARTING, "about to start again")
+    return WorkerHealth(worker, Health.DRAINING, f"until {record.order} {record.calculation} is done")
 
 
 def _by_report(worker: str, record: WorkerRecord | None, release: str, configuration: str) -> WorkerHealth:

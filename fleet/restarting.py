@@ -24,7 +24,7 @@ from fleet.revert import GoodState
 from fleet.rolling import HostSigns, Roller
 from fleet.rollout import Rollout, policy_of
 from fleet.stopping import Audience
-from fleet.waiting import Place, Say, Wanted, Watch
+from fleet.waiting import Place, ReadRecords, Say, Wanted, Watch, shared
 from puffin.store import Store
 
 _UP = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
@@ -72,8 +72,8 @@ class HostRestart:
         The host as it was found.
     remotes
         Connections.
-    store
-        The fleet's database.
+    read_records
+        Reads what the workers of the fleet reported.
     how
         How the restart goes.
     say
@@ -83,7 +83,15 @@ class HostRestart:
     """
 
     def __init__(
-        self, *, fleet: Fleet, facts: Facts, remotes: Remotes, store: Store, how: How, say: Say, lock: str | None
+        self,
+        *,
+        fleet: Fleet,
+        facts: Facts,
+        remotes: Remotes,
+        read_records: ReadRecords,
+        how: How,
+        say: Say,
+        lock: str | None,
     ) -> None:
         self._facts = facts
         self._how = how
@@ -93,7 +101,7 @@ class HostRestart:
             place=Place(facts.host, facts.fleet_root, facts.host_root, lock),
             update=fleet.update,
             remote=remotes[facts.host],
-            read_records=lambda: store.registry.workers(fleet.name),
+            read_records=read_records,
             say=say,
             cancelled=self._cancelled.is_set,
         )
@@ -142,8 +150,7 @@ class HostRestart:
     def _now(self, up: Mapping[str, int]) -> None:
         """They end as asked to, so supervisord does not start them again by itself."""
         if up:
-            self._operate({"operation": "signal", "workers": list(up), "signal": "QUIT"})
-            self._watch.wait_until_ended(list(up), self._watch.states())
+            self._watch.end(list(up), now=True)
             self._operate({"operation": "start", "workers": list(up)})
 
     def _start_those_down(self) -> None:
@@ -203,6 +210,7 @@ def restart_hosts(
     Interrupted
         On Ctrl-C.
     """
+    read_records = shared(lambda: store.registry.workers(fleet.name))
     targets = {facts.host: LockTarget(facts.host_root, facts.lock.serial) for facts in found}
     with hold(remotes, targets, how.deed, how.lock_timeout_s, _ATTEMPTS_OF_ALL) as lock:
         parts = {
@@ -210,7 +218,7 @@ def restart_hosts(
                 fleet=fleet,
                 facts=facts,
                 remotes=remotes,
-                store=store,
+                read_records=read_records,
                 how=how,
                 say=_teller(facts.host, audience),
                 lock=lock.token,

@@ -34,10 +34,13 @@ class Reversal:
         Looks at its workers, and asks it to do things.
     say
         Told what is being done.
+    undo
+        Id of the deploy that is taken back: a state that it found good itself does not count.
     """
 
-    def __init__(self, host: str, watch: Watch, say: Say) -> None:
+    def __init__(self, host: str, watch: Watch, say: Say, undo: str) -> None:
         self._host = host
+        self._undo = undo
         self._watch = watch
         self._say = say
 
@@ -56,14 +59,15 @@ class Reversal:
         """
         self._say("putting back the last good state")
         known = [program.name for program in self._watch.states().supervisord.programs]
-        good = self._parse(self._watch.ask("good", operation="restore"))
+        good = self._parse(self._watch.ask("good", operation="restore", undo=self._undo))
         # Programs that somebody else has put there are theirs.
         self._ours = sorted({*good.configurations, *(name for name in known if named_like_ours(name, self._host))})
         states = self._supervise()
-        ending = running(states, [*self._surplus(states, good), *self._pending])
+        # Who was told to end cannot be told otherwise: it does, and is then started again.
+        told = states.ending.intersection(good.configurations)
+        ending = running(states, [*self._surplus(states, good), *self._pending, *told])
         if ending:
-            self._operate([{"operation": "signal", "workers": ending, "signal": "TERM"}])
-            self._watch.wait_until_ended(ending, self._watch.states())
+            self._watch.end(ending)
             states = self._supervise()
         self._operate(orders(good, states, self._watch.records()))
         stopped = frozenset(good.configurations) if states.stop else states.stopped

@@ -14,6 +14,7 @@ from fleet.deploy import Deployed
 from fleet.errors import FleetError, RemoteError
 from fleet.execute import Interrupted, as_fleet_error
 from fleet.gate import Look
+from fleet.health import Health
 from fleet.remote import HostResult
 from fleet.revert import GoodState
 from fleet.rollout import Command, Order, Rollout, Stage
@@ -153,7 +154,9 @@ class Roller:
             self._take_look(host, event.value, now)
         elif event.kind is _Kind.DEPLOYED:
             self._values[host] = event.value
-            rollout.done(host, now)
+            # Those that were not waited for prove nothing either, but nobody asked for that.
+            workers = event.value.workers
+            rollout.done(host, now, proven=not workers or any(each.health is Health.HEALTHY for each in workers))
             self._on_end(host, True)
         elif event.kind is _Kind.FAILED:
             self._errors[host] = event.value

@@ -10,11 +10,13 @@ The rules, in the order in which they matter:
    anything was changed on it (full disk, connection lost) only gives its place to the next host.
 2. Then at most `max_parallel` hosts are being changed at a time, begun at least `stagger` apart. A host whose workers
    all either run the release or still compute is not being changed: a calculation of two days holds up no one. A host
-   on which nothing runs yet has nothing to lose and waits for the canaries only.
+   on which nothing runs yet has nothing to lose and waits for the canaries only; where that is all of them, there are
+   no canaries.
 3. Failures are counted over the whole rollout; more than `failure_budget` halt it. A host that makes no progress for
    `progress_deadline` has failed.
 4. With `auto_revert` a host on which the release does not run is put back to its last good state at once, and after a
-   halt so is every host that was changed; without it a halt only means that no further host begins.
+   halt so is every host that was changed and had something before; without it a halt only means that no further host
+   begins.
 """
 
 from __future__ import annotations
@@ -111,7 +113,7 @@ def policy_of(update: Update, total: int, fresh: frozenset[str] = frozenset()) -
     """
     return Policy(
         max_parallel=max(1, update.max_parallel.of(total)),
-        canary=min(update.canary, total),
+        canary=0 if len(fresh) == total else min(update.canary, total),
         failure_budget=update.failure_budget.of(total, round_up=True),
         stagger=update.stagger,
         progress_deadline=update.progress_deadline,
@@ -201,9 +203,19 @@ class Rollout:
         if self._hosts[host].stage is Stage.DRAINING:
             self._set(host, stage=Stage.WORKING, since=now)
 
-    def done(self, host: str, now: float) -> None:
-        """Note that a host has all it should have."""
-        self._set(host, stage=Stage.DONE, proven=True, since=now)
+    def done(self, host: str, now: float, *, proven: bool = True) -> None:
+        """Note that a host has all it should have.
+
+        Parameters
+        ----------
+        host
+            The host.
+        now
+            The time.
+        proven
+            Whether that shows that the release runs; where all workers are stopped on purpose, it does not.
+        """
+        self._set(host, stage=Stage.DONE, proven=proven or self._hosts[host].proven, since=now)
 
     def failed(self, host: str, reason: str, now: float) -> None:
         """Note that a host failed.
@@ -303,7 +315,11 @@ class Rollout:
 
     def _reverts(self, now: float) -> list[Command]:
         stages = {Stage.FAILED, Stage.DONE} if self._halt else {Stage.FAILED}
-        chosen = [host for host, state in self._hosts.items() if state.stage in stages and state.changed]
+        chosen = [
+            host
+            for host, state in self._hosts.items()
+            if state.stage in stages and state.changed and host not in self._policy.fresh
+        ]
         for host in chosen:
             self._set(host, stage=Stage.REVERTING, since=now)
         return [Command(host, Order.REVERT, self._hosts[host].reason or self._halt) for host in chosen]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,18 +148,36 @@ class Watch:
 
     def records(self) -> list[WorkerRecord]:
         """What the workers of the host reported."""
-        records = self._insist(self._read_records, (DatabaseUnavailable,))
+        # One database serves all hosts: to give up early would put all of them back, which needs it as well.
+        patience = max(_LONGEST_TROUBLE_S, self._update.progress_deadline)
+        records = self._insist(self._read_records, (DatabaseUnavailable,), patience)
         return [record for record in records if record.host == self._place.host]
 
-    def wait_until_ended(self, workers: Sequence[str], states: States) -> None:
-        """Wait until workers that were told to end have ended.
+    def end(
+        self,
+        workers: Sequence[str],
+        *,
+        now: bool = False,
+        on_look: Callable[[Look], None] = lambda _: None,
+    ) -> States:
+        """Have workers end, and wait until they have.
+
+        By signal, not by stop file: one left behind by a deploy that was cut off would keep them down for good.
+        And not by supervisord's own stop, which kills when a time is over.
 
         Parameters
         ----------
         workers
             Their names.
-        states
-            The states as they were last seen.
+        now
+            Whether they give their calculations back instead of finishing them.
+        on_look
+            Told what each look found.
+
+        Returns
+        -------
+        States
+            The states at the end.
 
         Raises
         ------
@@ -166,13 +185,23 @@ class Watch:
             They took longer than `update.drain_timeout`.
         """
         deadline = time.monotonic() + self._update.drain_timeout
+        states, told = self.states(), set[int]()
         while left := running(states, workers):
             if time.monotonic() > deadline:
                 what = f"{', '.join(left)} did not finish within update.drain_timeout"
                 raise RemoteError(self._place.host, "draining", what, "deploy again to go on waiting")
-            self._say(f"waiting for {', '.join(left)} to finish")
+            # A process that was just starting dies of a signal before it can obey it, and gets a successor.
+            pids = {program.pid for program in states.supervisord.programs if program.name in left and program.pid}
+            if pids - told:
+                told |= pids
+                order = {"operation": "signal", "signal": "QUIT"} if now else {"operation": "end"}
+                self.ask("control", operations=[{**order, "workers": left}])
+            why = f"waiting for {', '.join(left)} to finish"
+            self._say(why)
+            on_look(Look(Verdict.WAIT, computing=not now, why=why))
             self._pause()
             states = self.states()
+        return states
 
     def wait_until_healthy(
         self, wanted: Wanted, on_look: Callable[[Look], None] = lambda _: None
@@ -219,8 +248,10 @@ class Watch:
         found = tuple(_as_leaving(one) if one.worker in there else one for one in found)
         return tuple(_as_stopped(one) if one.worker in wanted.stopped else one for one in found)
 
-    def _insist(self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...]) -> Found:
-        give_up = time.monotonic() + _LONGEST_TROUBLE_S
+    def _insist(
+        self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...], patience: float = _LONGEST_TROUBLE_S
+    ) -> Found:
+        give_up = time.monotonic() + patience
         while True:
             try:
                 return attempt()
@@ -242,6 +273,41 @@ class Watch:
         if not lines:
             return f"its log is empty; see 'puffin-fleet logs --host {self._place.host}'"
         return "last lines of its log:\n    " + "\n    ".join(lines[-_LOG_LINES:])
+
+
+def shared(read: ReadRecords, age_s: float = POLL_S) -> ReadRecords:
+    """The same for many hosts that are watched at once: what one has read a moment ago the others take over.
+
+    Else each of forty hosts would read the entries of all forty, each second. An old entry does no harm: one counts
+    only for the process that wrote it.
+
+    Parameters
+    ----------
+    read
+        Reads them.
+    age_s
+        How old they may be, in seconds.
+    """
+    mutex = threading.Lock()
+    last: list[tuple[float, Sequence[WorkerRecord] | DatabaseUnavailable]] = []
+
+    def attempt() -> Sequence[WorkerRecord] | DatabaseUnavailable:
+        try:
+            return read()
+        except DatabaseUnavailable as error:
+            return error  # that it is away is also learnt once for all: each attempt may take seconds
+
+    def fresh() -> Sequence[WorkerRecord]:
+        with mutex:
+            if not last or time.monotonic() - last[0][0] >= age_s:
+                found = attempt()
+                last[:] = [(time.monotonic(), found)]
+            found = last[0][1]
+        if isinstance(found, DatabaseUnavailable):
+            raise DatabaseUnavailable(str(found)) from found
+        return found
+
+    return fresh
 
 
 def running(states: States, workers: Sequence[str]) -> list[str]:
@@ -266,4 +332,4 @@ def _as_stopped(worker: WorkerHealth) -> WorkerHealth:
 def _as_leaving(worker: WorkerHealth) -> WorkerHealth:
     if worker.health is Health.DRAINING:
         return worker
-    return WorkerHealth(worker.worker, Health.DRAINING, "about to start again")
+    return WorkerHealth(worker.worker, Health.STARTING, "about to start again")

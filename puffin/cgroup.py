@@ -25,6 +25,7 @@ from pathlib import Path
 
 GB = 1024**3
 _LEAF = "puffin.workers"
+_NEARLY = 0.95
 _TRIES = 50
 _PAUSE_S = 0.01
 _DELEGATED = ("user.delegate", "trusted.delegate")
@@ -274,9 +275,16 @@ class JobGroup:
         return 0.0
 
     def ran_out(self) -> bool:
-        """Whether the kernel ended a process of the group because it wanted more memory than it may have."""
-        with contextlib.suppress(OSError):
-            return _numbers((self._path / self._files.kills).read_text()).get("oom_kill", 0) > 0
+        """Whether the kernel ended a process of the group because it wanted more memory than it may have.
+
+        If the whole machine runs out of memory that is not the job's fault: its limit was not reached then.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            counted = _numbers((self._path / self._files.kills).read_text())
+            limit = int((self._path / self._files.limit).read_text()) / GB
+            # Version 1 does not count how often the limit was reached.
+            reached = counted.get("oom", 0) > 0 or self.peak_gb() > _NEARLY * limit
+            return counted.get("oom_kill", 0) > 0 and reached
         return False
 
     def peak_gb(self) -> float:

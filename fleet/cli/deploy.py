@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import click
@@ -22,7 +23,7 @@ from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.execute import Interrupted
 from fleet.health import Health
 from fleet.hooks import check_hooks
-from fleet.lock import TOKEN_VARIABLE, new_deed, wait_until_free
+from fleet.lock import TOKEN_VARIABLE, ChangedMeanwhile, new_deed, wait_until_free
 from fleet.remote import HostResult
 from fleet.rolling import NotBegun, PutBack
 from fleet.survey import PREVIOUS, HostWork
@@ -135,7 +136,20 @@ def _chosen_way(when_idle: bool, now: bool) -> Running:
 
 
 def _run(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> int:
+    """Who waited for somebody else's deploy has planned with what was there before it: that is planned anew."""
     check_hooks(chosen.fleet)
+    deadline = time.monotonic() + how.lock_timeout_s
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        try:
+            return _look_and_deploy(chosen, replace(how, lock_timeout_s=left), look, json_lines, yes)
+        except ChangedMeanwhile as changed:
+            if time.monotonic() >= deadline:
+                raise
+            note(f"{', '.join(sorted(changed.by))} changed while this command waited: looking again.", "yellow")
+
+
+def _look_and_deploy(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> int:
     store = open_store(chosen.fleet)
     known = known_of(chosen, store, must=True)
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:

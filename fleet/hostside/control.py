@@ -5,7 +5,8 @@ lock (token, or null).
 Reply: done [{operation, worker, changed}], and all of `states` afterwards.
 
 Operations: `stop_file`, `clear_stop_file`, `recycle`, `clear_recycle`, `start`, `stop` (SIGTERM: drain),
-`signal`, `shutdown` (supervisord itself; refused while workers run).
+`end` (SIGTERM as well, but only once to a process: a second one makes it give its calculation back), `signal`,
+`shutdown` (supervisord itself; refused while workers run).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from fleet.hostside.rpc import (
     daemon_pid,
     observe,
 )
-from fleet.hostside.states import look, running_pids
+from fleet.hostside.states import ending, look, note_ending, running_pids
 
 STEP = "controlling workers"
 
@@ -160,6 +161,22 @@ def _stop(root: Path, order: Order) -> dict[str, bool]:
     return _each(root, order, "stopProcess", False, accept=(NOT_RUNNING, BAD_NAME))
 
 
+def _end(root: Path, order: Order) -> dict[str, bool]:
+    """Whoever was cut off while it waited says it again; the calculation that runs must not pay for that."""
+    supervisor = Supervisor(socket_path(root))
+    programs = supervisor.programs()
+    told = set(ending(root, programs))
+    names = _ours(root, [program["name"] for program in programs]) if order.workers is None else order.workers
+    fresh = [program for program in programs if program["name"] in names and program["name"] not in told]
+    done = dict.fromkeys(names, False)
+    for program in fresh:
+        name = program["name"]
+        done[name] = supervisor.attempt("signalProcess", name, "TERM", accept=(NOT_RUNNING, BAD_NAME))
+        if done[name]:
+            note_ending(root, program)
+    return done
+
+
 def _signal(root: Path, order: Order) -> dict[str, bool]:
     if not Supervisor(socket_path(root)).answers():
         return _signal_orphans(root, order)
@@ -199,6 +216,7 @@ OPERATIONS: dict[str, Callable[[Path, Order], dict[str, bool]]] = {
     "clear_recycle": _clear_recycle,
     "start": _start,
     "stop": _stop,
+    "end": _end,
     "signal": _signal,
     "shutdown": _shutdown,
 }

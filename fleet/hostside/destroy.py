@@ -19,9 +19,9 @@ from pathlib import Path
 
 from fleet.hostside.audit import AUDIT, OLDER
 from fleet.hostside.common import Failure, Json, locked, os_failure
-from fleet.hostside.guard import LOCK, SERIAL, require_lock
+from fleet.hostside.guard import LOCK, SERIAL, read_holder, require_lock
 from fleet.hostside.lock import MUTEX
-from fleet.hostside.places import host_root
+from fleet.hostside.places import host_root, run_name
 from fleet.hostside.rpc import daemon_pid
 from fleet.hostside.states import running_pids
 
@@ -34,7 +34,7 @@ _LEFT = {
     OLDER: "what was done to this host before",
 }
 _LOCKS = frozenset({LOCK, SERIAL, MUTEX})
-_FIRST = ("etc", "bin", "current", "previous", "good", "manifest.json")
+_FIRST = ("etc", "bin", "current", "previous", "good", "good-before", "manifest.json")
 """Without these it is no deployed host any more."""
 
 _INSTALLATIONS = ("releases", "supervisor", "wheels", "tools", "cache")
@@ -51,7 +51,7 @@ def main(request: Json) -> Json:
         _refuse_running(root)
         with locked(fleet / ".destroy.lock", 600, STEP):
             removed += _own(root)
-            shared = sorted(path.name for path in (fleet / "hosts").glob("*") if _deployed(path))
+            shared = sorted(path.name for path in (fleet / "hosts").glob("*") if _needs(path, request.get("lock")))
             removed += [] if shared else _installations(fleet)
     removed += _empty_scratch(scratch, root.name)
     left = [*_left_of_host(root), *_left_in_scratch(scratch, root.name)]
@@ -66,8 +66,11 @@ def _refuse_running(root: Path) -> None:
         raise Failure(f"still running: {', '.join(names)}", STEP, "'puffin-fleet stop --supervisord', then try again")
 
 
-def _deployed(root: Path) -> bool:
-    return (root / "etc").exists() or (root / "current").is_symlink()
+def _needs(root: Path, token: str | None) -> bool:
+    """Whether a host uses what is installed: it is deployed, or somebody else is just installing there."""
+    holder = read_holder(root)
+    deployed = (root / "etc").exists() or (root / "current").is_symlink()
+    return deployed or (holder is not None and holder["token"] != token)
 
 
 def _own(root: Path) -> list[str]:
@@ -81,9 +84,21 @@ def _own(root: Path) -> list[str]:
             with contextlib.suppress(OSError):
                 (root / name).rmdir()  # only if there is nothing in it
         elif name == "run":
-            removed += [*_remove(Path(os.path.realpath(root / name))), *_remove(root / name)]
+            removed += [*_remove_run(root, Path(os.path.realpath(root / name))), *_remove(root / name)]
         else:
             removed += _remove(root / name)
+    return removed
+
+
+def _remove_run(root: Path, run: Path) -> list[str]:
+    """The whole directory only where a deploy chose it: somebody may have turned the link to a place of his own."""
+    if run.parent == Path(os.path.realpath(root)) or run.name == run_name(root):
+        return _remove(run)
+    patterns = ("sv.sock*", "supervisord.pid", ".supervise.lock", f"{root.name}-*.pid", "recycle.*", "ending.*")
+    found = [path for pattern in patterns for path in sorted(run.glob(pattern))]
+    removed = [name for path in found for name in _remove(path)]
+    with contextlib.suppress(OSError):
+        run.rmdir()
     return removed
 
 

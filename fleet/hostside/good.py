@@ -1,11 +1,15 @@
 """Action `good`: keep the state in which all workers were healthy, and bring it back.
 
-Request: fleet_root, host_root, operation (`keep` or `restore`), lock (token, or null).
+Request: fleet_root, host_root, operation (`keep` or `restore`), lock (token, or null); with `restore` also undo (id of
+the deploy that is taken back, or null).
 Reply of `keep`: release. Reply of `restore`: release, workers {name: first 12 hex digits of its settings' SHA-256},
 written, removed (paths).
 
 What is kept is everything that a deploy writes below the host's own directory, and which release was current. The
 copy is made beside its place and renamed, so there is always a whole one.
+
+A deploy that was good on one host may be taken back all the same, since it was not on others. So the state before is
+kept as well, and a state that the deploy to be undone has kept itself is passed over.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from fleet.hostside.places import host_root
 from fleet.hostside.probe import link_name
 
 STEP = "putting back"
+GOOD, BEFORE = "good", "good-before"
 KEPT = ("bin", "etc")
 MANIFEST = "manifest.json"
 OWNED = ("etc/conf.d", "etc/workers")
@@ -36,7 +41,7 @@ def main(request: Json) -> Json:
     with locked(root / ".lock", 60, STEP):
         if request["operation"] == "keep":
             return keep(root)
-        return restore(root, Path(request["fleet_root"]))
+        return restore(root, Path(request["fleet_root"]), request.get("undo"))
 
 
 def keep(root: Path) -> Json:
@@ -44,10 +49,9 @@ def keep(root: Path) -> Json:
     release = link_name(root / "current")
     if release is None:
         raise Failure(f"{root / 'current'} names no release", STEP, "deploy to this host again")
-    place, fresh, old = root / "good", root / f".good{UNFINISHED}", root / f".good-old{UNFINISHED}"
+    place, before, fresh = root / GOOD, root / BEFORE, root / f".good{UNFINISHED}"
     try:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         for name in KEPT:
             shutil.copytree(root / name, fresh / name, copy_function=_copy)
@@ -55,9 +59,13 @@ def keep(root: Path) -> Json:
             _copy(str(root / MANIFEST), str(fresh / MANIFEST))
         write(fresh / "release", f"{release}\n".encode(), 0o600)
         if place.exists():
-            place.rename(old)
+            # Once more by the same deploy, whose answer was lost: what was before it still is.
+            if _deploy_of(place) != _deploy_of(fresh) or not _deploy_of(place):
+                shutil.rmtree(before, ignore_errors=True)
+                place.rename(before)
+            else:
+                _make_way(root)
         fresh.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise os_failure(error, "keeping the good state") from error
@@ -71,11 +79,9 @@ def _copy(source: str, target: str) -> str:
     return target
 
 
-def restore(root: Path, fleet: Path) -> Json:
+def restore(root: Path, fleet: Path, undo: str | None = None) -> Json:
     """Bring the good state back; release and files as they were."""
-    place = root / "good"
-    if not place.exists() and (root / f".good-old{UNFINISHED}").exists():
-        place = root / f".good-old{UNFINISHED}"  # cut off between the two renames
+    place = _place(root, undo)
     release = read_text(place / "release").strip()
     if not release:
         raise Failure("there is no earlier good state", STEP, "correct hosts.yaml and deploy again")
@@ -93,12 +99,40 @@ def restore(root: Path, fleet: Path) -> Json:
         (root / name).unlink(missing_ok=True)
     if (place / MANIFEST).exists():
         write(root / MANIFEST, (place / MANIFEST).read_bytes(), 0o600)
+    if place.name == BEFORE:
+        _make_way(root)
+        place.rename(root / GOOD)
     workers = {
         Path(file.name).stem: hashlib.sha256(file.content).hexdigest()[:12]
         for file in wanted
         if file.name.startswith("etc/workers/") and file.name.endswith(".yaml")
     }
     return {"release": release, "workers": workers, "written": [file.name for file in changed], "removed": removed}
+
+
+def _place(root: Path, undo: str | None) -> Path:
+    """The state to go back to: the last good one, but none that was only kept by what is to be undone."""
+    place = root / GOOD
+    if not place.exists() or (undo and _deploy_of(place) == undo):
+        return root / BEFORE
+    return place
+
+
+def _make_way(root: Path) -> None:
+    """Under another name first: half of it must never pass for a state."""
+    gone = root / f".{GOOD}-gone{UNFINISHED}"
+    shutil.rmtree(gone, ignore_errors=True)
+    if (root / GOOD).exists():
+        (root / GOOD).rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _deploy_of(place: Path) -> str:
+    """The id of the deploy that a state comes from; empty where that was not written down."""
+    try:
+        return str(json.loads(read_text(place / MANIFEST))["deploy"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _ours(root: Path, place: Path) -> frozenset[str] | None:

@@ -30,7 +30,8 @@ def mark_of(wheels: Sequence[Json]) -> bytes:
 
 def environments(directory: Path) -> list[Environment]:
     """All that is in a directory, complete or not."""
-    return [_environment(path) for path in sorted(directory.glob("*")) if not path.name.startswith(".")]
+    found = sorted(path for path in directory.glob("*") if path.is_symlink() or path.is_dir())
+    return [_environment(path) for path in found if not path.name.startswith(".")]
 
 
 def _environment(path: Path) -> Environment:

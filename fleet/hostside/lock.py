@@ -44,6 +44,7 @@ def main(request: Json) -> Json:
     if step is None:
         raise Failure(f"no step {request['step']!r}", STEP)
     if step is _acquire:
+        _refuse_strange(root)
         directory(root, 0o755)  # nothing was ever deployed here
     elif not root.is_dir():
         return {"held": False, "audited": False, "holder": None}
@@ -51,11 +52,24 @@ def main(request: Json) -> Json:
         return step(root, request)
 
 
+def _refuse_strange(root: Path) -> None:
+    """Refuse to move in with somebody: `prune` and `destroy` would take his `releases`, `tools` or `cache` for ours."""
+    fleet = root.parents[1]
+    if root.exists() or root.parent.name != "hosts" or not fleet.exists():
+        return
+    found = sorted(path.name for path in fleet.iterdir() if not path.name.startswith("."))
+    ours = (f"*/{MUTEX}", "*/etc/supervisord.conf")
+    if found and not any(any((fleet / "hosts").glob(pattern)) for pattern in ours):
+        what = f"{fleet} holds {', '.join(found[:3])}{' and more' if len(found) > 3 else ''}, but no fleet"
+        raise Failure(what, STEP, "choose another base_dir or another name for the fleet, or empty that directory")
+
+
 def _acquire(root: Path, request: Json) -> Json:
     token = plain_name(request["token"])
     present = read_holder(root)
     if present is not None and present["token"] == token:
-        return {"held": True, "holder": None, "changed_by": None, "reentrant": True}
+        # Its own command asks again where the first answer was lost, and has to give it back.
+        return {"held": True, "holder": None, "changed_by": None, "reentrant": present["id"] != str(request["id"])}
     now = time.time()
     if present is not None and present["until"] >= now:
         return {"held": False, "holder": holder_of(root), "changed_by": None, "reentrant": False}

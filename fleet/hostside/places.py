@@ -138,7 +138,12 @@ def run_directory(root: Path, environment: Mapping[str, str], uid: int, system: 
         return Path(os.readlink(run))  # noqa: PTH115 - exactly what apply wrote, not resolved further
     if len(os.fsencode(run / SOCKET)) <= LONGEST_SOCKET_PATH and not on_network(root, system):
         return run
-    return _local_run_base(environment, uid, system) / hashlib.sha256(os.fsencode(root)).hexdigest()[:10]
+    return _local_run_base(environment, uid, system) / run_name(root)
+
+
+def run_name(root: Path) -> str:
+    """What the directory for sockets is called where it is not in the host's own."""
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:10]
 
 
 def _local_run_base(environment: Mapping[str, str], uid: int, system: Path) -> Path:

@@ -6,8 +6,8 @@ Reply: removals [{kind, name, path, bytes}], kept [{name, why}], frees (bytes), 
 keep their directories here], removed (bool).
 
 Kinds: release, wheel, tool, supervisor, cache. What is removed is worked out again when it is carried out, under the
-locks of installations. A release stays if any host directory here names it (current, previous, good), if a process
-on this machine uses it, or if it is among the newest.
+locks of installations. A release stays if any host directory here names it (current, previous, good, good-before), if
+a process on this machine uses it, or if it is among the newest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ from fleet.hostside.sizes import freed_by, size_of
 
 STEP = "pruning"
 _LOCK_S = 600.0
-_REFERENCES = {"current": "current", "previous": "previous", "good/release": "good"}
+_REFERENCES = {
+    "current": "current",
+    "previous": "previous",
+    "good/release": "good",
+    "good-before/release": "good before",
+}
 _WORTH_REMOVING = 1 << 20
 
 
@@ -148,7 +153,9 @@ def _traces(pid: int, command: Sequence[str]) -> str:
 
 def _supervisors_named(fleet: Path) -> set[str]:
     """What the hosts start supervisord from, also after a reboot."""
-    names = [*(fleet / "hosts").glob("*/etc/supervisor"), *(fleet / "hosts").glob("*/good/etc/supervisor")]
+    names = [
+        path for place in ("", "good/", "good-before/") for path in (fleet / "hosts").glob(f"*/{place}etc/supervisor")
+    ]
     return {Path(read_text(path).strip()).name for path in names}
 
 

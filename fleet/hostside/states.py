@@ -1,16 +1,18 @@
 """Action `states`: the cheap look at the workers that waiting for something repeats.
 
-Request: host_root. Reply: supervisord, stop, stopped, drained {who, why, since} (or null), recycling,
-pids {worker: pid that runs}, current, clock.
+Request: host_root. Reply: supervisord, stop, stopped, drained {who, why, since} (or null), recycling, ending [workers
+whose present process was told to end by `control`], pids {worker: pid that runs}, current, clock.
 """
 
 from __future__ import annotations
 
 import fcntl
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from fleet.hostside.common import Json
+from fleet.hostside.common import Json, read_text
+from fleet.hostside.files import write
 from fleet.hostside.places import drained, host_root, stop_file, stopped
 from fleet.hostside.probe import link_name, suffixes
 from fleet.hostside.processes import alive, read_pid
@@ -24,16 +26,40 @@ def main(request: Json) -> Json:
 
 def look(root: Path) -> Json:
     """The states of all workers of this host."""
+    seen = observe(root)
     return {
-        "supervisord": observe(root),
+        "supervisord": seen,
         "stop": stop_file(root).exists(),
         "stopped": stopped(root),
         "drained": drained(root),
         "recycling": suffixes(root / "run", "recycle."),
+        "ending": ending(root, seen["programs"]),
         "pids": running_pids(root),
         "current": link_name(root / "current"),
         "clock": time.time(),
     }
+
+
+def ending(root: Path, programs: Sequence[Json]) -> list[str]:
+    """The programs whose present process has been told to end, and has not yet."""
+    return sorted(
+        program["name"]
+        for program in programs
+        if program["pid"] and read_text(_told(root, program["name"])) == _identity(program)
+    )
+
+
+def note_ending(root: Path, program: Json) -> None:
+    """Remember that this process has been told to end."""
+    write(_told(root, program["name"]), _identity(program).encode(), 0o600)
+
+
+def _told(root: Path, worker: str) -> Path:
+    return root / "run" / f"ending.{worker}"
+
+
+def _identity(program: Json) -> str:
+    return f"{program['pid']} {program['start']}"
 
 
 def running_pids(root: Path) -> dict[str, int]:

@@ -84,6 +84,8 @@ ExecStop=-/bin/sh {_quoted(str(program))} stop
 KillMode=process
 TimeoutStopSec={STOP_SECONDS}
 OOMPolicy=continue
+# For the limits of single calculations.
+Delegate=memory
 TasksMax=infinity
 
 [Install]

@@ -29,6 +29,9 @@ _UNAVAILABLE = (
     pymongo.errors.WTimeoutError,
 )
 
+_TOO_FEW_MEMBERS = 100
+"""Code of the server for a write concern that its set can never satisfy: a mistake in the connection string."""
+
 
 @contextmanager
 def translated(doing: str, where: str) -> Iterator[None]:
@@ -37,6 +40,9 @@ def translated(doing: str, where: str) -> Iterator[None]:
     except _UNAVAILABLE as error:
         raise DatabaseUnavailable(f"cannot reach the database at {where} while {doing}: {short(error)}") from error
     except pymongo.errors.OperationFailure as error:
+        if _is_passing(error):
+            what = f"cannot tell whether the database at {where} did it, {doing}: {short(error)}"
+            raise DatabaseUnavailable(what) from error
         if error.code == 18:
             raise DatabaseError(
                 f"the database at {where} refused the login: check database.username and database.password_file"
@@ -44,6 +50,12 @@ def translated(doing: str, where: str) -> Iterator[None]:
         raise DatabaseError(f"the database at {where} refused {doing}: {short(error)}") from error
     except (pymongo.errors.PyMongoError, bson.errors.BSONError) as error:
         raise DatabaseError(f"{doing} failed at {where}: {short(error)}") from error
+
+
+def _is_passing(error: pymongo.errors.OperationFailure) -> bool:
+    """Whether the server was about to stop, to step down, or did not hear from the others of its set in time."""
+    unconfirmed = isinstance(error, pymongo.errors.WriteConcernError) and error.code != _TOO_FEW_MEMBERS
+    return unconfirmed or error.has_error_label("RetryableWriteError")
 
 
 def short(error: Exception) -> str:
@@ -79,11 +91,15 @@ def connection_uri(settings: DatabaseSettings, database: str = "") -> str:
     if settings.username:
         password = _read_password(settings.password_file)
         location = f"{quote_plus(settings.username)}:{quote_plus(password)}@{location.rpartition('@')[2]}"
-    query = f"?{parts.query}" if parts.query else ""
-    if settings.username and "authSource" not in query:
-        query += ("&" if query else "?") + "authSource=admin"
+    options = {"authSource": "admin"} if settings.username else {}
+    # What a primary that is cut off from its set says is worth nothing: its writes are lost when it comes back, and
+    # others may have been told otherwise meanwhile. Servers before MongoDB 5 do not wait for the others by themselves.
+    options["w"] = "majority"
+    given = {option.partition("=")[0].lower() for option in parts.query.split("&")}
+    added = [f"{key}={value}" for key, value in options.items() if key.lower() not in given]
+    query = "&".join(filter(None, [parts.query, *added]))
     name = database or parts.path.strip("/")
-    return f"{parts.scheme}://{location}/{name}{query}"
+    return f"{parts.scheme}://{location}/{name}{f'?{query}' if query else ''}"
 
 
 def _read_password(path: str) -> str:
@@ -106,23 +122,33 @@ def location(settings: DatabaseSettings) -> str:
     return f"{settings.ip}:{settings.port}"
 
 
-class Pulse(monitoring.ServerHeartbeatListener):
-    """Since when the driver has found the server well each time it looked."""
+class Pulse(monitoring.TopologyListener):
+    """Since when the driver has had a server that takes writes, without a break and without another taking over.
+
+    In a replica set the others do not matter: with one of them down all goes on. But after another has become
+    primary every lease looks different, since it is that one's clock that counts now.
+    """
 
     def __init__(self) -> None:
         self.since: float | None = None
+        self._writable: frozenset[Any] = frozenset()
 
-    def started(self, event: monitoring.ServerHeartbeatStartedEvent) -> None:
-        """Nothing to note."""
+    def opened(self, event: monitoring.TopologyOpenedEvent) -> None:
+        """Nothing is known yet."""
 
-    def succeeded(self, event: monitoring.ServerHeartbeatSucceededEvent) -> None:
-        """Note the first success after a failure."""
-        if self.since is None:
+    def description_changed(self, event: monitoring.TopologyDescriptionChangedEvent) -> None:
+        """Note who takes writes now."""
+        servers = event.new_description.server_descriptions()
+        writable = frozenset(address for address, server in servers.items() if server.is_writable)
+        # Any of several routers does, before and after.
+        if not writable:
+            self.since = None
+        elif not writable & self._writable:
             self.since = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._writable = writable
 
-    def failed(self, event: monitoring.ServerHeartbeatFailedEvent) -> None:
-        """Note that the connection is broken."""
-        self.since = None
+    def closed(self, event: monitoring.TopologyClosedEvent) -> None:
+        """Nobody asks any more."""
 
 
 def client(
@@ -135,6 +161,10 @@ def client(
             serverSelectionTimeoutMS=milliseconds,
             connectTimeoutMS=milliseconds,
             socketTimeoutMS=int(answer_s * 1000),
+            # A set that has lost its majority counts as away; without a limit it would be waited for.
+            wTimeoutMS=milliseconds,
+            # Who owns a calculation is asked where it is decided, whatever the connection string prefers.
+            readPreference="primary",
             # The driver's own limits; its default is 10 s.
             heartbeatFrequencyMS=min(10_000, max(500, milliseconds)),
             event_listeners=listeners,

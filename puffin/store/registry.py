@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -108,18 +109,26 @@ class Registry:
     def echoes(self, uuid: str) -> bool:
         """Touch a worker's entry; return whether the server tells of that in a change stream.
 
+        The stream asks in the same way as the one of calculations: there are servers that tell of a change, but not
+        where the question has this form.
+
         Parameters
         ----------
         uuid
             The worker, which has announced itself.
         """
+        word = secrets.token_hex(8)
+        touched: list[dict[str, Any]] = [
+            {"operationType": {"$in": ["insert", "replace"]}, "fullDocument.echo": word},
+            {"operationType": "update", "updateDescription.updatedFields.echo": word},
+        ]
         with (
             translated("watching the registry", self._where),
             self._watched.watch(
-                [{"$match": {"documentKey._id": uuid}}], max_await_time_ms=int(_ECHO_S / _ECHO_TRIES * 1000)
+                [{"$match": {"$or": touched}}], max_await_time_ms=int(_ECHO_S / _ECHO_TRIES * 1000)
             ) as stream,
         ):
-            self._collection.update_one({"_id": uuid}, {"$currentDate": {"seen": True}})
+            self._collection.update_one({"_id": uuid}, {"$set": {"echo": word}, "$currentDate": {"seen": True}})
             # A server may answer at once that there is nothing yet.
             deadline = time.monotonic() + _ECHO_S
             while stream.alive and time.monotonic() < deadline:

@@ -68,7 +68,9 @@ class Here:
     def events(self) -> list[str]:
         with self.database.server.client() as client:
             found = client[self.database.name]["puffin_events"].find()
-            return [f"{item['at']} {item['worker']} {item['kind']} {item['detail']}" for item in found]
+            return [
+                f"{item['at']} {item['worker']} {item['kind']} {item['calculation']} {item['detail']}" for item in found
+            ]
 
     def all_are(self, status: str) -> bool:
         return {item["status"] for item in self.calculations()} == {status}

@@ -29,6 +29,7 @@ EXCEPTED = frozenset(
         "audit.jsonl",
         "manifest.json",
         "good",
+        "good-before",
         "archive",
         "error",
     }

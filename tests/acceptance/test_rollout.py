@@ -68,6 +68,23 @@ def test_marked_workers_change_by_themselves_when_their_calculations_are_done(he
     assert "Nothing to do" in here.run("deploy", "--yes").ok().err
 
 
+def test_a_worker_that_is_removed_ends_its_calculation_however_often_and_long_a_deploy_waits(here: Here) -> None:
+    here.content["update"]["progress_deadline"] = "6s"
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=20, count=2)
+    until(lambda: here.all_are("pending"), "both calculations to be taken")
+    here.content["defaults"]["workers"]["count"] = 1
+    for _ in range(2):  # as if the first had been cut off
+        here.run("deploy", "--yes", "--when-idle").ok()
+
+    ran = here.run("deploy", "--yes").ok()
+
+    assert "deployed" in ran.out
+    until(lambda: here.all_are("complete"), "the calculations to be done")
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
+    assert [record["worker"] for record in here.workers().values()] == ["here-1"]
+
+
 def test_status_says_how_many_still_run_the_release_before(here: Here, tmp_path: Path) -> None:
     here.run("deploy", "--yes").ok()
     here.submit(seconds=6)

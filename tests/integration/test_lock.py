@@ -111,6 +111,25 @@ def test_a_command_under_the_lock_uses_it_and_leaves_it(tmp_path: Path) -> None:
     assert [line["id"] for line in lines(tmp_path)] == ["inner", "id-ann"]
 
 
+def test_one_whose_answer_was_lost_is_taken_again_and_given_back(tmp_path: Path) -> None:
+    take(tmp_path, "ann")
+    again = take(tmp_path, "ann")
+    assert again["held"]
+    assert not again["reentrant"]
+
+
+def test_a_directory_of_somebody_elses_is_no_place_for_a_fleet(tmp_path: Path) -> None:
+    project = tmp_path / "reactions"
+    (project / "tools").mkdir(parents=True)
+    with pytest.raises(Failure, match=r"reactions holds tools, but no fleet"):
+        take(project / "hosts" / "n1", "ann")
+    assert [path.name for path in project.iterdir()] == ["tools"]
+    (project / "tools").rmdir()
+    assert take(project / "hosts" / "n1", "ann")["held"]
+    (project / "tools").mkdir()
+    assert take(project / "hosts" / "n2", "ann")["held"]
+
+
 def test_one_that_ran_out_is_taken_over_and_its_holder_finds_out(tmp_path: Path) -> None:
     take(tmp_path, "ann", limit=-1)
     seen = guard.serial_of(tmp_path)

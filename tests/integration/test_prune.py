@@ -286,6 +286,37 @@ def test_a_run_directory_elsewhere_goes_as_well(home: Home, tmp_path: Path) -> N
     assert not (root / "run").is_symlink()
 
 
+def test_of_a_run_directory_that_is_somebodys_only_ours_goes(home: Home, tmp_path: Path) -> None:
+    root = home.host()
+    (root / "run").rmdir()
+    place = tmp_path / "own"
+    place.mkdir()
+    for name in ("sv.sock", "h1-1.pid", "recycle.h1-1", "thesis.tex"):
+        (place / name).touch()
+    (root / "run").symlink_to(place)
+    destroyed(home, root, tmp_path)
+    assert [path.name for path in place.iterdir()] == ["thesis.tex"]
+
+
+def test_installations_stay_while_somebody_else_installs_a_host_that_shares_them(home: Home, tmp_path: Path) -> None:
+    home.environment("releases/r1", "w1")
+    root = home.host("h1", current="r1")
+    other = home.fleet / "hosts" / "h2"
+    other.mkdir()
+    request = {"token": "t", "id": "2", "verb": "deploy", "who": "bob@lab", "limit": 900}
+    lock.main({"host_root": str(other), "step": "acquire", **request})
+    assert destroyed(home, root, tmp_path)["shared"] == ["h2"]
+    assert home.there() == ["r1"]
+
+
+def test_a_file_among_releases_is_no_release(home: Home) -> None:
+    home.environment("releases/r1")
+    home.environment("releases/r2")
+    (home.fleet / "releases" / "README").touch()
+    home.prune(keep=1)
+    assert home.there() == ["README", "r2"]
+
+
 def test_nothing_is_removed_while_a_worker_runs(home: Home, tmp_path: Path) -> None:
     root = home.host(current="r1")
     pid_file = root / "run" / "h1-1.pid"

@@ -101,7 +101,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 def test_the_password_is_quoted_into_the_connection_and_shown_nowhere(secured: Secured) -> None:
     uri = connection_uri(secured.settings, "other")
     assert uri.startswith(f"mongodb://chem:p%40ss%2Fw%3Ard%25@127.0.0.1:{secured.port}/other?tls=true&")
-    assert uri.endswith("&authSource=admin")
+    assert uri.endswith("&authSource=admin&w=majority")
     assert location(secured.settings) == f"127.0.0.1:{secured.port}"
 
 

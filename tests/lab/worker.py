@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import psutil
 import yaml
 
+from puffin.cgroup import remove_leftovers
 from puffin.documents import Model, Request
 from puffin.settings import DatabaseSettings
 from puffin.store import Store
@@ -183,6 +184,7 @@ class Worker:
         for process in self.marked():
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        remove_leftovers(str(self.place.directory / f"{self.uuid}.pid"), ())
 
 
 def _words(process: psutil.Process) -> list[str]:

@@ -337,3 +337,36 @@ def test_a_revert_cut_off_anywhere_is_no_drift_and_leaves_alone_what_is_not_ours
     assert {path: state for path, state in found(root).items() if path not in STRANGE} == whole
     assert parse(content_of_manifest(root)) == manifest(first)
     assert steps > 5
+
+
+def test_a_deploy_that_was_good_here_and_not_elsewhere_is_taken_back_as_well(tmp_path: Path) -> None:
+    root = tmp_path / "fleet" / "host"
+    for name in ("r1", "r2"):
+        release = root.parent / "releases" / name
+        release.mkdir(parents=True)
+        (release / ".complete").touch()
+    content = {"fleet_root": str(root.parent), "host_root": str(root), "lock": None, "undo": "d2"}
+
+    def deploy(wanted: tuple[RenderedFile, ...], name: str, release: str) -> None:
+        plan = request(root, wanted)
+        done = dataclasses.replace(manifest(wanted), deploy=name)
+        plan["manifest"] = {key: base64.b64encode(render_manifest(done).content).decode() for key in ("begin", "end")}
+        assert act("apply", {**plan, "current": release}, 1000)
+        assert act("good", {**content, "operation": "keep"}, 1000)
+
+    deploy(render(workers=2), "d1", "r1")
+    first = found(root)
+    steps, ended = 0, False
+    while not ended:
+        deploy(render(CHANGED, workers=1), "d2", "r2")
+        if steps == 0:
+            assert act("good", {**content, "operation": "keep"}, 1000)  # asked again, since the answer was lost
+        ended = act("good", {**content, "operation": "restore"}, steps)
+        if not ended:
+            # Whatever it came to, another try ends it.
+            assert act("good", {**content, "operation": "restore"}, 1000)
+        assert found(root) == first, f"after {steps} steps"
+        assert (root / "current").readlink().name == "r1"
+        assert parse((root / "good" / "manifest.json").read_text()) == parse(content_of_manifest(root))
+        steps += 1
+    assert steps > 5

@@ -64,6 +64,11 @@ def test_a_worker_that_finishes_its_calculation_first() -> None:
     assert (found.health, found.detail) == (Health.DRAINING, "until scine_hessian c1 is done")
 
 
+def test_a_worker_that_is_told_to_start_again_and_computes_nothing() -> None:
+    (found,) = judge({"node1-1": "c0ffee"}, "new", states(PROGRAM, recycling=("node1-1",)), [RECORD])
+    assert (found.health, found.detail) == (Health.STARTING, "about to start again")
+
+
 def test_a_host_that_was_stopped_on_purpose() -> None:
     (found,) = judge({"node1-1": "c0ffee"}, "new", states(replace(PROGRAM, state="EXITED"), stop=True), [RECORD])
     assert found.health is Health.STOPPED

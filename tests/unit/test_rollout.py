@@ -74,6 +74,18 @@ def test_a_canary_with_a_full_disk_gives_its_place_to_the_next() -> None:
     assert rollout.hosts["a"].stage is Stage.FAILED
 
 
+def test_a_canary_whose_workers_are_all_stopped_proves_nothing() -> None:
+    rollout = Rollout(POLICY, ["a", "b", "c"])
+    rollout.advance(0)
+    rollout.changing("a", 0)
+    rollout.done("a", 1, proven=False)
+    assert begun(rollout.advance(1)) == ["b"]
+    rollout.changing("b", 1)
+    rollout.failed("b", "it ended again and again", 2)
+    assert set(orders(rollout.advance(2), Order.REVERT)) == {"a", "b"}
+    assert rollout.halted == "canary b failed"
+
+
 def test_more_failures_than_the_budget_allows_put_all_back() -> None:
     rollout = Rollout(POLICY, ["a", "b", "c", "d", "e"])
     rollout.advance(0)
@@ -151,6 +163,19 @@ def test_hosts_on_which_nothing_runs_wait_for_the_canary_only() -> None:
     rollout.advance(0)
     rollout.done("a", 1)
     assert begun(rollout.advance(1)) == ["b", "c", "d", "e", "f", "g"]
+
+
+def test_where_nothing_runs_anywhere_no_canary_is_needed_and_nothing_is_put_back() -> None:
+    policy = policy_of(Update(), 4, fresh=frozenset("abcd"))
+    rollout = Rollout(policy, list("abcd"))
+    assert begun(rollout.advance(0)) == list("abcd")
+    for host in "abcd":
+        rollout.changing(host, 1)
+    rollout.failed("a", "x", 2)
+    rollout.failed("b", "x", 2)
+    assert orders(rollout.advance(2), Order.REVERT) == []
+    assert rollout.halted
+    assert rollout.hosts["a"].stage is Stage.FAILED
 
 
 @pytest.mark.parametrize(

@@ -82,15 +82,15 @@ def test_what_a_tunnel_cannot_lead_to(uri: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (DatabaseSettings(ip="10.0.0.7", port=1), "mongodb://127.0.0.1:20001/x?directConnection=true"),
-        (DatabaseSettings(uri="mongodb://db"), "mongodb://127.0.0.1:20001/x?directConnection=true"),
+        (DatabaseSettings(ip="10.0.0.7", port=1), "mongodb://127.0.0.1:20001/x?directConnection=true&w=majority"),
+        (DatabaseSettings(uri="mongodb://db"), "mongodb://127.0.0.1:20001/x?directConnection=true&w=majority"),
         (
             DatabaseSettings(uri="mongodb://chem:p%40ss@db:7/?tls=true"),
-            "mongodb://chem:p%40ss@127.0.0.1:20001/x?tls=true&directConnection=true",
+            "mongodb://chem:p%40ss@127.0.0.1:20001/x?tls=true&directConnection=true&w=majority",
         ),
         (
             DatabaseSettings(uri="mongodb://db/?directConnection=true"),
-            "mongodb://127.0.0.1:20001/x?directConnection=true",
+            "mongodb://127.0.0.1:20001/x?directConnection=true&w=majority",
         ),
     ],
 )

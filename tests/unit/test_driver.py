@@ -1,0 +1,95 @@
+"""What the driver is told and what is read from it; a set with several members exists here only in its own words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pymongo import monitoring
+from pymongo.errors import NotPrimaryError, OperationFailure, WriteConcernError, WTimeoutError
+from pymongo.hello import Hello
+from pymongo.server_description import ServerDescription
+from pymongo.topology_description import TOPOLOGY_TYPE, TopologyDescription
+
+from puffin.errors import DatabaseError, DatabaseUnavailable
+from puffin.settings import DatabaseSettings
+from puffin.store import connection_uri
+from puffin.store.driver import Pulse, translated
+
+MEMBERS = ["a:1", "b:1", "c:1"]
+
+
+def seen(**roles: str) -> TopologyDescription:
+    """A replica set as the driver describes it; members that are not named are down."""
+    servers = {}
+    for name in ("a", "b", "c"):
+        hello: dict[str, Any] = {"ok": 1, "setName": "rs", "hosts": MEMBERS, "maxWireVersion": 21}
+        hello |= {"isWritablePrimary": roles.get(name) == "primary", "secondary": roles.get(name) == "secondary"}
+        address = (name, 1)
+        known = ServerDescription(address, Hello(hello), 0.01) if name in roles else ServerDescription(address)
+        servers[address] = known
+    kind = TOPOLOGY_TYPE.ReplicaSetWithPrimary
+    return TopologyDescription(kind, servers, "rs", None, None, None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def pulse() -> Pulse:
+    return Pulse()
+
+
+def look(pulse: Pulse, **roles: str) -> float | None:
+    new = seen(**roles)
+    pulse.description_changed(monitoring.TopologyDescriptionChangedEvent(new, new, None))  # type: ignore[arg-type]
+    return pulse.since
+
+
+def test_without_a_primary_nobody_is_connected(pulse: Pulse) -> None:
+    assert look(pulse) is None
+    assert look(pulse, a="secondary", b="secondary") is None
+    assert look(pulse, a="primary", b="secondary") is not None
+    assert look(pulse, b="secondary") is None
+
+
+def test_other_members_may_come_and_go(pulse: Pulse) -> None:
+    since = look(pulse, a="primary", b="secondary", c="secondary")
+    assert look(pulse, a="primary", b="secondary") == since
+    assert look(pulse, a="primary") == since
+    assert look(pulse, a="primary", b="secondary", c="secondary") == since
+
+
+def test_after_another_has_taken_over_it_counts_anew(pulse: Pulse) -> None:
+    """Also if the driver learns in one moment that the old one is gone and the new one is there."""
+    since = look(pulse, a="primary", b="secondary")
+    after = look(pulse, a="secondary", b="primary")
+    assert since is not None
+    assert after is not None
+    assert after > since
+
+
+@pytest.mark.parametrize(
+    ("uri", "query"),
+    [
+        ("mongodb://a,b/?replicaSet=rs", "replicaSet=rs&w=majority"),
+        ("mongodb://a/?W=2&replicaSet=rs", "W=2&replicaSet=rs"),
+        ("mongodb://a", "w=majority"),
+    ],
+)
+def test_writes_wait_for_the_majority_unless_somebody_chose_otherwise(uri: str, query: str) -> None:
+    assert connection_uri(DatabaseSettings(uri=uri)).partition("?")[2] == query
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (NotPrimaryError("stepped down"), True),
+        (WTimeoutError("waiting for replication timed out", 64), True),
+        (WriteConcernError("the primary stepped down while waiting", 189), True),
+        (WriteConcernError("not enough data-bearing nodes", 100), False),
+        (OperationFailure("interrupted", 11600, {"errorLabels": ["RetryableWriteError"]}), True),
+        (OperationFailure("not authorized", 13, {}), False),
+    ],
+)
+def test_what_passes_is_told_from_what_stays(error: Exception, passes: bool) -> None:
+    with pytest.raises(DatabaseError) as caught, translated("writing", "db"):
+        raise error
+    assert isinstance(caught.value, DatabaseUnavailable) is passes

@@ -57,11 +57,24 @@ class Stop:
 
 @dataclass(frozen=True)
 class Told:
-    """A host that was told to stop: where it keeps its things, and the workers that ran then."""
+    """A host that was told to stop: where it keeps its things, and the workers that ran then.
+
+    Parameters
+    ----------
+    host_root
+        Its directory.
+    running
+        The workers that were told and ran then.
+    deployed
+        Whether there is anything at all.
+    matched
+        Whether it has any of the workers that were to stop.
+    """
 
     host_root: str
     running: tuple[str, ...]
     deployed: bool = True
+    matched: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,11 +89,14 @@ class Stopped:
         Whether it could not be reached, and its workers read the order in the database.
     deployed
         Whether there is anything at all.
+    matched
+        Whether it has any of the workers that were to stop.
     """
 
     running: tuple[str, ...]
     by_database: bool = False
     deployed: bool = True
+    matched: bool = True
 
 
 @dataclass(frozen=True)
@@ -93,10 +109,13 @@ class Started:
         The workers that run now.
     drained
         Who keeps it out of the fleet; nothing was started then. None where nobody does.
+    matched
+        Whether it has any of the workers that were to start.
     """
 
     running: tuple[str, ...]
     drained: Drained | None = None
+    matched: bool = True
 
 
 class Audience(Protocol):
@@ -159,7 +178,7 @@ class HostControl:
         running = self._running(parse_states(self._host.name, reply)) if deployed else ()
         told = reader.texts("told")
         mine = running if "*" in told else tuple(name for name in running if name in told)
-        return Told(reader.text("host_root"), mine, deployed)
+        return Told(reader.text("host_root"), mine, deployed, bool(told))
 
     def see_off(self, told: Told, how: Stop) -> Stopped:
         """Wait until workers that were told to stop have ended.
@@ -182,7 +201,7 @@ class HostControl:
         if how.wait and how.supervisord and told.deployed and not running:
             operations = [{"operation": "shutdown", "workers": None}]
             ask(self._remote, "control", {"host_root": told.host_root, "operations": operations})
-        return Stopped(running, deployed=told.deployed)
+        return Stopped(running, deployed=told.deployed, matched=told.matched)
 
     def start(self, workers: Sequence[str] = (), resume: bool = False) -> Started:
         """Remove the stop files and start the workers, supervisord included; one round trip.
@@ -206,7 +225,8 @@ class HostControl:
             hint = "run 'puffin-fleet deploy' first"
             raise RemoteError(self._host.name, "looking", "nothing is deployed there", hint)
         states = parse_states(self._host.name, reply)
-        return Started(self._running(states), states.drained if reader.flag("refused") else None)
+        drained = states.drained if reader.flag("refused") else None
+        return Started(self._running(states), drained, bool(reader.texts("told")) or drained is not None)
 
     def _ask(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
         host = self._host

@@ -49,8 +49,8 @@ puffin-fleet logs -f    what they write, all hosts in one
 puffin-fleet check      what is wrong, and what to do about it
 puffin-fleet stop       let them finish and stay down, until 'start'
 
-New here? 'puffin-fleet demo' shows it all on this machine, 'puffin-fleet init' describes your hosts.
-All verbs: 'puffin-fleet --help'. Each with examples: 'puffin-fleet VERB --help'."""
+New here?  'puffin-fleet demo' shows it all, 'puffin-fleet init' describes hosts
+All verbs: 'puffin-fleet --help'; each with examples: 'puffin-fleet VERB --help'"""
 
 
 @click.group(

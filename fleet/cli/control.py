@@ -91,9 +91,16 @@ def _stop(chosen: Chosen, how: Stop, parallel: int, json_lines: bool, whole: boo
             print_json(_stop_record(result))
     else:
         print_table((Column("HOST"), Column("WORKERS")), [[one.host, _stop_words(one, how.wait)] for one in results])
+    _refuse_unknown(how.workers, [result.value.matched for result in results if result.value])
     left = [worker for result in results if result.value for worker in result.value.running]
     failed = report_failures(results)
     return ExitCode.FAILED if failed or (left and how.wait) else ExitCode.DONE
+
+
+def _refuse_unknown(workers: Sequence[str], matched: Sequence[bool]) -> None:
+    if workers and matched and not any(matched):
+        patterns = ", ".join(f"'{pattern}'" for pattern in workers)
+        raise UsageError(f"no worker matches {patterns}: 'puffin-fleet status' shows the workers")
 
 
 def _stop_record(result: HostResult[Stopped]) -> dict[str, object]:
@@ -117,6 +124,8 @@ def _stop_words(result: HostResult[Stopped], waited: bool) -> Text | str:
         return Text(rest + ", ".join(value.running) + by, style="yellow" if waited else "")
     if not value.deployed:
         return Text("nothing is deployed there", style="dim")
+    if not value.matched:
+        return Text("no such worker", style="dim")
     return Text("stopped" + by, style="yellow" if by else "")
 
 
@@ -147,6 +156,7 @@ def start(
     )
     results = _on_each(chosen, parallel, "Starting", lambda control: control.start(workers))
     _report_started(results, json_lines)
+    _refuse_unknown(workers, [result.value.matched for result in results if result.value])
     asked_for = [result.host for result in results if patterns and result.value and result.value.drained]
     return ExitCode.FAILED if report_failures(results) or not lifted or asked_for else ExitCode.DONE
 

@@ -101,5 +101,5 @@ def _words(result: HostResult[Deployed]) -> Text:
     if value.pending:
         return Text("will restart when done: " + ", ".join(value.pending))
     if not value.changed:
-        return Text("stopped, left alone", style="dim")
+        return Text("left alone: stopped, or no such worker", style="dim")
     return Text("restarted: " + ", ".join(one.worker for one in value.workers), style="green")

@@ -50,7 +50,7 @@ def test_the_command_alone_shows_the_verbs_of_a_day() -> None:
     assert shown.exit_code == 0
     found = [line.split()[1] for line in shown.output.splitlines() if line.startswith("puffin-fleet ")]
     assert found == ["deploy", "status", "logs", "check", "stop"]
-    assert max(map(len, shown.output.splitlines())) <= 105
+    assert max(map(len, shown.output.splitlines())) <= 80
 
 
 def complete(place: Path, line: str) -> list[str]:

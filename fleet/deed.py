@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from fleet.difftext import mask_secrets
+
 
 @dataclass(frozen=True, order=True)
 class Deed:
@@ -63,4 +65,4 @@ def outcome_of(error: Exception | None) -> Outcome:
     """
     if error is None:
         return Outcome(Result.DONE)
-    return Outcome(Result.FAILED, str(error).partition("\n")[0])
+    return Outcome(Result.FAILED, mask_secrets(str(error).partition("\n")[0]))

@@ -23,7 +23,7 @@ from fleet.health import WorkerHealth
 from fleet.inventory import Fleet
 from fleet.manifest import manifest_of, unfinished
 from fleet.manifest import render as render_manifest
-from fleet.plan import FileWrite, HostPlan
+from fleet.plan import FileWrite, HostPlan, WriteReason
 from fleet.remote import Remote, Upload
 from fleet.survey import HostWork, tool_directory
 from fleet.waiting import Say, Wanted, Watch, running
@@ -140,25 +140,32 @@ class Deployment:
         """
         started = time.monotonic()
         plan = self._work.plan
-        held_back = self._sections_to_hold_back()
+        held_back = self._held_back()
+        sections = {_section(name) for name in held_back}
+        self._keep_what_is_good()
         signs.changing()
         self._write_files(
-            [write for write in plan.files_to_write if write.file.path not in held_back], last=not held_back
+            [write for write in plan.files_to_write if write.file.path not in sections], last=not held_back
         )
         self._say("starting workers")
         states = self._supervise()
-        self._operate(self._operations())
+        self._operate(self._operations(held_back))
         signs.progressed()
         if self._calculations is Running.WHEN_IDLE:
             return Deployed(True, pending=self._leave_behind(states), seconds=time.monotonic() - started)
         self._end_what_must_end(states, signs)
         if held_back:
             # By then the workers that make room have changed; the new ones would have had no place before.
-            self._wait([worker for worker in self._work.configurations if worker not in plan.workers_added], signs)
-            self._write_files([write for write in plan.files_to_write if write.file.path in held_back], last=True)
+            self._wait([worker for worker in self._work.configurations if worker not in held_back], signs)
+            self._write_files([write for write in plan.files_to_write if write.file.path in sections], last=True)
             self._supervise()
         workers = self._wait(list(self._work.configurations), signs)
         return Deployed(True, workers, seconds=time.monotonic() - started)
+
+    def _keep_what_is_good(self) -> None:
+        """Keep the present state if it works, where a deploy that did not wait, or was cut off, has not done so."""
+        if self._work.worth_keeping:
+            self._watch.ask("good", operation="keep")
 
     def _upload(self) -> None:
         work, facts = self._work, self._work.facts
@@ -218,12 +225,17 @@ class Deployment:
             provides=provides,
         )
 
-    def _sections_to_hold_back(self) -> frozenset[str]:
-        """The programs of new workers, while others still have to give up the cores and memory meant for them."""
+    def _held_back(self) -> list[str]:
+        """New workers, while others still have to give up the cores and memory meant for them.
+
+        Their programs are not written before that. So they are told by their missing sections, also where an earlier
+        deploy was cut off while it held them back.
+        """
         plan = self._work.plan
         if not (plan.workers_removed or plan.workers_changed):
-            return frozenset()
-        return frozenset(f"etc/conf.d/{worker}.conf" for worker in plan.workers_added)
+            return []
+        new = {write.file.path for write in plan.files_to_write if write.reason is WriteReason.NEW}
+        return [name for name in self._work.configurations if _section(name) in new]
 
     def _write_files(self, writes: Sequence[FileWrite], last: bool) -> None:
         work = self._work
@@ -278,14 +290,15 @@ class Deployment:
         if operations:
             self._watch.ask("control", operations=operations)
 
-    def _operations(self) -> list[dict[str, Any]]:
+    def _operations(self, held_back: Sequence[str]) -> list[dict[str, Any]]:
         plan = self._work.plan
+        down = [name for name in plan.workers_to_start if name not in held_back]
         recycled = [name for name in _changed(plan) if name not in self._to_restart()]
         operations: list[dict[str, Any]] = []
         if recycled:
             operations.append({"operation": "recycle", "workers": recycled})
-        if plan.workers_to_start:
-            operations.append({"operation": "start", "workers": list(plan.workers_to_start)})
+        if down:
+            operations.append({"operation": "start", "workers": down})
         return operations
 
     def _to_restart(self) -> list[str]:
@@ -316,6 +329,10 @@ class Deployment:
         configurations = {worker: work.configurations[worker] for worker in workers}
         wanted = Wanted(work.release, configurations, frozenset(work.plan.kept_stopped))
         return self._watch.wait_until_healthy(wanted, signs.looked)
+
+
+def _section(worker: str) -> str:
+    return f"etc/conf.d/{worker}.conf"
 
 
 def _changed(plan: HostPlan) -> list[str]:

@@ -297,6 +297,8 @@ class Facts:
         Stop file of the whole host; workers with stop and recycle files.
     manifest
         Text of manifest.json, or None.
+    good
+        Id of the deploy whose state is kept as the last good one; None where none is.
     drifted
         Programs whose section on disk is not the one that supervisord runs with.
     lock
@@ -343,6 +345,7 @@ class Facts:
     boot: Boot
     roomy: tuple[Roomy, ...] = ()
     drained: Drained | None = None
+    good: str | None = None
 
     def file(self, path: str) -> FileFact | None:
         """The file at a relative path, if it is there."""
@@ -407,6 +410,7 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         stopped=frozenset(reader.texts("stopped")),
         recycling=frozenset(reader.texts("recycling")),
         manifest=reader.optional("manifest", reader.text),
+        good=reader.optional("good", reader.text),
         supervisord=_supervisord(reader.inner("supervisord")),
         drifted=frozenset(reader.texts("drifted")),
         orphans=tuple(_orphan(item) for item in reader.items("orphans")),

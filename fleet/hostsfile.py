@@ -197,6 +197,12 @@ class Update(Section):
     failure_budget: AnyShare = _part("10%", "hosts that may fail before the rollout halts; rounded up")
     drain_timeout: Duration = _time("24h", "how long running calculations are waited for")
 
+    @model_validator(mode="after")
+    def _times_fit(self) -> Update:
+        if self.progress_deadline <= self.min_healthy_time:
+            raise refuse("progress_deadline must be longer than min_healthy_time, or no host could pass")
+        return self
+
 
 class Hooks(Section):
     """Programs run on this machine before and after a deploy."""

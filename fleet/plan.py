@@ -149,6 +149,26 @@ class ObservedHost:
     boot: BootState = BootState.MISSING
     boot_why: str = ""
 
+    @property
+    def works(self) -> bool:
+        """Whether the last deploy was finished, and every worker of it runs what it wrote."""
+        if self.manifest is None or self.manifest.before is not None or self.current != self.manifest.release:
+            return False
+        names = [
+            match.group(2) for path in self.manifest.files if (match := _WORKER_FILE.match(path)) and match.group(2)
+        ]
+        return bool(names) and all(self._runs(name) for name in dict.fromkeys(names))
+
+    def _runs(self, worker: str) -> bool:
+        file = self.files.get(f"etc/workers/{worker}.yaml")
+        running = self.running.get(worker)
+        return (
+            file is not None
+            and running is not None
+            and self.programs.get(worker) is ProgramState.RUNNING
+            and running == RunningWorker(self.current or "", file.sha256[:12])
+        )
+
 
 @dataclass(frozen=True)
 class FileWrite:

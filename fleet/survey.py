@@ -72,6 +72,8 @@ class HostWork:
         The host as it shall be, with the content of every file, and as it was found.
     plan
         What has to be done.
+    worth_keeping
+        Whether the present state works and has not been kept as the last good one.
     """
 
     host: Host
@@ -88,6 +90,7 @@ class HostWork:
     desired: DesiredHost
     observed: ObservedHost
     plan: HostPlan
+    worth_keeping: bool = False
 
 
 @dataclass(frozen=True)
@@ -321,6 +324,7 @@ def _work(goal: Goal, host: Host, facts: Facts, records: Sequence[WorkerRecord],
         desired=desired,
         observed=observed,
         plan=plan_host(desired, observed, goal.repair),
+        worth_keeping=observed.works and facts.good != (observed.manifest.deploy if observed.manifest else None),
     )
 
 

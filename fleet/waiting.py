@@ -24,6 +24,7 @@ Found = TypeVar("Found")
 POLL_S = 1.0
 _LOG_LINES = 15
 _LONGEST_TROUBLE_S = 120.0
+_LONGEST_PAUSE_S = 5.0
 _ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
 Say = Callable[[str], None]
@@ -115,7 +116,9 @@ class Watch:
         self._cancelled = cancelled
 
     def ask(self, action: str, timeout: float = 120.0, **request: Any) -> dict[str, Any]:
-        """Do an action of `fleet.hostside` on the host.
+        """Do an action of `fleet.hostside` on the host; once more where the connection was lost over it.
+
+        The host may have done it by then: every action asked for here may be done twice.
 
         Raises
         ------
@@ -127,7 +130,12 @@ class Watch:
         self.check()
         place = self._place
         known = {"fleet_root": place.fleet_root, "host_root": place.host_root, "lock": place.lock}
-        return ask(self._remote, action, {**known, **request}, timeout)
+        try:
+            return ask(self._remote, action, {**known, **request}, timeout)
+        except ConnectionLost as lost:
+            self._say(f"connecting again: {lost.what}")
+            self._pause()
+            return ask(self._remote, action, {**known, **request}, timeout)
 
     def check(self) -> None:
         """Give up where that was asked for.
@@ -184,7 +192,8 @@ class Watch:
         RemoteError
             They took longer than `update.drain_timeout`.
         """
-        deadline = time.monotonic() + self._update.drain_timeout
+        begun = time.monotonic()
+        deadline = begun + self._update.drain_timeout
         states, told = self.states(), set[int]()
         while left := running(states, workers):
             if time.monotonic() > deadline:
@@ -199,7 +208,7 @@ class Watch:
             why = f"waiting for {', '.join(left)} to finish"
             self._say(why)
             on_look(Look(Verdict.WAIT, computing=not now, why=why))
-            self._pause()
+            self._pause(begun)
             states = self.states()
         return states
 
@@ -225,7 +234,8 @@ class Watch:
         RemoteError
             A worker failed or took too long; the message has the last lines of its log.
         """
-        gate = Gate(self._update, time.monotonic())
+        changing_since = time.monotonic()
+        gate = Gate(self._update, changing_since)
         while True:
             workers = self._judge(wanted, gate)
             look = gate.look(workers, time.monotonic())
@@ -236,7 +246,9 @@ class Watch:
             if look.verdict is Verdict.PASSED:
                 return workers
             self._say(look.why)
-            self._pause()
+            if not look.computing:
+                changing_since = time.monotonic()
+            self._pause(changing_since)
 
     def _judge(self, wanted: Wanted, gate: Gate) -> tuple[WorkerHealth, ...]:
         states = self.states()
@@ -261,8 +273,10 @@ class Watch:
                 self._say(f"trying again: {getattr(error, 'what', error)}")
                 self._pause()
 
-    def _pause(self) -> None:
-        time.sleep(POLL_S)
+    def _pause(self, since: float | None = None) -> None:
+        """Wait a little; longer where that goes on for long, since every look costs the host a process."""
+        waited = 0.0 if since is None else time.monotonic() - since
+        time.sleep(min(_LONGEST_PAUSE_S, POLL_S + waited / 60))
         self.check()
 
     def _last_lines(self, worker: str) -> str:

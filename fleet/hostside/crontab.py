@@ -58,7 +58,7 @@ def with_line(text: str, mark: str, wanted: str | None) -> str:
     """
     found: list[str] = []
     rest = wanted
-    for each in text.splitlines():
+    for each in _lines(text):
         if not _is_ours(each, mark):
             found.append(each)
         elif rest is not None:
@@ -69,9 +69,14 @@ def with_line(text: str, mark: str, wanted: str | None) -> str:
     return "".join(f"{each}\n" for each in found)
 
 
+def _lines(text: str) -> list[str]:
+    """Not at every character that Python takes for the end of a line: other lines must stay as they are."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def our_line(text: str, mark: str) -> str | None:
     """Our line in a crontab, if it is there."""
-    return next((each for each in text.splitlines() if _is_ours(each, mark)), None)
+    return next((each for each in _lines(text) if _is_ours(each, mark)), None)
 
 
 def _is_ours(text: str, mark: str) -> bool:
@@ -106,7 +111,7 @@ def write(text: str) -> None:
 
 def our_lines(text: str) -> list[str]:
     """The lines of all fleets in a crontab."""
-    return [each for each in text.splitlines() if each.startswith("@reboot ") and " puffin-fleet:" in each]
+    return [each for each in _lines(text) if each.startswith("@reboot ") and " puffin-fleet:" in each]
 
 
 def daemon_seen() -> bool:

@@ -7,6 +7,7 @@ since asking for them takes long; `look_around` where a place for scratch is sou
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import platform
 import re
@@ -144,7 +145,15 @@ def _deployed(root: Path) -> Json:
         "drained": drained(root),
         "recycling": suffixes(root / "run", "recycle."),
         "manifest": read_text(root / "manifest.json") or None,
+        "good": _deploy_of(root / "good" / "manifest.json"),
     }
+
+
+def _deploy_of(manifest: Path) -> str | None:
+    try:
+        return str(json.loads(read_text(manifest))["deploy"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def link_name(path: Path) -> str | None:

@@ -20,7 +20,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet.hostside.common import Failure, read_text
+from fleet.hostside.common import Failure, expand, read_text
 from fleet.hostside.crontab import WAIT_AND_RUN
 from fleet.hostside.files import directory, write
 
@@ -66,7 +66,7 @@ class Unit:
 
 def unit(fleet: str, host: str, program: Path, pid_file: Path, hostname: str) -> Unit:
     """Build the unit that runs a program when the machine has started, and `<program> stop` before it ends."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or expand("~/.config"))
     text = f"""\
 # Written by puffin-fleet; the next deploy undoes changes made here.
 [Unit]

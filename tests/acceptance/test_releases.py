@@ -85,6 +85,7 @@ def pool(database: Database, tmp_path: Path) -> Iterator[Pool]:
         "release": {"install": "path", "path": sys.prefix, "python": sys.executable, "keep": 9},
         "defaults": {
             "base_dir": str(tmp_path / "base"),
+            "boot": "none",  # this machine stays as it is
             "scratch": str(tmp_path / "scratch"),
             "connection": "local",
             "reserve": {"cores": 0, "memory": 0},

@@ -67,6 +67,12 @@ def test_marked_workers_change_by_themselves_when_their_calculations_are_done(he
     assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
     assert "Nothing to do" in here.run("deploy", "--yes").ok().err
 
+    # Nobody waited to see it, yet what they run now is what a deploy that fails goes back to.
+    before = files_of(here)
+    here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
+    assert "put back" in here.run("deploy", "--yes").out
+    assert files_of(here) == before
+
 
 def test_a_worker_that_is_removed_ends_its_calculation_however_often_and_long_a_deploy_waits(here: Here) -> None:
     here.content["update"]["progress_deadline"] = "6s"

@@ -40,11 +40,11 @@ class Site:
     wheel: dict[str, str]
 
     def probe(self) -> Facts:
-        return facts.parse("node1", ask(self.remote, "probe", self.probe_request))
+        return facts.parse("n", ask(self.remote, "probe", self.probe_request))
 
     @property
     def probe_request(self) -> dict[str, Any]:
-        return facts.probe_request(FLEET, "node1", self.host.base_dir)
+        return facts.probe_request(FLEET, "n", self.host.base_dir)
 
     @property
     def fleet(self) -> Path:
@@ -52,7 +52,7 @@ class Site:
 
     @property
     def root(self) -> Path:
-        return self.fleet / "hosts" / "node1"
+        return self.fleet / "hosts" / "n"
 
     def install(self, target: str = "supervisor/4.3.0", **request: Any) -> dict[str, Any]:
         content = {
@@ -74,10 +74,10 @@ class Site:
 
     def control(self, *operations: dict[str, Any]) -> States:
         request = {"host_root": str(self.root), "operations": list(operations)}
-        return facts.parse_states("node1", ask(self.remote, "control", request))
+        return facts.parse_states("n", ask(self.remote, "control", request))
 
     def states(self) -> States:
-        return facts.parse_states("node1", ask(self.remote, "states", {"host_root": str(self.root)}))
+        return facts.parse_states("n", ask(self.remote, "states", {"host_root": str(self.root)}))
 
     def wait_for(self, **expected: str) -> States:
         """Wait until these workers are in these states; `n_1` stands for `n-1`."""
@@ -100,7 +100,7 @@ def site(ssh_lab: Lab, supervisor_wheel: tuple[Path, str]) -> Iterator[Site]:
     """A host with supervisor installed from an uploaded wheel by an uploaded uv, as a deploy does it."""
     host = ssh_lab.host("real")
     wheel, digest = supervisor_wheel
-    remote = SshRemote("node1", host.options)
+    remote = SshRemote("n", host.options)
     made = Site(host, remote, {"sha256": digest, "name": wheel.name})
     upload(
         remote,
@@ -178,7 +178,7 @@ def test_what_uv_says_is_reported(site: Site, tmp_path: Path) -> None:
         archive.writestr("broken/__init__.py", "")
     digest = hashlib.sha256(broken.read_bytes()).hexdigest()
     upload(site.remote, [Upload(broken, str(site.fleet / "wheels" / digest / broken.name))])
-    with pytest.raises(ActionFailed, match=r"node1: installing: uv pip install ended with status \d:\n.*broken"):
+    with pytest.raises(ActionFailed, match=r"n: installing: uv pip install ended with status \d:\n.*broken"):
         site.install("releases/broken", wheels=[{"sha256": digest, "name": broken.name}])
     assert "broken" not in {release.id for release in site.probe().releases}
 
@@ -190,7 +190,7 @@ def test_a_release_without_what_it_should_provide_is_not_complete(site: Site) ->
 
 
 def test_two_installations_at_once_do_not_disturb_each_other(site: Site) -> None:
-    other = SshRemote("node1", site.host.options)
+    other = SshRemote("n", site.host.options)
     both = [site, Site(site.host, other, site.wheel)]
     with contextlib.ExitStack() as stack:
         stack.callback(other.close)

@@ -47,6 +47,11 @@ def test_the_lines_of_other_hosts_and_fleets_are_left_alone(fleet: str, host: st
     assert crontab.with_line(f"{neighbour}\n", MARK, None) == f"{neighbour}\n"
 
 
+def test_a_line_of_somebody_elses_is_left_as_it_is_whatever_is_in_it() -> None:
+    others = "0 4 * * * echo a\x0cb\x85c\u2028d\n"
+    assert crontab.with_line(crontab.with_line(others, MARK, LINE), MARK, None) == others
+
+
 def test_the_line_runs_the_program_whatever_its_path(tmp_path: Path) -> None:
     program = tmp_path / AWKWARD / "boot"
     program.parent.mkdir()

@@ -10,7 +10,7 @@ import pytest
 from fleet.difftext import MASK, mask_secrets, unified_diff
 from fleet.inventory import parse_inventory
 from fleet.layout import Worker
-from fleet.manifest import FileState
+from fleet.manifest import FileState, manifest_of, unfinished
 from fleet.plan import (
     BootState,
     ChangeReason,
@@ -409,3 +409,24 @@ def test_a_diff_of_a_secret_a_new_and_an_unchanged_file() -> None:
 )
 def test_masking(line: str, expected: str) -> None:
     assert mask_secrets(line) == expected
+
+
+def running_what_is_there() -> Mapping[str, RunningWorker]:
+    hashes = {file.path: configuration_hash(file.content) for file in render()}
+    return {name: RunningWorker("r1", hashes[f"etc/workers/{name}.yaml"]) for name in (W1, W2)}
+
+
+def test_a_host_works_when_every_worker_runs_what_the_last_deploy_wrote() -> None:
+    wrote = manifest_of(render(), deploy="d", release="r1", at="", by="")
+    good = deployed(manifest=wrote, running=running_what_is_there())
+    assert good.works
+    for change in (
+        {"manifest": None},
+        {"manifest": unfinished(wrote, None, {})},
+        {"current": "r0"},
+        {"running": {W1: good.running[W1]}},
+        {"running": dict(good.running) | {W2: RunningWorker("r0", good.running[W2].configuration)}},
+        {"programs": RUNNING | {W2: ProgramState.BACKOFF}},
+        {"files": states(render(HOSTS.replace("time_in_s: 5", "time_in_s: 6")))},
+    ):
+        assert not dataclasses.replace(good, **change).works, change

@@ -150,6 +150,8 @@ class HostRestart:
     def _now(self, up: Mapping[str, int]) -> None:
         """They end as asked to, so supervisord does not start them again by itself."""
         if up:
+            # An earlier restart that waited for idle workers has been overtaken: they would start twice.
+            self._operate({"operation": "clear_recycle", "workers": list(up)})
             self._watch.end(list(up), now=True)
             self._operate({"operation": "start", "workers": list(up)})
 

@@ -246,10 +246,13 @@ def _release(found: Examined) -> Iterator[Checked]:
 
 def _supervisord(facts: Facts) -> Iterator[Checked]:
     daemon = facts.supervisord
+    if facts.drained:
+        yield _warn("drained", str(facts.drained), "to bring it back: puffin-fleet resume {host}")
     if facts.current is None and not daemon.running:
         return
     if not daemon.running:
-        advice = "run: puffin-fleet start --host {host}" if facts.stop else _DEPLOY
+        start = "puffin-fleet resume {host}" if facts.drained else "puffin-fleet start --host {host}"
+        advice = f"run: {start}" if facts.stop else _DEPLOY
         how = _warn if facts.stop else _fail
         yield how("supervisord", "does not run" + (", and the host is stopped" if facts.stop else ""), advice)
     elif not daemon.reachable:

@@ -203,6 +203,18 @@ class Lock:
 
 
 @dataclass(frozen=True)
+class Drained:
+    """A host that is kept out of the fleet: by whom, why, and since when (seconds since 1970)."""
+
+    who: str
+    why: str
+    since: float
+
+    def __str__(self) -> str:
+        return f"drained by {self.who}" + (f": {self.why}" if self.why else "")
+
+
+@dataclass(frozen=True)
 class States:
     """The cheap look at the workers of a host.
 
@@ -218,6 +230,8 @@ class States:
         The release that `current` points to.
     clock
         The host's time, seconds since 1970.
+    drained
+        Who keeps the host out of the fleet; None where nobody does.
     ending
         The workers whose present process has been told to end, which it does when its calculation is done.
     """
@@ -229,6 +243,7 @@ class States:
     pids: Mapping[str, int]
     current: str | None
     clock: float
+    drained: Drained | None = None
     ending: frozenset[str] = frozenset()
 
 
@@ -292,6 +307,8 @@ class Facts:
         Whether workers are back after a reboot.
     roomy
         Local disks for scratch; empty where the probe was not asked to look around.
+    drained
+        Who keeps the host out of the fleet; None where nobody does.
     """
 
     host: str
@@ -327,6 +344,7 @@ class Facts:
     lock: Lock
     boot: Boot
     roomy: tuple[Roomy, ...] = ()
+    drained: Drained | None = None
     good: str | None = None
 
     def file(self, path: str) -> FileFact | None:
@@ -398,7 +416,16 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         orphans=tuple(_orphan(item) for item in reader.items("orphans")),
         lock=_lock(reader.inner("lock")),
         boot=_boot(reader.inner("boot")),
+        drained=_drained(reader),
     )
+
+
+def _drained(reader: Reader) -> Drained | None:
+    def read(key: str) -> Drained:
+        note = reader.inner(key)
+        return Drained(note.text("who"), note.text("why"), note.number("since"))
+
+    return reader.optional("drained", read)
 
 
 def parse_states(host: str, reply: Mapping[str, Any]) -> States:
@@ -419,6 +446,7 @@ def parse_states(host: str, reply: Mapping[str, Any]) -> States:
         pids={name: pids.whole(name) for name in pids.names()},
         current=reader.optional("current", reader.text),
         clock=reader.number("clock"),
+        drained=_drained(reader),
         ending=frozenset(reader.texts("ending")),
     )
 

@@ -116,6 +116,8 @@ class ObservedHost:
         Whether the stop file for the whole host is there.
     told_to_stop
         Whether the whole fleet was told to stop through the database.
+    drained
+        In words, who keeps the host out of the fleet and why; empty where nobody does.
     wheels
         SHA-256 of the wheels it has.
     supervisors
@@ -138,6 +140,7 @@ class ObservedHost:
     stopped: frozenset[str] = frozenset()
     stopped_all: bool = False
     told_to_stop: bool = False
+    drained: str = ""
     wheels: frozenset[str] = frozenset()
     supervisors: frozenset[str] = frozenset()
     running: Mapping[str, RunningWorker] = field(default_factory=dict)
@@ -214,6 +217,8 @@ class HostPlan:
         Workers to be drained and then taken out.
     workers_to_start
         Workers that should run and do not.
+    drained
+        In words, who keeps the host out of the fleet and why; empty where nobody does.
     kept_stopped
         Workers that somebody stopped, on purpose by a stop file or by hand with supervisorctl, so they stay
         stopped. They are given their files all the same.
@@ -250,6 +255,7 @@ class HostPlan:
     stale_stops: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
     stop_files: tuple[str, ...] = ()
+    drained: str = ""
     drift: Drift = field(default_factory=Drift)
     repair: bool = False
     enable_boot: bool = False
@@ -321,6 +327,7 @@ class HostPlan:
             ],
             "workers_removed": list(self.workers_removed),
             "workers_to_start": list(self.workers_to_start),
+            "drained": self.drained,
             "kept_stopped": list(self.kept_stopped),
             "unchanged": list(self.unchanged),
             "stale_stops": list(self.stale_stops),
@@ -382,6 +389,7 @@ def plan_host(desired: DesiredHost, observed: ObservedHost, repair: bool = False
         ),
         stale_stops=tuple(name for name in added if name in observed.stopped),
         strangers=tuple(sorted(strangers)),
+        drained=observed.drained,
         drift=drift,
         repair=repair,
         enable_boot=desired.boot and observed.boot in {BootState.MISSING, BootState.OUTDATED},

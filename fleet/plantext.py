@@ -123,7 +123,9 @@ def _worker_lines(plan: HostPlan) -> Iterator[PlanLine]:
 
 def _remarks(plan: HostPlan) -> Iterator[PlanLine]:
     yield from _drift_lines(plan)
-    for name in plan.kept_stopped:
+    if plan.drained:
+        yield PlanLine("keep", "stopped", f"{plan.drained}; 'puffin-fleet resume {plan.host}' brings it back")
+    for name in () if plan.drained else plan.kept_stopped:
         if name not in plan.drift.workers_stopped:
             yield PlanLine("keep", name, "stays stopped; 'puffin-fleet start' starts it")
     for name in plan.strangers:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from fleet import facts as host_facts
 from fleet.errors import RemoteError
-from fleet.execute import ask
-from fleet.facts import Facts, States, parse_states
+from fleet.execute import ask, fan_out
+from fleet.facts import Drained, States, parse_states
 from fleet.inventory import Fleet, Host
 from fleet.plan import named_like_ours
-from fleet.remote import ConnectionLost, Remote, UnreachableError
+from fleet.remote import ConnectionLost, HostResult, Remote, UnreachableError
+from fleet.reply import Reader
+from fleet.reported import Reported
+from puffin.errors import DatabaseError
 
 _ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 _POLL_S = 0.5
+_SLOWEST_POLL_S = 5.0
 _LONGEST_TROUBLE_S = 120.0
+_TOLD_AT_A_TIME = 64
 
 Say = Callable[[str], None]
 
@@ -36,27 +41,91 @@ class Stop:
         For how long to wait, in seconds; None for as long as it takes.
     supervisord
         Whether supervisord ends as well once its workers have.
+    workers
+        Patterns of the workers to stop; none for the whole host.
+    drain
+        Who drains the host, and why; None where it is only stopped.
     """
 
     now: bool = False
     wait: bool = True
     timeout_s: float | None = None
     supervisord: bool = False
+    workers: tuple[str, ...] = ()
+    drain: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Told:
-    """A host that was told to stop: where it keeps its things, and the workers that ran then."""
+    """A host that was told to stop: where it keeps its things, and the workers that ran then.
+
+    Parameters
+    ----------
+    host_root
+        Its directory.
+    running
+        The workers that were told and ran then.
+    deployed
+        Whether there is anything at all.
+    matched
+        Whether it has any of the workers that were to stop.
+    """
 
     host_root: str
     running: tuple[str, ...]
+    deployed: bool = True
+    matched: bool = True
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """A host that was told to stop, and the workers of it that still run."""
+    """A host that was told to stop, and the workers of it that still run.
+
+    Parameters
+    ----------
+    running
+        These workers.
+    by_database
+        Whether it could not be reached, and its workers read the order in the database.
+    deployed
+        Whether there is anything at all.
+    matched
+        Whether it has any of the workers that were to stop.
+    """
 
     running: tuple[str, ...]
+    by_database: bool = False
+    deployed: bool = True
+    matched: bool = True
+
+
+@dataclass(frozen=True)
+class Started:
+    """A host that was told to start.
+
+    Parameters
+    ----------
+    running
+        The workers that run now.
+    drained
+        Who keeps it out of the fleet; nothing was started then. None where nobody does.
+    matched
+        Whether it has any of the workers that were to start.
+    """
+
+    running: tuple[str, ...]
+    drained: Drained | None = None
+    matched: bool = True
+
+
+class Audience(Protocol):
+    """Who is told how it goes."""
+
+    def step(self, host: str, what: str) -> None:
+        """A host is at something."""
+
+    def finished(self, host: str, ok: bool) -> None:
+        """A host is done."""
 
 
 class HostControl:
@@ -72,16 +141,19 @@ class HostControl:
         The connection to it.
     say
         Told what is being done.
+    reported
+        What its workers told the database; None where that does not matter.
     """
 
-    def __init__(self, fleet: Fleet, host: Host, remote: Remote, say: Say) -> None:
+    def __init__(self, fleet: Fleet, host: Host, remote: Remote, say: Say, reported: Reported | None = None) -> None:
         self._fleet = fleet
         self._host = host
         self._remote = remote
         self._say = say
+        self._reported = reported
 
     def tell(self, how: Stop) -> Told:
-        """Write the stop file, so that the workers end when their jobs are done and stay down.
+        """Write the stop file, so that the workers end when their jobs are done and stay down; one round trip.
 
         Parameters
         ----------
@@ -98,14 +170,15 @@ class HostControl:
         RemoteError
             The host cannot be reached.
         """
-        facts = self._probe()
-        if not facts.files and not facts.supervisord.running:
-            return Told(facts.host_root, ())
-        self._say("writing the stop file")
-        operations: list[dict[str, Any]] = [{"operation": "stop_file", "workers": None}]
-        if how.now:
-            operations.append({"operation": "signal", "workers": None, "signal": "QUIT"})
-        return Told(facts.host_root, self._running(self._operate(facts.host_root, operations)))
+        drain = None if how.drain is None else {"who": how.drain[0], "why": how.drain[1]}
+        request = {"patterns": list(how.workers) or None, "now": how.now, "drain": drain}
+        reply = self._ask("halt", request)
+        reader = Reader(self._host.name, "", reply)
+        deployed = reader.flag("deployed")
+        running = self._running(parse_states(self._host.name, reply)) if deployed else ()
+        told = reader.texts("told")
+        mine = running if "*" in told else tuple(name for name in running if name in told)
+        return Told(reader.text("host_root"), mine, deployed, bool(told))
 
     def see_off(self, told: Told, how: Stop) -> Stopped:
         """Wait until workers that were told to stop have ended.
@@ -125,50 +198,54 @@ class HostControl:
         running = told.running
         if how.wait:
             running = self._wait_until_ended(told, how.timeout_s)
-        if how.wait and how.supervisord and not running:
-            self._operate(told.host_root, [{"operation": "shutdown", "workers": None}])
-        return Stopped(running)
+        if how.wait and how.supervisord and told.deployed and not running:
+            operations = [{"operation": "shutdown", "workers": None}]
+            ask(self._remote, "control", {"host_root": told.host_root, "operations": operations})
+        return Stopped(running, deployed=told.deployed, matched=told.matched)
 
-    def start(self) -> Stopped:
-        """Remove the stop files and start the workers, supervisord included.
+    def start(self, workers: Sequence[str] = (), resume: bool = False) -> Started:
+        """Remove the stop files and start the workers, supervisord included; one round trip.
 
-        Returns
-        -------
-        Stopped
-            The workers that run now.
+        Parameters
+        ----------
+        workers
+            Patterns of the workers to start; none for all.
+        resume
+            Whether to start a host that is drained.
 
         Raises
         ------
         RemoteError
             The host cannot be reached, or nothing is deployed there.
         """
-        facts = self._probe()
-        if facts.current is None:
-            raise RemoteError(
-                self._host.name, "looking", "nothing is deployed there", "run 'puffin-fleet deploy' first"
-            )
         self._say("starting workers")
-        self._operate(facts.host_root, [{"operation": "clear_stop_file", "workers": None}])
-        ask(self._remote, "supervise", {"host_root": facts.host_root})
-        return Stopped(self._running(self._operate(facts.host_root, [{"operation": "start", "workers": None}])))
+        reply = self._ask("begin", {"patterns": list(workers) or None, "resume": resume})
+        reader = Reader(self._host.name, "", reply)
+        if not reader.flag("deployed"):
+            hint = "run 'puffin-fleet deploy' first"
+            raise RemoteError(self._host.name, "looking", "nothing is deployed there", hint)
+        states = parse_states(self._host.name, reply)
+        drained = states.drained if reader.flag("refused") else None
+        return Started(self._running(states), drained, bool(reader.texts("told")) or drained is not None)
 
-    def _probe(self) -> Facts:
-        host, fleet = self._host, self._fleet
-        request = host_facts.probe_request(fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python)
-        return host_facts.parse(host.name, ask(self._remote, host_facts.ACTION, request))
-
-    def _operate(self, host_root: str, operations: list[dict[str, Any]]) -> States:
-        reply = ask(self._remote, "control", {"host_root": host_root, "operations": operations})
-        return parse_states(self._host.name, reply)
+    def _ask(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        host = self._host
+        place = {"base_dir": host.base_dir, "fleet": self._fleet.name, "host": host.name}
+        return ask(self._remote, action, {**place, **request})
 
     def _wait_until_ended(self, told: Told, timeout_s: float | None) -> tuple[str, ...]:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        running = told.running
+        running, pause = told.running, _POLL_S
         while running and (deadline is None or time.monotonic() < deadline):
-            self._say(f"waiting for {', '.join(running)}")
-            time.sleep(_POLL_S)
-            running = self._running(self._states(told))
+            self._say(f"waiting for {self._doing(running)}")
+            time.sleep(pause)
+            pause = min(pause * 1.2, _SLOWEST_POLL_S)
+            left = self._running(self._states(told))
+            running = tuple(name for name in running if name in left)
         return running
+
+    def _doing(self, workers: Sequence[str]) -> str:
+        return self._reported.doing(self._host.name, workers) if self._reported else ", ".join(workers)
 
     def _states(self, told: Told) -> States:
         """The present states; a connection that fails for a while is no reason to give up a wait."""
@@ -188,3 +265,107 @@ class HostControl:
         # Others may have put programs of their own beside them.
         ours = {name for name in programs if named_like_ours(name, self._host.name)}
         return tuple(sorted(ours | set(states.pids)))
+
+
+def stop_hosts(
+    controls: Mapping[str, HostControl],
+    how: Stop,
+    reported: Reported,
+    audience: Audience,
+    parallel: int = _TOLD_AT_A_TIME,
+    order: Callable[[], None] | None = None,
+) -> tuple[list[HostResult[Stopped]], DatabaseError | None]:
+    """Tell all hosts before waiting for any: the last must not go on taking work while the first one drains.
+
+    Parameters
+    ----------
+    controls
+        By host.
+    how
+        How to stop.
+    reported
+        What workers told the database.
+    audience
+        Told how it goes.
+    parallel
+        Hosts told at a time.
+    order
+        Leaves the order in the database too; None where that is not wanted.
+
+    Returns
+    -------
+    tuple[list of HostResult, DatabaseError or None]
+        One result for each host; why the order could not be left in the database.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C.
+    """
+    ordering = _InBackground(order)
+    told = fan_out(dict(controls), lambda control: control.tell(how), parallel)
+    problem = ordering.result()
+    ordered = order is not None and problem is None
+    first = {result.host: result for result in told}
+
+    def see_off(host: str) -> Stopped:
+        result = first[host]
+        if result.value is not None:
+            return controls[host].see_off(result.value, how)
+        assert result.error is not None  # noqa: S101 - there is either
+        if not (ordered and how.wait):
+            raise result.error
+        return _see_off_by_report(host, reported, how.timeout_s, result.error, lambda what: audience.step(host, what))
+
+    ended = fan_out(
+        {host: host for host in controls},
+        see_off,
+        max(1, len(controls)),
+        lambda event: audience.finished(event.host, event.result.ok) if event.result else None,
+    )
+    return ended, problem
+
+
+class _InBackground:
+    """Leaves the order in the database meanwhile: one that is away must not hold up the hosts."""
+
+    def __init__(self, order: Callable[[], None] | None) -> None:
+        self._order = order
+        self._problem: DatabaseError | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            if self._order is not None:
+                self._order()
+        except DatabaseError as error:
+            self._problem = error
+
+    def result(self) -> DatabaseError | None:
+        self._thread.join()
+        return self._problem
+
+
+def _see_off_by_report(host: str, reported: Reported, timeout_s: float | None, error: Exception, say: Say) -> Stopped:
+    """Wait for the workers of a host that cannot be reached: they read the order in the database, within 75 s."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    if not reported.of(host):
+        raise error
+    while left := reported.left(host):
+        known = [record.worker for record in left if not reported.lost(record)]
+        if not known:
+            names = ", ".join(record.worker for record in left)
+            raise _silent(error, names)
+        if deadline is not None and time.monotonic() >= deadline:
+            return Stopped(tuple(known), by_database=True)
+        say(f"cannot be reached; told through the database, waiting for {reported.doing(host, known)}")
+        time.sleep(1.0)
+    return Stopped((), by_database=True)
+
+
+def _silent(error: Exception, names: str) -> Exception:
+    if not isinstance(error, RemoteError):
+        return error
+    hint = f"{names} do not report to the database either; the order stands there for when they do"
+    return RemoteError(error.host, error.step, error.what, "\n  ".join(filter(None, (error.hint, hint))))

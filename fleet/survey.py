@@ -386,6 +386,7 @@ def _observed(facts: Facts, records: Sequence[WorkerRecord], goal: Goal, kit: _K
         stopped=facts.stopped,
         stopped_all=facts.stop,
         told_to_stop=goal.stopped,
+        drained=str(facts.drained) if facts.drained else "",
         wheels=frozenset(wheel.sha256 for wheel in facts.wheels),
         supervisors=frozenset(supervisors),
         running={record.worker: RunningWorker(record.release, record.configuration) for record in mine},

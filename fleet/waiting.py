@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fleet import health
@@ -69,11 +69,14 @@ class Wanted:
         By worker, the hash of its settings.
     stopped
         Workers that stay stopped.
+    leaving
+        By worker, the process that has to make room for another.
     """
 
     release: str
     configurations: Mapping[str, str]
     stopped: frozenset[str] = frozenset()
+    leaving: Mapping[str, int] = field(default_factory=dict)
 
 
 class Watch:
@@ -250,8 +253,11 @@ class Watch:
     def _judge(self, wanted: Wanted, gate: Gate) -> tuple[WorkerHealth, ...]:
         states = self.states()
         # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
-        gate.saw({program.name: program.pid for program in states.supervisord.programs if program.pid})
+        pids = {program.name: program.pid for program in states.supervisord.programs if program.pid}
+        gate.saw(pids)
         found = health.judge(wanted.configurations, wanted.release, states, self.records(), gate.looping)
+        there = {worker for worker, pid in wanted.leaving.items() if pids.get(worker) == pid}
+        found = tuple(_as_leaving(one) if one.worker in there else one for one in found)
         return tuple(_as_stopped(one) if one.worker in wanted.stopped else one for one in found)
 
     def _insist(
@@ -335,3 +341,9 @@ def running(states: States, workers: Sequence[str]) -> list[str]:
 
 def _as_stopped(worker: WorkerHealth) -> WorkerHealth:
     return WorkerHealth(worker.worker, Health.STOPPED, "stopped on purpose")
+
+
+def _as_leaving(worker: WorkerHealth) -> WorkerHealth:
+    if worker.health is Health.DRAINING:
+        return worker
+    return WorkerHealth(worker.worker, Health.STARTING, "about to start again")

@@ -13,8 +13,9 @@ from typing import Any
 
 from puffin import cgroup
 from puffin.config import Configuration
+from puffin.crashes import Crashes, last_lines
 from puffin.devices import occupy
-from puffin.errors import ConfigurationError, DaemonError, ExitCode
+from puffin.errors import ConfigurationError, DaemonError, ExitCode, PuffinError
 from puffin.jobs.base import JobKind
 from puffin.pidfile import PidFile
 from puffin.programs.environment import prepare
@@ -203,11 +204,22 @@ def _work(config: Configuration, settings: Settings, available_jobs: dict[str, s
     worker = Worker(
         settings=settings, identity=identity, store=store, runner=runner, kinds=kinds, signals=signals, log=log
     )
+    crashes = Crashes(settings.daemon.pid, settings.daemon.crash_window_in_min * 60)
+    said = last_lines(settings.daemon.log)
     try:
-        return worker.run()
+        count = crashes.begin(time.time())
+        code = worker.rest(count, said) if 0 < settings.daemon.crash_limit < count else worker.run()
+    except PuffinError as error:
+        # It knows what is wrong, such as a database that stays away: no crash.
+        crashes.forget()
+        log.error(f"the worker ends: {error}")
+        raise
     except Exception as error:
         log.error(f"the worker ends: {error}")
         raise
+    else:
+        crashes.forget()
+        return code
     finally:
         # A job process that waits for work would be waited for, for ever.
         runner.close()

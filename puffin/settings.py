@@ -102,6 +102,12 @@ class DaemonSettings:
     enforce_memory_limit: bool = _option(True, "whether a job above its memory limit is killed")
     lease_in_s: float = _option(60.0, "time for which a claim is valid without being renewed", _at_least(1))
     max_attempts: int = _option(5, "how often a calculation may be lost with its worker before it fails", _at_least(1))
+    crash_limit: int = _option(
+        10,
+        "crashes within `crash_window_in_min` after which the worker is put to rest (exit code 3); 0: never",
+        _at_least(0),
+    )
+    crash_window_in_min: float = _option(30.0, "time for which a crash counts", _above(0))
     max_walltime_in_h: float = _option(-1.0, "time after which a job is killed and fails; 0 or less: never")
     jobs: tuple[str, ...] = _option([], "the only jobs to accept; empty: all whose programs are available")
     commands: tuple[str, ...] = _option([], "paths of the programs that the job 'command' may run; empty: none")

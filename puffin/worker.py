@@ -8,6 +8,7 @@ lease, one reports, one looks after the calculations of dead workers. What happe
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -167,6 +168,37 @@ class Worker:
         self._reporter.event(state)
         self._reporter.stop(state=state, calculation="", order="")
         return code
+
+    def rest(self, crashes: int, said: Sequence[str]) -> ExitCode:
+        """Work no more after too many crashes: give back what the last one left behind, and say so.
+
+        Parameters
+        ----------
+        crashes
+            How many there were.
+        said
+            The last lines of the log before this start.
+
+        Returns
+        -------
+        ExitCode
+            QUARANTINED.
+        """
+        minutes = self._settings.daemon.crash_window_in_min
+        reason = f"crashed {crashes} times in {minutes:g} min (daemon.crash_limit)"
+        self._log.error(f"quarantined: {reason}")
+        self._workplace.prepare()
+        end_leftovers(self._settings.daemon.pid)
+        try:
+            self._reporter.announce()
+            self._results.write_spooled(self._claimant.executor)
+            self._give_back_what_is_not_run()
+        except DatabaseError as error:
+            self._log.error(f"what it ran is given back when its lease has run out: {error}")
+        self._reporter.event("quarantined", detail="\n".join([reason, *said]))
+        self._reporter.start()
+        self._reporter.stop(state="quarantined", calculation="", order="")
+        return ExitCode.QUARANTINED
 
     def _connect(self) -> bool:
         """Wait for the database, but not for ever; return whether it came before an order to stop."""

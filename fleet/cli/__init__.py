@@ -24,6 +24,12 @@ _VERBS = {
     "rollback": ("fleet.cli.deploy", "go back to a release that the hosts still have"),
     "stop": ("fleet.cli.control", "let the workers finish their jobs and stop"),
     "start": ("fleet.cli.control", "start what was stopped"),
+    "restart": ("fleet.cli.restart", "start workers anew, a few hosts at a time"),
+    "drain": ("fleet.cli.control", "take a host out of work for maintenance"),
+    "resume": ("fleet.cli.control", "let a drained host work again"),
+    "scale": ("fleet.cli.scale", "find, or change, the line that says how many workers"),
+    "ps": ("fleet.cli.run", "the fleet's processes on the hosts"),
+    "exec": ("fleet.cli.run:exec_", "run a command on the hosts"),
     "status": ("fleet.cli.watch", "what every worker is doing"),
     "top": ("fleet.cli.top", "the same and more, live, on the whole screen"),
     "events": ("fleet.cli.events", "what happened to workers and calculations"),
@@ -34,13 +40,31 @@ _VERBS = {
     "unlock": ("fleet.cli.ending", "remove the lock of a command that is gone"),
     "destroy": ("fleet.cli.ending", "let workers finish, then remove what was deployed"),
     "queue": ("fleet.cli.queue", "put calculations in, look at them, read their results"),
+    "completion": ("fleet.cli.completion", "have the shell complete verbs, options and names"),
     "demo": ("fleet.cli.demo", "see it all work, on this machine, in a minute"),
 }
 
 
-@click.group(cls=LazyGroup, verbs=_VERBS, context_settings={"help_option_names": ["-h", "--help"]})
+_OF_A_DAY = """\
+puffin-fleet deploy     bring the hosts to what hosts.yaml says
+puffin-fleet status     what every worker is doing, what is wrong first
+puffin-fleet logs -f    what they write, all hosts in one
+puffin-fleet check      what is wrong, and what to do about it
+puffin-fleet stop       let them finish and stay down, until 'start'
+
+New here?  'puffin-fleet demo' shows it all, 'puffin-fleet init' describes hosts
+All verbs: 'puffin-fleet --help'; each with examples: 'puffin-fleet VERB --help'"""
+
+
+@click.group(
+    cls=LazyGroup,
+    verbs=_VERBS,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="puffin-fleet")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Run workers for a SCINE database on many hosts.
 
     \b
@@ -56,6 +80,8 @@ def cli() -> None:
     Exit codes: 0 done, 1 failed on at least one host, 2 usage or hosts.yaml,
     4 locked by somebody else, 130 interrupted.
     """
+    if context.invoked_subcommand is None:
+        click.echo(_OF_A_DAY)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

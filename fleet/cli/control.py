@@ -1,30 +1,31 @@
-"""stop, start."""
+"""stop, start, drain, resume."""
 
 from __future__ import annotations
 
-import getpass
-import socket
 import sys
 from collections.abc import Callable, Sequence
 
 import click
 from rich.text import Text
 
-from fleet.access import open_remotes, open_store
-from fleet.cli import options
+from fleet.access import Remotes, open_remotes, open_store
+from fleet.cli import completion, options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.errors import ExitCode, UsageError
 from fleet.execute import fan_out
+from fleet.lock import new_deed
 from fleet.remote import HostResult
-from fleet.stopping import HostControl, Stop, Stopped
+from fleet.reported import Reported
+from fleet.stopping import HostControl, Started, Stop, Stopped, stop_hosts
 from puffin.errors import DatabaseError
-from puffin.store import Control
+from puffin.store import Control, Store
 
 
 @click.command()
 @options.hosts_file
-@options.parallel
+@options.workers
+@options.parallel_or_all
 @options.as_json
 @click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
 @click.option("--no-wait", is_flag=True, help="Return once the workers have been told.")
@@ -34,6 +35,7 @@ from puffin.store import Control
 def stop(
     hosts_file: str | None,
     patterns: tuple[str, ...],
+    workers: tuple[str, ...],
     parallel: int,
     json_lines: bool,
     now: bool,
@@ -44,11 +46,13 @@ def stop(
 ) -> int:
     """Let the workers finish their jobs and stop; they stay stopped until 'start'.
 
-    Without --host the stop is also written to the database, for hosts that cannot be reached.
+    Without --host and --worker the stop is also written to the database. Hosts that cannot be reached read it there
+    within 75 s; their workers always finish what they run.
 
     \b
     puffin-fleet stop
     puffin-fleet stop --now --timeout 60
+    puffin-fleet stop --worker 'node7-*' --no-wait
     """
     chosen = options.choose(hosts_file, patterns)
     # A script that stops before a power cut must not wait for an answer.
@@ -58,47 +62,90 @@ def stop(
         and not click.confirm(f"Stop the workers of {len(chosen.hosts)} hosts?", err=True)
     ):
         raise UsageError("nothing was stopped")
-    how = Stop(now=now, wait=not no_wait, timeout_s=timeout, supervisord=supervisord)
-    if chosen.whole:
-        by = f"{getpass.getuser()}@{socket.gethostname()}"
-        _order(chosen, lambda control: control.order_stop(chosen.fleet.name, by), "Only the hosts are told.")
-    results = _stop_all(chosen, parallel, how)
-    _report(results, json_lines, "stopped", "will stop when done: ")
+    if supervisord and workers:
+        raise UsageError("--supervisord ends all workers of a host: leave --worker out")
+    how = Stop(now=now, wait=not no_wait, timeout_s=timeout, supervisord=supervisord, workers=workers)
+    return _stop(chosen, how, parallel, json_lines, whole=chosen.whole and not workers)
+
+
+def _stop(chosen: Chosen, how: Stop, parallel: int, json_lines: bool, whole: bool) -> int:
+    store = open_store(chosen.fleet)
+    reported = Reported(store, chosen.fleet.name)
+    by = new_deed("stop").who
+    try:
+        with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board("Stopping", len(chosen.hosts)) as board:
+            results, problem = stop_hosts(
+                _controls(chosen, remotes, board, reported),
+                how,
+                reported,
+                board,
+                parallel,
+                (lambda: store.control.order_stop(chosen.fleet.name, by)) if whole else None,
+            )
+    finally:
+        store.close()
+    if problem is not None:
+        note(f"{problem}\n  Only the hosts are told.", "yellow")
+    if json_lines:
+        for result in results:
+            print_json(_stop_record(result))
+    else:
+        print_table((Column("HOST"), Column("WORKERS")), [[one.host, _stop_words(one, how.wait)] for one in results])
+    _refuse_unknown(how.workers, [result.value.matched for result in results if result.value])
     left = [worker for result in results if result.value for worker in result.value.running]
     failed = report_failures(results)
-    return ExitCode.FAILED if failed or (left and not no_wait) else ExitCode.DONE
+    return ExitCode.FAILED if failed or (left and how.wait) else ExitCode.DONE
 
 
-def _stop_all(chosen: Chosen, parallel: int, how: Stop) -> list[HostResult[Stopped]]:
-    """Tell all hosts before waiting for any: the last must not go on taking work while the first one drains."""
-    hosts = {host.name: host for host in chosen.hosts}
-    with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board("Stopping", len(hosts)) as board:
+def _refuse_unknown(workers: Sequence[str], matched: Sequence[bool]) -> None:
+    if workers and matched and not any(matched):
+        patterns = ", ".join(f"'{pattern}'" for pattern in workers)
+        raise UsageError(f"no worker matches {patterns}: 'puffin-fleet status' shows the workers")
 
-        def control(name: str) -> HostControl:
-            return HostControl(chosen.fleet, hosts[name], remotes[name], lambda what: board.step(name, what))
 
-        told = fan_out({name: name for name in hosts}, lambda name: control(name).tell(how), parallel)
-        waiting = {result.host: result.value for result in told if result.value is not None}
-        ended = fan_out(
-            {name: (name, value) for name, value in waiting.items()},
-            lambda pair: control(pair[0]).see_off(pair[1], how),
-            max(1, len(waiting)),
-            lambda event: board.finished(event.host, event.result.ok) if event.result else None,
-        )
-    done = {result.host: result for result in ended}
-    return [done.get(result.host) or HostResult(result.host, error=result.error) for result in told]
+def _stop_record(result: HostResult[Stopped]) -> dict[str, object]:
+    value = result.value
+    return {
+        "host": result.host,
+        "ok": result.ok,
+        "running": list(value.running) if value else None,
+        "by_database": bool(value and value.by_database),
+        "error": str(result.error or ""),
+    }
+
+
+def _stop_words(result: HostResult[Stopped], waited: bool) -> Text | str:
+    value = result.value
+    if value is None:
+        return Text("failed", style="red")
+    by = "; it cannot be reached, but was told through the database" if value.by_database else ""
+    if value.running:
+        rest = "still running: " if waited else "will stop when done: "
+        return Text(rest + ", ".join(value.running) + by, style="yellow" if waited else "")
+    if not value.deployed:
+        return Text("nothing is deployed there", style="dim")
+    if not value.matched:
+        return Text("no such worker", style="dim")
+    return Text("stopped" + by, style="yellow" if by else "")
 
 
 @click.command()
 @options.hosts_file
+@options.workers
 @options.parallel
 @options.as_json
-def start(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool) -> int:
+def start(
+    hosts_file: str | None, patterns: tuple[str, ...], workers: tuple[str, ...], parallel: int, json_lines: bool
+) -> int:
     """Start what was stopped; a stop of the whole fleet is lifted.
+
+    A host that is drained for maintenance stays so until 'resume'. Workers that were put to rest after crashes or
+    failures start again.
 
     \b
     puffin-fleet start
     puffin-fleet start --host node7
+    puffin-fleet start --worker node7-2
     """
     chosen = options.choose(hosts_file, patterns)
     # A stop that still stands in the database would stop again whatever is started now.
@@ -107,14 +154,83 @@ def start(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json
         lambda control: control.lift_stop(chosen.fleet.name),
         "If the fleet was stopped, its workers stop again when the database answers: run this again then.",
     )
-    results = _on_each(chosen, parallel, "Starting", HostControl.start)
-    _report(results, json_lines, "no workers", "running: ")
-    return ExitCode.FAILED if report_failures(results) or not lifted else ExitCode.DONE
+    results = _on_each(chosen, parallel, "Starting", lambda control: control.start(workers))
+    _report_started(results, json_lines)
+    _refuse_unknown(workers, [result.value.matched for result in results if result.value])
+    asked_for = [result.host for result in results if patterns and result.value and result.value.drained]
+    return ExitCode.FAILED if report_failures(results) or not lifted or asked_for else ExitCode.DONE
+
+
+@click.command()
+@click.argument("host", metavar="HOST", shell_complete=completion.hosts)
+@click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")
+@options.parallel_or_all
+@options.as_json
+@click.option("--why", default="", metavar="TEXT", help="The reason, for those who look at the fleet meanwhile.")
+@click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
+@click.option("--no-wait", is_flag=True, help="Return once the workers have been told.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Wait no longer than this.")
+def drain(
+    host: str,
+    hosts_file: str | None,
+    parallel: int,
+    json_lines: bool,
+    why: str,
+    now: bool,
+    no_wait: bool,
+    timeout: float | None,
+) -> int:
+    """Take HOST out of work for maintenance; it may be a pattern such as 'node*'.
+
+    Its workers finish and stay down through reboots, deploys and 'start', until 'resume'.
+
+    \b
+    puffin-fleet drain node7 --why 'new disk'
+    puffin-fleet drain 'rack2-*' --now --timeout 60
+    """
+    chosen = options.choose(hosts_file, (host,))
+    who = new_deed("drain").who
+    how = Stop(now=now, wait=not no_wait, timeout_s=timeout, drain=(who, why))
+    code = _stop(chosen, how, parallel, json_lines, whole=False)
+
+    def leave_word(control: Control) -> None:
+        for one in chosen.hosts:
+            control.note_drained(chosen.fleet.name, one.name, who, why)
+
+    _order(chosen, leave_word, "The hosts know; 'status' does not show it.")
+    return code
+
+
+@click.command()
+@click.argument("host", metavar="HOST", shell_complete=completion.hosts)
+@click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")
+@options.parallel
+@options.as_json
+def resume(host: str, hosts_file: str | None, parallel: int, json_lines: bool) -> int:
+    """Let HOST work again after 'drain'; it may be a pattern such as 'node*'.
+
+    \b
+    puffin-fleet resume node7
+    puffin-fleet resume 'rack2-*' hosts.yaml
+    """
+    chosen = options.choose(hosts_file, (host,))
+    results = _on_each(chosen, parallel, "Starting", lambda control: control.start(resume=True))
+    _report_started(results, json_lines)
+
+    def leave_word(control: Control) -> None:
+        for result in results:
+            if result.ok:
+                control.lift_drained(chosen.fleet.name, result.host)
+        if control.is_stopped(chosen.fleet.name):
+            note("The whole fleet is stopped, so the workers stop again: 'puffin-fleet start' lifts that.", "yellow")
+
+    _order(chosen, leave_word, "The hosts know; 'status' may show them as drained.")
+    return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
 
 
 def _order(chosen: Chosen, give: Callable[[Control], None], otherwise: str) -> bool:
     """Leave an order in the database; where that fails, say what it means and return False."""
-    store = open_store(chosen.fleet)
+    store: Store = open_store(chosen.fleet)
     try:
         give(store.control)
     except DatabaseError as error:
@@ -125,9 +241,19 @@ def _order(chosen: Chosen, give: Callable[[Control], None], otherwise: str) -> b
     return True
 
 
+def _controls(chosen: Chosen, remotes: Remotes, board: Board, reported: Reported) -> dict[str, HostControl]:
+    def say(host: str) -> Callable[[str], None]:
+        return lambda what: board.step(host, what)
+
+    return {
+        host.name: HostControl(chosen.fleet, host, remotes[host.name], say(host.name), reported)
+        for host in chosen.hosts
+    }
+
+
 def _on_each(
-    chosen: Chosen, parallel: int, title: str, act: Callable[[HostControl], Stopped]
-) -> list[HostResult[Stopped]]:
+    chosen: Chosen, parallel: int, title: str, act: Callable[[HostControl], Started]
+) -> list[HostResult[Started]]:
     hosts = {host.name: host for host in chosen.hosts}
     with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board(title, len(hosts)) as board:
         return fan_out(
@@ -140,16 +266,27 @@ def _on_each(
         )
 
 
-def _report(results: Sequence[HostResult[Stopped]], json_lines: bool, nothing: str, some: str) -> None:
+def _report_started(results: Sequence[HostResult[Started]], json_lines: bool) -> None:
     if json_lines:
         for result in results:
-            running = list(result.value.running) if result.value else None
-            print_json({"host": result.host, "ok": result.ok, "running": running, "error": str(result.error or "")})
+            value = result.value
+            print_json(
+                {
+                    "host": result.host,
+                    "ok": result.ok,
+                    "running": list(value.running) if value else None,
+                    "drained": str(value.drained or "") if value else "",
+                    "error": str(result.error or ""),
+                }
+            )
         return
-    rows: list[list[Text | str]] = []
-    for result in results:
-        if result.value is None:
-            rows.append([result.host, Text("failed", style="red")])
-        else:
-            rows.append([result.host, some + ", ".join(result.value.running) if result.value.running else nothing])
-    print_table((Column("HOST"), Column("WORKERS")), rows)
+    print_table((Column("HOST"), Column("WORKERS")), [[one.host, _started_words(one)] for one in results])
+
+
+def _started_words(result: HostResult[Started]) -> Text:
+    value = result.value
+    if value is None:
+        return Text("failed", style="red")
+    if value.drained is not None:
+        return Text(f"{value.drained}; 'puffin-fleet resume {result.host}' brings it back", style="yellow")
+    return Text("running: " + ", ".join(value.running) if value.running else "no workers")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from fleet.cli import completion
 from fleet.errors import UsageError
 from fleet.inventory import Fleet, Host, parse_inventory, select
 
@@ -33,16 +35,45 @@ class Chosen:
 
 def hosts_file(command: Command) -> Command:
     """Add HOSTS_FILE and --host; the command gets ``chosen``, a function that reads them."""
-    command = click.option(
-        "--host", "patterns", metavar="PATTERN", multiple=True, help="Only hosts that match, such as node*."
-    )(command)
+    command = host_patterns(command)
     return click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")(command)
+
+
+def host_patterns(command: Command) -> Command:
+    """Add --host."""
+    return click.option(
+        "--host",
+        "patterns",
+        metavar="PATTERN",
+        multiple=True,
+        shell_complete=completion.hosts,
+        help="Only hosts that match, such as node*.",
+    )(command)
 
 
 def parallel(command: Command) -> Command:
     """Add --parallel."""
     return click.option(
         "--parallel", type=click.IntRange(1, 256), default=20, show_default=True, help="Hosts at a time."
+    )(command)
+
+
+def parallel_or_all(command: Command) -> Command:
+    """Add --parallel, for what must reach all hosts as nearly at once as can be."""
+    return click.option(
+        "--parallel", type=click.IntRange(1, 256), default=64, show_default=True, help="Hosts told at a time."
+    )(command)
+
+
+def workers(command: Command) -> Command:
+    """Add --worker."""
+    return click.option(
+        "--worker",
+        "workers",
+        metavar="PATTERN",
+        multiple=True,
+        shell_complete=completion.workers,
+        help="Only workers that match, such as node7-*.",
     )(command)
 
 
@@ -60,6 +91,19 @@ def lock_timeout(command: Command) -> Command:
         metavar="SECONDS",
         help="Wait this long for somebody else who changes the same hosts.",
     )(command)
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name matches any of the patterns.
+
+    Parameters
+    ----------
+    name
+        Of a worker, say.
+    patterns
+        Shell patterns.
+    """
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def choose(path: str | None, patterns: tuple[str, ...]) -> Chosen:

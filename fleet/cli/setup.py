@@ -101,6 +101,7 @@ def schema() -> int:
 
     \b
     puffin-fleet schema > hosts.schema.json
+    puffin-fleet schema | less
     """
     click.echo(json.dumps(json_schema(), indent=2))
     return ExitCode.DONE

@@ -66,11 +66,12 @@ def main(request: Json) -> Json:
     for order in orders:
         if order.operation not in OPERATIONS:
             raise Failure(f"no operation {order.operation!r}", STEP)
-    done = [entry for order in orders for entry in _obey(root, order)]
+    done = [entry for order in orders for entry in obey(root, order)]
     return {"done": done, **look(root)}
 
 
-def _obey(root: Path, order: Order) -> list[Json]:
+def obey(root: Path, order: Order) -> list[Json]:
+    """Do one operation."""
     try:
         changed = OPERATIONS[order.operation](root, order)
     except Unreachable as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -75,6 +76,14 @@ def host_root(request: Json) -> Path:
     return path
 
 
+def own_root(request: Json) -> Path:
+    """The host's own directory: as an earlier probe reported it, else from base_dir, fleet and host.
+
+    So an action needs no probe before it: one round trip does.
+    """
+    return host_root(request) if request.get("host_root") else Places.of(request).host
+
+
 def socket_path(root: Path) -> Path:
     """The socket of supervisord, by a path short enough to connect to."""
     return Path(os.path.realpath(root / "run")) / SOCKET
@@ -88,6 +97,24 @@ def stop_file(root: Path, worker: str | None = None) -> Path:
 def stopped(root: Path) -> list[str]:
     """The workers with a stop file of their own."""
     return sorted(path.name[len("stop.") :] for path in (root / ORDERS).glob("stop.*"))
+
+
+def drain_file(root: Path) -> Path:
+    """The note beside the stop file that says who keeps this host out of the fleet, and why."""
+    return root / ORDERS / "drain"
+
+
+def drained(root: Path) -> Json | None:
+    """Who keeps this host out of the fleet: who, why, since (seconds since 1970); None where nobody does."""
+    path = drain_file(root)
+    unknown = {"who": "somebody", "why": "", "since": 0.0}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"who": str(found["who"]), "why": str(found["why"]), "since": float(found["since"])}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return unknown  # it is there, so the host is drained, whatever it says
 
 
 def restore_run_directory(root: Path) -> None:

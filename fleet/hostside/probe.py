@@ -23,7 +23,7 @@ from fleet.hostside import boot, hardware
 from fleet.hostside.common import Json, digest, expand, read_text
 from fleet.hostside.gpus import gpus
 from fleet.hostside.guard import holder_of, serial_of
-from fleet.hostside.places import Places, on_network, roomy_places, run_directory, stop_file, stopped
+from fleet.hostside.places import Places, drained, on_network, roomy_places, run_directory, stop_file, stopped
 from fleet.hostside.processes import orphans
 from fleet.hostside.rpc import drifted, observe
 
@@ -142,6 +142,7 @@ def _deployed(root: Path) -> Json:
         },
         "stop": stop_file(root).exists(),
         "stopped": stopped(root),
+        "drained": drained(root),
         "recycling": suffixes(root / "run", "recycle."),
         "manifest": read_text(root / "manifest.json") or None,
         "good": _deploy_of(root / "good" / "manifest.json"),

@@ -1,7 +1,7 @@
 """Action `states`: the cheap look at the workers that waiting for something repeats.
 
-Request: host_root. Reply: supervisord, stop, stopped, recycling, ending [workers whose present process was told to end
-by `control`], pids {worker: pid that runs}, current, clock.
+Request: host_root. Reply: supervisord, stop, stopped, drained {who, why, since} (or null), recycling, ending [workers
+whose present process was told to end by `control`], pids {worker: pid that runs}, current, clock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fleet.hostside.common import Json, read_text
 from fleet.hostside.files import write
-from fleet.hostside.places import host_root, stop_file, stopped
+from fleet.hostside.places import drained, host_root, stop_file, stopped
 from fleet.hostside.probe import link_name, suffixes
 from fleet.hostside.processes import alive, read_pid
 from fleet.hostside.rpc import observe
@@ -31,6 +31,7 @@ def look(root: Path) -> Json:
         "supervisord": seen,
         "stop": stop_file(root).exists(),
         "stopped": stopped(root),
+        "drained": drained(root),
         "recycling": suffixes(root / "run", "recycle."),
         "ending": ending(root, seen["programs"]),
         "pids": running_pids(root),

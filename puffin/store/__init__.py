@@ -8,7 +8,7 @@ get better by itself).
 from puffin.records import WorkerRecord
 from puffin.store.bench import Bench, Tenure
 from puffin.store.calculations import Calculations
-from puffin.store.control import Control
+from puffin.store.control import Control, DrainNote
 from puffin.store.driver import connection_uri, location
 from puffin.store.events import Event, EventRecord, Events, EventSelection, new_event_id
 from puffin.store.follower import EventFollower
@@ -22,6 +22,7 @@ __all__ = [
     "CalculationResult",
     "Calculations",
     "Control",
+    "DrainNote",
     "Event",
     "EventFollower",
     "EventRecord",

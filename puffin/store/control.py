@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
 from puffin.store.driver import Documents, translated
 
 CONTROL = "puffin_control"
+
+
+@dataclass(frozen=True)
+class DrainNote:
+    """Who keeps a host out of the fleet, why, and since when by the server's clock."""
+
+    by: str
+    why: str
+    since: datetime | None
 
 
 class Control:
@@ -53,6 +64,57 @@ class Control:
         with translated("reading the orders to the fleet", self._where):
             order = self._collection.find_one({"_id": fleet}, {"stop": 1})
             return bool(order and order.get("stop"))
+
+    def note_drained(self, fleet: str, host: str, by: str, why: str) -> None:
+        """Leave word that a host is kept out of the fleet.
+
+        Parameters
+        ----------
+        fleet, host
+            The host.
+        by
+            Who does so.
+        why
+            The reason; may be empty.
+        """
+        with translated("noting the drain", self._where):
+            self._collection.update_one(
+                {"_id": f"{fleet}@{host}"},
+                {
+                    "$set": {"drained_in": fleet, "host": host, "drained": {"by": by, "why": why}},
+                    "$currentDate": {"drained_since": True},
+                },
+                upsert=True,
+            )
+
+    def lift_drained(self, fleet: str, host: str) -> None:
+        """Leave word that a host is part of the fleet again.
+
+        Parameters
+        ----------
+        fleet, host
+            The host.
+        """
+        with translated("lifting the drain", self._where):
+            self._collection.update_one(
+                {"_id": f"{fleet}@{host}"}, {"$unset": {"drained_in": "", "drained": "", "drained_since": ""}}
+            )
+
+    def drained(self, fleet: str) -> dict[str, DrainNote]:
+        """The hosts that are kept out of a fleet, with who does so and why.
+
+        Parameters
+        ----------
+        fleet
+            The fleet.
+        """
+        with translated("reading the drains", self._where):
+            return {
+                str(entry["host"]): DrainNote(
+                    str(entry["drained"]["by"]), str(entry["drained"]["why"]), entry.get("drained_since")
+                )
+                for entry in self._collection.find({"drained_in": fleet})
+            }
 
     def note_releases(self, fleet: str, releases: Mapping[str, str]) -> None:
         """Leave word of what hosts were deployed to.

@@ -50,6 +50,11 @@ class Here:
         self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
         return puffin_fleet(verb, self.file, *words)
 
+    def run_words(self, *words: object) -> Ran:
+        """A verb whose first argument is not the file."""
+        self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
+        return puffin_fleet(*words)
+
     def submit(self, seconds: float, count: int = 1) -> list[str]:
         store = Store(DatabaseSettings(uri=self.database.uri, name=self.database.name))
         request = Request("sleep", Model(), settings={"time": seconds}, memory=0.1, disk=0.1)

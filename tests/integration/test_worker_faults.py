@@ -219,6 +219,30 @@ def test_a_calculation_that_kills_its_workers_fails_too(workers: Workers, queue:
     assert "lost 2 times without a result" in queue.wait(id_, "failed")["comment"]
 
 
+def test_a_worker_that_crashes_again_and_again_is_put_to_rest(
+    workers: Workers, queue: Queue, database: Database
+) -> None:
+    id_ = queue.code(
+        "import os, psutil, signal\n"
+        "job = psutil.Process(); keeper, fork_server, worker = job.parents()[:3]\n"
+        "os.kill(worker.pid, signal.SIGKILL); signal.pause()"
+    )
+    worker = workers.make(daemon={"crash_limit": 2, "max_attempts": 50})
+    for _ in range(3):
+        assert worker.start().wait() == -signal.SIGKILL
+    assert worker.start().wait() == 3
+    # What it ran is free for others, and those who look are told why, with what it said last.
+    assert queue.status(id_) == "new"
+    with database.server.client() as client:
+        (record,) = client[database.name]["puffin_workers"].find()
+    (event,) = queue.events("quarantined")
+    assert record["state"] == "quarantined"
+    assert event["detail"].startswith("crashed 3 times in 30 min (daemon.crash_limit)\n")
+    assert f"{id_} claimed" in event["detail"]
+    # Who starts it again gives it another chance.
+    assert worker.start().wait() == -signal.SIGKILL
+
+
 # Frozen, cut off ---------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,7 @@ PURE = (
     "fleet.queue_text",
     "fleet.remote",
     "fleet.rollout",
+    "fleet.scaling",
     "fleet.templates",
     "fleet.values",
     "fleet.variables",

@@ -1,0 +1,105 @@
+"""restart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+from rich.text import Text
+
+from fleet.access import open_remotes, open_store
+from fleet.cli import options
+from fleet.cli.output import Board, Column, print_json, print_table, report_failures
+from fleet.deploy import Deployed
+from fleet.errors import ExitCode, RemoteError
+from fleet.facts import Facts
+from fleet.lock import new_deed
+from fleet.remote import HostResult
+from fleet.restarting import How, Manner, restart_hosts
+from fleet.survey import probe_all
+
+
+@click.command()
+@options.hosts_file
+@options.workers
+@options.parallel
+@options.as_json
+@options.lock_timeout
+@click.option(
+    "--rolling",
+    "manner",
+    flag_value=Manner.ROLLING.value,
+    default=True,
+    help="update.max_parallel hosts at a time, each healthy again before the next; the default.",
+)
+@click.option("--when-idle", "manner", flag_value=Manner.WHEN_IDLE.value, help="Return at once; each when it is done.")
+@click.option("--now", "manner", flag_value=Manner.NOW.value, help="All at once, calculations are given back.")
+def restart(
+    hosts_file: str | None,
+    patterns: tuple[str, ...],
+    workers: tuple[str, ...],
+    parallel: int,
+    json_lines: bool,
+    lock_timeout: float,
+    manner: str | None,
+) -> int:
+    """Start workers anew, with what is deployed; running calculations are finished first, unless --now.
+
+    Workers that were stopped stay so; such as crashed or were put to rest are started.
+
+    \b
+    puffin-fleet restart
+    puffin-fleet restart --when-idle --host 'node*'
+    puffin-fleet restart --now --worker node7-2
+    """
+    chosen = options.choose(hosts_file, patterns)
+    how = How(new_deed("restart"), Manner(manner or Manner.ROLLING.value), workers, lock_timeout)
+    store = open_store(chosen.fleet)
+    try:
+        with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board("Restarting", len(chosen.hosts)) as board:
+            probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
+            results = {one.host: _refused(one) for one in probed}
+            ready = [one.value for one in probed if one.value is not None and _refused(one).ok]
+            done = restart_hosts(chosen.fleet, ready, remotes, store, how, board) if ready else []
+            results.update({one.host: one for one in done})
+    finally:
+        store.close()
+    every = [results[one.host] for one in probed]
+    _report(every, json_lines)
+    return ExitCode.FAILED if report_failures(every) else ExitCode.DONE
+
+
+def _refused(probed: HostResult[Facts]) -> HostResult[Deployed]:
+    """A host that cannot be restarted, with the reason; one without an error can."""
+    error = probed.error
+    if probed.value is not None and probed.value.current is None:
+        error = RemoteError(probed.host, "looking", "nothing is deployed there", "run 'puffin-fleet deploy' first")
+    return HostResult[Deployed](probed.host, error=error, seconds=probed.seconds)
+
+
+def _report(results: Sequence[HostResult[Deployed]], json_lines: bool) -> None:
+    if json_lines:
+        for result in results:
+            value = result.value
+            print_json(
+                {
+                    "host": result.host,
+                    "ok": result.ok,
+                    "workers": {one.worker: one.health.value for one in value.workers} if value else {},
+                    "pending": list(value.pending) if value else [],
+                    "error": str(result.error or ""),
+                }
+            )
+        return
+    print_table((Column("HOST"), Column("WORKERS")), [[one.host, _words(one)] for one in results])
+
+
+def _words(result: HostResult[Deployed]) -> Text:
+    value = result.value
+    if value is None:
+        return Text("failed", style="red")
+    if value.pending:
+        return Text("will restart when done: " + ", ".join(value.pending))
+    if not value.changed:
+        return Text("left alone: stopped, or no such worker", style="dim")
+    return Text("restarted: " + ", ".join(one.worker for one in value.workers), style="green")

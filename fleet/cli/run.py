@@ -1,0 +1,252 @@
+"""exec, ps."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+import click
+from rich.text import Text
+
+from fleet.access import open_remotes
+from fleet.cli import completion, options
+from fleet.cli.options import Chosen
+from fleet.cli.output import Column, data_console, note, print_json, print_table, report_failures
+from fleet.errors import ExitCode, UsageError
+from fleet.execute import HostEvent, fan_out
+from fleet.inventory import Host
+from fleet.remote import HostResult
+from fleet.running import Command, Ended, Process, list_processes, run_command
+
+_COLUMNS = (
+    Column("HOST"),
+    Column("PID", right=True),
+    Column("KIND"),
+    Column("WORKER"),
+    Column("CALCULATION", spare=2),
+    Column("CPU%", right=True),
+    Column("GB", right=True),
+    Column("AGE", right=True),
+    Column("COMMAND", spare=1),
+)
+_LONGEST_COMMAND = 60
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": True})
+@click.option("--file", "-F", "hosts_file", metavar="HOSTS_FILE", help="The hosts file; $PUFFIN_FLEET or hosts.yaml.")
+@options.host_patterns
+@options.parallel_or_all
+@options.as_json
+@click.option("--prefix", is_flag=True, help="Print lines as they come, each after its host's name.")
+@click.option("--shell", is_flag=True, help="CMD is one text for the hosts' /bin/sh.")
+@click.option(
+    "--as-worker",
+    metavar="WORKER",
+    shell_complete=completion.workers,
+    help="With a worker's environment and release, on its host.",
+)
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="End it after this time.")
+@click.argument("words", nargs=-1, required=True, metavar="-- CMD...")
+def exec_(
+    hosts_file: str | None,
+    patterns: tuple[str, ...],
+    parallel: int,
+    json_lines: bool,
+    prefix: bool,
+    shell: bool,
+    as_worker: str | None,
+    timeout: float | None,
+    words: tuple[str, ...],
+) -> int:
+    """Run a command on the hosts, side by side; what each says is shown together, with its exit code.
+
+    The words arrive as they are: no shell looks at them, unless --shell says so. Standard input is closed. In
+    --as-worker a '*' stands for the host's name, such as '*-1'.
+
+    \b
+    puffin-fleet exec -- df -h /scratch
+    puffin-fleet exec --host 'node*' --shell -- 'uptime; free -g | head -2'
+    puffin-fleet exec --as-worker node7-1 -- puffin --version
+    """
+    if shell and len(words) != 1:
+        raise UsageError("--shell takes one text: put it in quotes")
+    chosen = options.choose(hosts_file, patterns)
+    chosen = _of_worker(chosen, as_worker)
+    voices = _Voices(json_lines, prefix)
+
+    with open_remotes(chosen.fleet, chosen.hosts) as remotes:
+
+        def run(host: Host) -> Ended:
+            worker = as_worker.replace("*", host.name) if as_worker else None
+            command = Command(words, shell, worker, timeout)
+            return run_command(chosen.fleet, host, remotes[host.name], command, voices.of(host.name))
+
+        results = fan_out({host.name: host for host in chosen.hosts}, run, parallel, voices.ended)
+    bad = [result.host for result in results if result.value is None or not result.value.ok]
+    if len(results) > 1 and not json_lines:
+        good = len(results) - len(bad)
+        note(f"{good} of {len(results)} hosts: exit code 0" + (f"; not so on {', '.join(bad)}" if bad else ""))
+    return ExitCode.FAILED if bad else ExitCode.DONE
+
+
+def _of_worker(chosen: Chosen, worker: str | None) -> Chosen:
+    """The host of a worker; all of them where a '*' stands for its name."""
+    if worker is None or "*" in worker:
+        return chosen
+    name = worker.rpartition("-")[0]
+    hosts = tuple(host for host in chosen.hosts if host.name == name)
+    if not hosts:
+        raise UsageError(
+            f"no host has a worker {worker}: workers are called HOST-NUMBER, or '*-1' for the first of each"
+        )
+    return Chosen(chosen.fleet, hosts)
+
+
+class _Voices:
+    """What the hosts say: each host's in one piece, or line by line as it comes."""
+
+    def __init__(self, json_lines: bool, prefix: bool) -> None:
+        self._json_lines = json_lines
+        self._prefix = prefix and not json_lines
+        self._lock = threading.Lock()
+        self._said: dict[str, list[tuple[str, str]]] = {}
+        self._console = data_console()
+
+    def of(self, host: str) -> Callable[[str, str], None]:
+        rest = {"out": "", "err": ""}
+
+        def hear(stream: str, text: str) -> None:
+            if not self._prefix:
+                self._said.setdefault(host, []).append((stream, text))
+                return
+            *lines, rest[stream] = (rest[stream] + text).split("\n")
+            self._print_lines(host, stream, lines)
+            self._said[host] = [(name, last) for name, last in rest.items() if last]
+
+        return hear
+
+    def _print_lines(self, host: str, stream: str, lines: Sequence[str]) -> None:
+        with self._lock:
+            for line in lines:
+                self._console.print(Text.assemble((f"{host}: ", "cyan"), (line, "red" if stream == "err" else "")))
+
+    def ended(self, event: HostEvent[Ended]) -> None:
+        if event.result is None:
+            return
+        said = self._said.pop(event.host, [])
+        if self._json_lines:
+            print_json(_record(event.result, said))
+        elif self._prefix:
+            for stream, rest in said:
+                self._print_lines(event.host, stream, [rest])
+            self._verdict(event.result)
+        else:
+            self._group(event.result, said)
+
+    def _verdict(self, result: HostResult[Ended]) -> None:
+        if result.value is None:
+            report_failures([result])
+        elif not result.value.ok:
+            note(f"{result.host}: {result.value}", "red")
+
+    def _group(self, result: HostResult[Ended], said: Sequence[tuple[str, str]]) -> None:
+        if result.value is not None:
+            style = "bold green" if result.value.ok else "bold red"
+            self._console.print(Text(f"== {result.host}: {result.value}", style=style))
+        for stream, text in said:
+            (sys.stderr if stream == "err" else sys.stdout).write(text)
+        if said and not said[-1][1].endswith("\n"):
+            (sys.stderr if said[-1][0] == "err" else sys.stdout).write("\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if result.value is None:
+            report_failures([result])
+
+
+def _record(result: HostResult[Ended], said: Sequence[tuple[str, str]]) -> dict[str, object]:
+    value = result.value
+    return {
+        "host": result.host,
+        "ok": value is not None and value.ok,
+        "status": value.status if value else None,
+        "timed_out": bool(value and value.timed_out),
+        "seconds": round(value.seconds, 3) if value else None,
+        "stdout": "".join(text for stream, text in said if stream == "out"),
+        "stderr": "".join(text for stream, text in said if stream == "err"),
+        "error": str(result.error or ""),
+    }
+
+
+@click.command()
+@options.hosts_file
+@options.workers
+@options.parallel_or_all
+@options.as_json
+def ps(
+    hosts_file: str | None, patterns: tuple[str, ...], workers: tuple[str, ...], parallel: int, json_lines: bool
+) -> int:
+    """Show the fleet's processes on the hosts: supervisord, workers, their helpers and jobs; orphans first.
+
+    An orphan is a process that nobody looks after: a worker without a supervisord, or what a job left behind.
+
+    \b
+    puffin-fleet ps
+    puffin-fleet ps --worker 'node7-*'
+    """
+    chosen = options.choose(hosts_file, patterns)
+    with open_remotes(chosen.fleet, chosen.hosts) as remotes:
+        results = fan_out(
+            {host.name: host for host in chosen.hosts},
+            lambda host: list_processes(chosen.fleet, host, remotes[host.name]),
+            parallel,
+        )
+    found = [
+        (result.host, process)
+        for result in results
+        for process in result.value or ()
+        if not workers or options.matches(process.worker, workers)
+    ]
+    found.sort(key=lambda pair: not pair[1].orphan)
+    if json_lines:
+        for host, process in found:
+            print_json({"host": host, **dataclasses.asdict(process)})
+    elif found:
+        print_table(_COLUMNS, [_row(host, process) for host, process in found])
+    else:
+        note("No process of this fleet runs there.")
+    orphans = sum(process.orphan for _, process in found)
+    if orphans and not json_lines:
+        what = "1 orphan" if orphans == 1 else f"{orphans} orphans"
+        note(f"{what}: 'puffin-fleet stop' lets workers finish, with --now gives their jobs back; then 'start'", "red")
+    return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
+
+
+def _row(host: str, process: Process) -> list[Text | str]:
+    kind = Text(f"{process.kind} orphan", style="bold red") if process.orphan else Text(process.kind)
+    if process.state == "T":
+        kind.append(" frozen", style="yellow")
+    command = process.command
+    if len(command) > _LONGEST_COMMAND:
+        command = f"{command[: _LONGEST_COMMAND - 1]}…"
+    return [
+        host,
+        str(process.pid),
+        kind,
+        process.worker,
+        process.calculation,
+        f"{process.cpu:.0f}",
+        f"{process.memory:.2f}",
+        _age(process.age),
+        command,
+    ]
+
+
+def _age(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02}h"
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"

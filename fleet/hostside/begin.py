@@ -1,0 +1,57 @@
+"""Action `begin`: workers that were stopped work again; finds its own place, so one round trip.
+
+Request: base_dir, fleet, host, patterns [of workers; null: all], resume (bool: also a host that is drained).
+Reply: deployed (bool), host_root, told [workers that are to run], refused (bool: the host is drained, and nothing
+was done), and all of `states`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fleet.hostside.common import Json
+from fleet.hostside.control import Order, obey
+from fleet.hostside.halt import matching, workers_of
+from fleet.hostside.places import drain_file, drained, own_root, stop_file
+from fleet.hostside.states import look
+from fleet.hostside.supervise import main as supervise
+
+_SECONDS = 20.0
+
+
+def main(request: Json) -> Json:
+    """Take the orders to stop away, and have supervisord run the workers."""
+    root = own_root(request)
+    there = (root / "etc").is_dir() and (root / "current").is_symlink()
+    refused = there and drained(root) is not None and not request.get("resume")
+    chosen: list[str] = []
+    if there and not refused:
+        chosen = _start(root, request.get("patterns"))
+    return {"deployed": there, "host_root": str(root), "refused": refused, "told": chosen, **look(root)}
+
+
+def _start(root: Path, patterns: Sequence[str] | None) -> list[str]:
+    everyone = workers_of(root)
+    chosen = everyone if patterns is None else matching(everyone, patterns)
+    if not chosen:
+        return []
+    if patterns is None:
+        obey(root, Order("clear_stop_file", None, "", _SECONDS))
+    else:
+        _start_only(root, chosen, everyone)
+    drain_file(root).unlink(missing_ok=True)
+    supervise({"host_root": str(root)})
+    obey(root, Order("start", None if patterns is None else tuple(chosen), "", _SECONDS))
+    return chosen
+
+
+def _start_only(root: Path, chosen: Sequence[str], everyone: Sequence[str]) -> None:
+    """Where the whole host was stopped, the others stay so: each gets its own file before the common one goes."""
+    if stop_file(root).exists():
+        rest = tuple(name for name in everyone if name not in chosen)
+        if rest:
+            obey(root, Order("stop_file", rest, "", _SECONDS))
+    for name in chosen:
+        stop_file(root, name).unlink(missing_ok=True)
+    stop_file(root).unlink(missing_ok=True)

@@ -1,0 +1,277 @@
+"""Running a fleet by hand: stop, start, drain, resume, restart, exec and ps, also where some hosts are in trouble."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from tests.acceptance.commands import BIN, Ran, puffin_fleet
+from tests.acceptance.here import Here, until
+from tests.lab.sshd import SshHost, free_port, keygen
+
+
+def make(here: Here, *names: str) -> None:
+    """Hosts with a worker each."""
+    here.content["defaults"]["workers"]["count"] = 1
+    here.content["hosts"] = {name: {"connection": "local"} for name in names}
+    here.run("deploy", "--yes").ok()
+
+
+def root_of(here: Here, host: str) -> Path:
+    return here.root.parent / host
+
+
+def test_an_operators_day(here: Here) -> None:
+    make(here, "one", "two", "three")
+    here.submit(seconds=7, count=3)
+    until(lambda: here.all_are("pending"), "all to be taken")
+
+    ran = here.run("stop").ok()
+    assert here.all_are("complete"), "every running calculation was finished"
+    assert here.running() == []
+    assert "waiting for one-1: sleep " in ran.err, "it says what still runs"
+    # A single worker of a fleet that is stopped.
+    assert "no worker matches 'tow-*'" in here.run("start", "--worker", "tow-*").err
+    here.run("start", "--worker", "two-*").ok()
+    until(lambda: here.running() == ["two-1"], "the one worker")
+
+    drained = run(here, ["drain", "one", "--why", "new disk"]).ok()
+    assert "stopped" in drained.out
+    ran = here.run("start").ok()
+    assert "one    drained by " in ran.out
+    assert "new disk; 'puffin-fleet resume one' brings it back" in ran.out
+    until(lambda: sorted(here.running()) == ["three-1", "two-1"], "the others")
+    assert here.run("start", "--host", "one").code == 1
+    # Neither a deploy nor a new supervisord brings it back.
+    assert "new disk" in here.run("deploy", "--yes").ok().out + here.run("plan").ok().out
+    assert "drained by" in here.run("check", "--host", "one").out
+    assert sorted(here.running()) == ["three-1", "two-1"]
+    run(here, ["resume", "one"]).ok()
+    until(lambda: len(here.running()) == 3, "all of them")
+    assert not (root_of(here, "one") / "orders" / "drain").exists()
+
+
+def test_restarts(here: Here) -> None:
+    make(here, "one", "three")
+    here.run("stop", "--host", "three").ok()
+    before = {name: record["pid"] for name, record in here.workers().items()}
+    here.submit(seconds=3, count=1)
+    until(lambda: here.all_are("pending"), "it to be taken")
+
+    ran = here.run("restart").ok()
+    assert here.all_are("complete")
+    assert "left alone: stopped, or no such worker" in ran.out
+    after = {name: record["pid"] for name, record in here.workers().items()}
+    assert {name for name in before if after[name] != before[name]} == {"one-1"}
+    assert here.running() == ["one-1"]
+
+    here.submit(seconds=600)
+    until(lambda: {item["status"] for item in here.calculations()} == {"pending", "complete"}, "them to be taken")
+    assert "will restart when done: one-1" in here.run("restart", "--when-idle", "--host", "one").ok().out
+    here.run("restart", "--now").ok()
+    until(
+        lambda: any(item["puffin"]["attempt"] > 1 and item["status"] == "pending" for item in here.calculations()),
+        f"it to be taken again: {here.events()}",
+    )
+    assert here.running() == ["one-1"]
+    assert {name: record["pid"] for name, record in here.workers().items()}["one-1"] != after["one-1"]
+
+    processes = here.run("ps", "--json").ok().json()
+    kinds = {(each["host"], each["kind"]) for each in processes}
+    assert {("one", "supervisord"), ("one", "worker"), ("one", "helper"), ("three", "supervisord")} <= kinds
+    assert ("three", "worker") not in kinds
+    assert not any(each["orphan"] for each in processes)
+    until(
+        lambda: any(each["kind"] == "job" and each["calculation"] for each in here.run("ps", "--json").ok().json()),
+        "a job to be seen with its calculation",
+    )
+    here.run("stop", "--now").ok()
+    assert {item["status"] for item in here.calculations()} == {"complete", "new"}
+
+
+def test_orphans_are_marked(here: Here) -> None:
+    here.content["defaults"]["workers"]["count"] = 1
+    here.run("deploy", "--yes").ok()
+    daemon = psutil.Process(int((here.root / "run" / "supervisord.pid").read_text()))
+    daemon.kill()
+    until(lambda: not daemon.is_running() or daemon.status() == psutil.STATUS_ZOMBIE, "supervisord to be gone")
+    ran = here.run("ps").ok()
+    assert "worker orphan" in ran.out
+    assert "1 orphan: 'puffin-fleet stop' lets workers finish" in ran.err
+    here.run("stop").ok()
+    assert "No process of this fleet runs there." in here.run("ps").ok().err
+
+
+def pretend(here: Here, names: list[str]) -> None:
+    """Hosts on which something was deployed, as far as a stop is concerned."""
+    here.content["hosts"] = {name: {"connection": "local"} for name in names}
+    for name in names:
+        (root_of(here, name) / "etc" / "workers").mkdir(parents=True)
+
+
+def test_twenty_hosts_are_told_within_two_seconds(here: Here) -> None:
+    names = [f"node{number:02}" for number in range(20)]
+    pretend(here, names)
+    here.run("stop").ok()
+    times = sorted((root_of(here, name) / "orders" / "stop").stat().st_mtime for name in names)
+    assert times[-1] - times[0] < 2.0
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Where nobody takes a connection, as on a host that is down."""
+    with socket.socket() as silent, contextlib.ExitStack() as fillers:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        for _ in range(3):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        yield silent.getsockname()[1]
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system without room for another file."""
+    place = tmp_path / "full"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=64", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(place: Path) -> None:
+    with contextlib.suppress(OSError):
+        for number in itertools.count():
+            (place / f"file{number}").touch()
+
+
+def test_troubles_are_named_and_the_rest_is_done(
+    here: Here, silent_port: int, full_disk: Path, ssh_hosts: Callable[..., SshHost], tmp_path: Path
+) -> None:
+    """One is down, one refuses the key, one has no supervisord running, one has a full disk."""
+    wrong_key = tmp_path / "wrong_key"
+    keygen(wrong_key)
+    refusing = ssh_hosts("refusing")
+    known = {"known_hosts": str(refusing.known_hosts)}
+    pretend(here, ["good", "full"])
+    here.content["defaults"]["ssh"] = known
+    there = {"address": refusing.address, "user": refusing.user}
+    here.content["hosts"]["refusing"] = {**there, "ssh": {"port": refusing.port, "key": str(wrong_key), **known}}
+    here.content["hosts"]["down"] = {"address": "127.0.0.1", "ssh": {"port": silent_port}}
+    here.content["hosts"]["full"]["base_dir"] = str(full_disk)
+    (full_disk / "day" / "hosts" / "full" / "etc").mkdir(parents=True)
+    fill(full_disk)
+
+    closed = {"address": "127.0.0.1", "ssh": {"port": free_port()}}
+    silent = here.content["hosts"]["down"]
+    for words in (["stop", "--no-wait"], ["drain", "*", "--no-wait"], ["ps"], ["exec", "--", "echo", "here  I am"]):
+        here.content["hosts"]["down"] = silent if words[0] == "exec" else closed  # the other answers sooner
+        began = time.monotonic()
+        ran = run(here, words)
+        assert ran.code == 1, words
+        assert "down failed at connect" in ran.err
+        assert "refusing failed at connect" in ran.err
+        assert "good failed" not in ran.err
+        if words[0] in {"stop", "drain"}:
+            assert "full failed" in ran.err
+            assert "No space left on device" in ran.err
+        else:
+            assert "full failed" not in ran.err
+        # Once its connect timeout of 10 s, whatever is asked of it.
+        assert time.monotonic() - began < 19
+    assert "== good: exit code 0\nhere  I am\n" in ran.out
+    assert "2 of 4 hosts: exit code 0; not so on refusing, down" in ran.err
+    assert (root_of(here, "good") / "orders" / "stop").exists()
+    assert (root_of(here, "good") / "orders" / "drain").exists()
+
+
+def test_words_arrive_as_they_are(here: Here) -> None:
+    here.content["hosts"] = {name: {"connection": "local"} for name in ("one", "two")}
+    said = run(
+        here, ["exec", "--json", "--", sys.executable, "-c", "import sys; print(sys.argv[1:])", "$HOME;", "a  b", "*"]
+    )
+    assert [record["stdout"] for record in said.ok().json()] == ["['$HOME;', 'a  b', '*']\n"] * 2
+    said = run(
+        here, ["exec", "--prefix", "--host", "one", "--shell", "--", "cat; echo $((1 + 1)); echo bad >&2; exit 3"]
+    )
+    assert said.code == 1
+    assert said.out == "one: 2\none: bad\n"
+    assert "one: exit code 3" in said.err
+    said = run(here, ["exec", "--timeout", "0.5", "--", "sleep", "600"])
+    assert said.code == 1
+    assert "one: ended after " in said.out
+    said = run(here, ["exec", "--host", "one", "--", "no-such-command"])
+    assert said.code == 1
+    assert "no command 'no-such-command' here" in said.err
+
+
+def test_a_command_ends_with_the_one_who_runs_it(here: Here) -> None:
+    here.content["hosts"] = {"one": {"connection": "local"}}
+    mark = f"{time.time_ns() % 10**9}.5"
+    here.file.write_text(yaml.safe_dump(here.content))
+    words = [str(BIN / "puffin-fleet"), "exec", "--file", str(here.file), "--", "sleep", mark]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: bool(sleeping(mark)), "the command to run")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        until(lambda: not sleeping(mark), "the command to be gone")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def sleeping(mark: str) -> list[psutil.Process]:
+    return [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", mark]]
+
+
+def test_a_host_out_of_reach_is_stopped_through_the_database(here: Here, silent_port: int) -> None:
+    here.content["defaults"]["workers"]["count"] = 1
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=3)
+    until(lambda: here.all_are("pending"), "it to be taken")
+    # The way to it is gone; its worker goes on.
+    here.content["hosts"]["here"] = {"address": "127.0.0.1", "ssh": {"port": silent_port}}
+    ran = here.run("stop").ok()
+    assert "stopped; it cannot be reached, but was told through the database" in ran.out
+    assert here.all_are("complete")
+    assert not (here.root / "orders" / "stop").exists()
+
+
+def test_the_line_to_change_is_shown_and_written(here: Here) -> None:
+    here.run("schema")  # writes the file
+    text = "# mine\n" + here.file.read_text()
+    here.file.write_text(text)
+    shown = puffin_fleet("scale", "here", 3, here.file).ok()
+    assert here.file.read_text() == text
+    line = text.splitlines().index("    count: 2") + 1
+    assert "-    count: 2\n+    count: 3\n" in shown.out
+    assert f"{here.file}:{line} to write it: the same with --write" in shown.err
+    puffin_fleet("scale", "here", 3, here.file, "--write").ok()
+    assert here.file.read_text() == text.replace("    count: 2\n", "    count: 3\n")
+    assert "says so already" in puffin_fleet("scale", "here", 3, here.file, "--write").ok().err
+
+
+def run(here: Here, words: list[str]) -> Ran:
+    """A verb whose arguments are not the file first."""
+    verb, *rest = words
+    if verb == "exec":
+        return here.run_words(verb, "--file", here.file, *rest)
+    if verb in {"drain", "resume"}:
+        return here.run_words(verb, rest[0], here.file, *rest[1:])
+    return here.run(verb, *rest)

@@ -4,139 +4,156 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
 
-_LINE = re.compile(
-    r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z"
-    r" +(?P<level>[A-Z]+) +(?P<worker>\S+) +(?P<calculation>-|[0-9a-f]{24})(?: (?P<message>.*))?\Z",
-    re.DOTALL,
-)
+from fleet.hostside.loglines import LINE, moment
+
+_ESCAPE = re.compile(r"\\(n|r|\\)")
+_ESCAPED = {"n": "\n", "r": "\r", "\\": "\\"}
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of a worker's log.
+    """One message of a worker.
 
     Parameters
     ----------
     worker
-        Whose log it is from.
+        Who wrote it.
     text
-        The line as it was written.
+        The line as it was written; several where they belong together, such as those of a traceback.
     time
-        When it was written; for a line without a time of its own, such as one of a traceback, that of the
-        line before it. None where there is no such line.
+        When it was written; for a line without a time of its own that of its neighbour.
+    host
+        Where.
+    file
+        ``log``: the worker's own; ``out``: what it printed.
     level, calculation, message
-        Its parts; empty, None and the whole text where it has none.
+        Its parts; empty, None and the whole text where it has none. A message may have several lines.
     """
 
     worker: str
     text: str
-    time: datetime | None = None
+    time: datetime
+    host: str = ""
+    file: str = "log"
     level: str = ""
     calculation: str | None = None
     message: str = ""
 
 
-def parse(worker: str, text: str) -> LogLine:
+def parse(host: str, log: str, at: float, text: str) -> LogLine:
     """Read a line such as ``2026-11-22T11:40:00.123Z INFO  node1-1 6b02d5829fc92b7451414cc0 message``.
-
-    The calculation is ``-`` where the line is about none. A line of another form is kept as it is.
-    """
-    found = _LINE.match(text)
-    time = _time(found["time"]) if found else None
-    if found is None or time is None:
-        return LogLine(worker, text, message=text)
-    calculation = None if found["calculation"] == "-" else found["calculation"]
-    return LogLine(worker, text, time, found["level"], calculation, found["message"] or "")
-
-
-def _time(text: str) -> datetime | None:
-    whole, _, fraction = text.partition(".")
-    try:
-        moment = datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return None  # the form of a time, such as the 99th of a month, but none
-    return moment + timedelta(microseconds=int(fraction.ljust(6, "0") or 0))
-
-
-def parse_all(worker: str, texts: Iterable[str]) -> Iterator[LogLine]:
-    """Read the lines of one log, in their order; those without a time get that of the line before."""
-    last: datetime | None = None
-    for text in texts:
-        line = parse(worker, text)
-        last = line.time or last
-        yield line if line.time else replace(line, time=last)
-
-
-_BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
-
-
-def merge(logs: Iterable[Iterable[LogLine]]) -> Iterator[LogLine]:
-    """Merge logs by time; the lines of one log keep their order, also where a clock was set back."""
-    for _, line in heapq.merge(*(_rising(log) for log in logs), key=lambda entry: entry[0]):
-        yield line
-
-
-def _rising(log: Iterable[LogLine]) -> Iterator[tuple[datetime, LogLine]]:
-    latest = _BEGINNING
-    for line in log:
-        latest = max(latest, line.time or _BEGINNING)
-        yield latest, line
-
-
-def select(
-    lines: Iterable[LogLine], since: datetime | None = None, pattern: re.Pattern[str] | None = None
-) -> Iterator[LogLine]:
-    """Leave out lines before a time, and lines without a match of a pattern."""
-    for line in lines:
-        if since is not None and (line.time is None or line.time < since):
-            continue
-        if pattern is None or pattern.search(line.text):
-            yield line
-
-
-@dataclass
-class HoldBack:
-    """Brings the lines of followed logs into order, by holding each back for a moment.
 
     Parameters
     ----------
-    seconds
-        How long a line waits for older ones of other workers.
+    host
+        Where it is from.
+    log
+        Name of the log, as ``node1-1.log``.
+    at
+        Seconds since 1970, for a line without a time of its own.
+    text
+        The line. The calculation is ``-`` where it is about none; a line of another form is kept as it is.
+    """
+    worker, _, file = log.rpartition(".")
+    found = LINE.match(text)
+    time = moment(found["time"]) if found else None
+    if found is None or time is None:
+        return LogLine(worker, text, datetime.fromtimestamp(at, timezone.utc), host, file, message=text)
+    calculation = None if found["calculation"] == "-" else found["calculation"]
+    message = _ESCAPE.sub(lambda sign: _ESCAPED[sign[1]], found["message"] or "")
+    return LogLine(worker, text, time, host, file, found["level"], calculation, message)
+
+
+@dataclass
+class _Waiting:
+    """What is known of a host: lines that wait, and since when one is owed."""
+
+    lines: int = 0
+    reading: bool = True
+    owes_since: float | None = None
+
+
+class Merge:
+    """Brings the lines of many hosts into the order of their times, as far as waiting for them is worth it.
+
+    What hosts read of the past is merged exactly: nothing is given while a host still owes its next line, but no host
+    is waited for longer than `patience`. What is being added is held back for a moment, so that older lines of other
+    hosts can arrive.
+
+    Parameters
+    ----------
+    hosts
+        Their names.
+    now
+        Seconds of any clock that never goes back.
+    patience
+        Seconds to wait for a host that still reads.
+    hold
+        Seconds for which a new line waits.
     """
 
-    seconds: float
-    _waiting: list[tuple[datetime, int, float, LogLine]] = field(default_factory=list)
-    _last: dict[str, LogLine] = field(default_factory=dict)
-    _count: int = 0
+    def __init__(self, hosts: Iterable[str], now: float, patience: float, hold: float) -> None:
+        self._patience = patience
+        self._hold = hold
+        self._hosts = {host: _Waiting(owes_since=now) for host in hosts}
+        self._lines: list[tuple[datetime, int, LogLine]] = []
+        self._due: list[tuple[float, datetime, int]] = []
+        self._limit: tuple[datetime, int] = (datetime.min.replace(tzinfo=timezone.utc), 0)
+        self._latest: dict[tuple[str, str], datetime] = {}
+        self._count = 0
 
-    def add(self, worker: str, text: str, now: float) -> None:
-        """Take a line that arrived at `now`, in seconds of any clock that never goes back."""
-        line = parse(worker, text)
-        before = self._last.get(worker)
-        if before is not None and before.time and (line.time is None or line.time < before.time):
-            ordered = before.time
-        else:
-            ordered = line.time or _BEGINNING
-        line = line if line.time else replace(line, time=before.time if before else None)
-        self._last[worker] = replace(line, time=ordered if ordered is not _BEGINNING else None)
-        self._count += 1
-        heapq.heappush(self._waiting, (ordered, self._count, now, line))
+    def add(self, lines: Sequence[LogLine], now: float) -> None:
+        """Take lines of one host that have arrived; those of one log stay in their order."""
+        for line in lines:
+            host = self._hosts[line.host]
+            log = (line.host, f"{line.worker}.{line.file}")
+            key = max(line.time, self._latest.get(log, line.time))
+            self._latest[log] = key
+            self._count += 1
+            host.lines += 1
+            host.owes_since = None
+            heapq.heappush(self._lines, (key, self._count, line))
+            heapq.heappush(self._due, (now if host.reading else now + self._hold, key, self._count))
 
-    def ready(self, now: float) -> Sequence[LogLine]:
-        """Give the lines that have waited long enough, and those before them, in order."""
-        due = [entry for entry in self._waiting if now - entry[2] >= self.seconds]
-        return self._take(max(due)[:2]) if due else []
+    def caught_up(self, host: str) -> None:
+        """A host has said all that was there: what comes now is new."""
+        self._hosts[host].reading = False
+        self._hosts[host].owes_since = None
 
-    def rest(self) -> Sequence[LogLine]:
+    def waiting(self, host: str) -> int:
+        """How many lines of a host were taken and not yet given."""
+        return self._hosts[host].lines
+
+    def late(self, now: float) -> list[str]:
+        """The hosts that were waited for too long."""
+        return [name for name, host in self._hosts.items() if self._is_late(host, now)]
+
+    def _is_late(self, host: _Waiting, now: float) -> bool:
+        return host.owes_since is not None and now - host.owes_since >= self._patience
+
+    def ready(self, now: float) -> list[LogLine]:
+        """Give the lines whose turn it is."""
+        while self._due and self._due[0][0] <= now:
+            _, key, count = heapq.heappop(self._due)
+            self._limit = max(self._limit, (key, count))
+        owing = any(host.owes_since is not None for host in self._hosts.values() if not self._is_late(host, now))
+        given = []
+        while self._lines and not owing and self._lines[0][:2] <= self._limit:
+            line = heapq.heappop(self._lines)[2]
+            given.append(line)
+            host = self._hosts[line.host]
+            host.lines -= 1
+            if host.reading and host.lines == 0:
+                host.owes_since = now
+                owing = True
+        return given
+
+    def rest(self) -> list[LogLine]:
         """Give all that waits, at the end."""
-        return self._take(max(self._waiting)[:2]) if self._waiting else []
-
-    def _take(self, until: tuple[datetime, int]) -> Sequence[LogLine]:
-        taken = []
-        while self._waiting and self._waiting[0][:2] <= until:
-            taken.append(heapq.heappop(self._waiting)[3])
-        return taken
+        found = [line for _, _, line in sorted(self._lines, key=lambda entry: entry[:2])]
+        self._lines, self._due = [], []
+        return found

@@ -193,9 +193,9 @@ def selection_filter(selection: Selection) -> Document:
     found: list[Document] = []
     if selection.statuses:
         found.append({"status": {"$in": [status.value for status in selection.statuses]}})
-    found += _any_of(("job.order",), selection.orders)
-    found += _any_of(("model.program",), selection.programs)
-    found += _any_of(("puffin.worker", "executor"), selection.workers)
+    found += any_of(("job.order",), selection.orders)
+    found += any_of(("model.program",), selection.programs)
+    found += any_of(("puffin.worker", "executor"), selection.workers)
     if selection.since is not None:
         found.append({"_lastmodified": {"$gte": selection.since}})
     if selection.timed:
@@ -204,7 +204,21 @@ def selection_filter(selection: Selection) -> Document:
     return {"$and": found} if len(found) > 1 else (found[0] if found else {})
 
 
-def _any_of(fields: Sequence[str], words: Sequence[str]) -> list[Document]:
+def any_of(fields: Sequence[str], words: Sequence[str]) -> list[Document]:
+    """The filter that one of some fields is one of some words.
+
+    Parameters
+    ----------
+    fields
+        The fields.
+    words
+        The words, in which ``*`` and ``?`` stand for others; none matches everything.
+
+    Returns
+    -------
+    list
+        One filter; empty where everything matches.
+    """
     if not words:
         return []
     exact = [word for word in words if not _is_pattern(word)]
@@ -212,6 +226,19 @@ def _any_of(fields: Sequence[str], words: Sequence[str]) -> list[Document]:
     tests += [{"$regex": _regular_expression(word)} for word in words if _is_pattern(word)]
     choices = [{field: test} for field in fields for test in tests]
     return [{"$or": choices} if len(choices) > 1 else choices[0]]
+
+
+def is_any_of(text: str, words: Sequence[str]) -> bool:
+    """Whether a text is one of some words, as :func:`any_of` would find it.
+
+    Parameters
+    ----------
+    text
+        The text.
+    words
+        The words; none matches everything.
+    """
+    return not words or any(re.match(_regular_expression(word), text) for word in words)
 
 
 def _is_pattern(word: str) -> bool:

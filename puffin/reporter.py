@@ -11,7 +11,7 @@ from typing import Any
 
 from puffin.calculations import shorten
 from puffin.errors import DatabaseError
-from puffin.store import Event, Store, WorkerRecord
+from puffin.store import Event, Store, WorkerRecord, new_event_id
 from puffin.threads import ends_the_process
 from puffin.worklog import Log
 
@@ -41,7 +41,8 @@ class Reporter:
         self, store: Store, record: WorkerRecord, log: Log, on_fleet_stop: Callable[[], None], interval_s: float
     ) -> None:
         self._store = store
-        self._record = record
+        self._record = dataclasses.replace(record, reports_within_s=interval_s)
+        self._since = _now()
         self._log = log
         self._on_fleet_stop = on_fleet_stop
         self._interval_s = interval_s
@@ -92,7 +93,9 @@ class Reporter:
             The fields.
         """
         with self._lock:
-            self._record = dataclasses.replace(self._record, **changes)
+            before, self._record = self._record, dataclasses.replace(self._record, **changes)
+            if _doing(before) != _doing(self._record):
+                self._since = _now()
         self._wake.set()
 
     def event(self, kind: str, calculation: str = "", detail: str = "") -> None:
@@ -108,7 +111,8 @@ class Reporter:
             What else there is to say.
         """
         record = self.record
-        event = Event(kind, record.worker or record.uuid, record.host, record.fleet, calculation, shorten(detail, 1000))
+        worker = record.worker or record.uuid
+        event = Event(kind, worker, record.host, record.fleet, calculation, shorten(detail, 1000), id=new_event_id())
         with self._lock:
             self._events.append((time.time(), event))
 
@@ -129,7 +133,7 @@ class Reporter:
 
     def _say(self) -> None:
         try:
-            self._store.registry.report(self.record)
+            self._store.registry.report(dataclasses.replace(self.record, lasting_s=_now() - self._since))
             self._flush_events()
             self._look_for_orders()
         except DatabaseError as error:
@@ -163,3 +167,12 @@ class Reporter:
         except DatabaseError as error:
             self._log.warning(f"cannot read the orders to the fleet: {error}")
         return self.fleet_stopped
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _doing(record: WorkerRecord) -> tuple[str, str]:
+    """What its time counts from: a calculation, however it is held up; else the state."""
+    return record.calculation, "" if record.calculation else record.state

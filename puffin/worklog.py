@@ -42,8 +42,8 @@ class Log:
         self._write(logging.ERROR, message, calculation)
 
     def _write(self, level: int, message: str, calculation: str) -> None:
-        # A line is one message: what reads logs counts on that.
-        text = message.replace("\n", "\\n")
+        # A line is one message, which can be read back exactly: what reads logs counts on that.
+        text = message.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
         self._logger.log(level, "%s", text, extra={"worker": self._worker, "calculation": calculation or "-"})
 
 

@@ -79,11 +79,14 @@ class Column:
         Whether it is aligned to the right.
     spare
         How soon it is left out where a terminal is too narrow; 0 never, the largest first.
+    cut
+        Its least width where its cells may be cut for want of room; 0 where they may not.
     """
 
     title: str
     right: bool = False
     spare: int = 0
+    cut: int = 0
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> None:
@@ -96,20 +99,71 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]])
     rows
         Its cells, a row each.
     """
-    cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
-    widths = [max([len(column.title), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
     console = Console(highlight=False)
-    shown = list(range(len(columns)))
-    if console.is_terminal:
-        shown = _fitting(columns, widths, console.width)
-    for line in [[Text(column.title, style="bold") for column in columns], *cells]:
-        parts = [_aligned(line[at], widths[at], columns[at].right) for at in shown]
-        joined = Text("  ").join(parts)
-        joined.rstrip()
-        console.print(joined, soft_wrap=True)
-    hidden = [column.title for at, column in enumerate(columns) if at not in shown]
+    if not console.is_terminal:
+        # Styling thousands of lines only to take the styles away again would take seconds.
+        click.echo("\n".join(line.plain for line in table_lines(columns, rows)[0]))
+        return
+    lines, hidden = table_lines(columns, rows, console.width)
+    console.print(Text("\n").join(lines), soft_wrap=True)
     if hidden:
         note(f"not shown for want of width: {', '.join(hidden)} (--json has all)", "dim")
+
+
+def table_lines(
+    columns: Sequence[Column], rows: Sequence[Sequence[Text | str]], width: int | None = None
+) -> tuple[list[Text], list[str]]:
+    """The lines of a table, and the titles of columns for which there is no room.
+
+    Parameters
+    ----------
+    columns
+        Its columns.
+    rows
+        Its cells, a row each.
+    width
+        Of the terminal; None for as much as it takes.
+    """
+    cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    widths = [max([len(column.title), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
+    shown = list(range(len(columns)))
+    if width is not None:
+        shown, widths = fit(columns, widths, width)
+    lines = []
+    for line in [[Text(column.title, style="bold") for column in columns], *cells]:
+        joined = Text("  ").join(_aligned(line[at], widths[at], columns[at].right) for at in shown)
+        joined.rstrip()
+        lines.append(joined)
+    return lines, [column.title for at, column in enumerate(columns) if at not in shown]
+
+
+def fit(columns: Sequence[Column], wanted: Sequence[int], width: int) -> tuple[list[int], list[int]]:
+    """Which columns to show, and how wide each is.
+
+    Parameters
+    ----------
+    columns
+        The columns.
+    wanted
+        How wide their cells are.
+    width
+        Of the terminal.
+
+    Returns
+    -------
+    tuple
+        The numbers of the columns that are shown, and the widths of all.
+    """
+    widths = [_least(column, size) for column, size in zip(columns, wanted, strict=True)]
+    shown = _fitting(columns, widths, width)
+    for at in (at for at in shown if columns[at].cut):
+        left = width - sum(widths[other] + 2 for other in shown) + 2
+        widths[at] = min(wanted[at], widths[at] + max(0, left))
+    return shown, widths
+
+
+def _least(column: Column, wanted: int) -> int:
+    return min(wanted, max(column.cut, len(column.title))) if column.cut else wanted
 
 
 def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
@@ -123,6 +177,9 @@ def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> li
 
 def _aligned(cell: Text, width: int, right: bool) -> Text:
     aligned = cell.copy()
+    if cell.cell_len > width:
+        aligned.truncate(width, overflow="ellipsis")
+        return aligned
     if right:
         aligned.pad_left(width - cell.cell_len)
     else:

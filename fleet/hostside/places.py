@@ -67,7 +67,9 @@ class Places:
 
 
 def host_root(request: Json) -> Path:
-    """The host's own directory, as an earlier probe reported it."""
+    """The host's own directory: as a probe reported it, or of base_dir, fleet and host, which saves the probe."""
+    if "host_root" not in request:
+        return Places.of(request).host
     path = Path(request["host_root"])
     if not path.is_absolute():
         raise Failure(f"host_root {str(path)!r} is not absolute", "checking the request")

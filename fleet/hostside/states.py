@@ -58,6 +58,11 @@ def _told(root: Path, worker: str) -> Path:
     return root / "run" / f"ending.{worker}"
 
 
+def forget_ending(root: Path, worker: str) -> None:
+    """Forget that a worker was told to end: it has."""
+    _told(root, worker).unlink(missing_ok=True)
+
+
 def _identity(program: Json) -> str:
     return f"{program['pid']} {program['start']}"
 

@@ -33,7 +33,7 @@ from fleet.hostside.rpc import (
     Supervisor,
     daemon_pid,
 )
-from fleet.hostside.states import look
+from fleet.hostside.states import forget_ending, look
 
 STEP = "starting supervisord"
 
@@ -53,6 +53,8 @@ def main(request: Json) -> Json:
         ours = request.get("programs")
         replace = frozenset(request.get("replace", ()))
         changes = reload(Supervisor(socket_path(root)), replace, seconds, None if ours is None else frozenset(ours))
+    for name in [*changes["removed"], *changes["replaced"]]:
+        forget_ending(root, name)
     return {"started": started, "pid": daemon_pid(root), "boot": at_boot, **changes, **look(root)}
 
 

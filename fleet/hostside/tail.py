@@ -1,147 +1,242 @@
-"""Action `tail`: the last lines of log files, and then what is added to them.
+"""Action `tail`: what the workers of this host wrote, in the order in which they did, and then what is added.
 
-Request: host_root, files [{worker, path (relative)}], lines, follow (bool), heartbeat (s).
-Reply without follow: entries [{worker, line}], in the order of each file.
-With follow: a line `<marker> {worker, line, offset}` each, and `<marker> {heartbeat: true}` when there is
-nothing to say, until the reader is gone.
+Request: base_dir, fleet, host, or host_root; worker (a pattern); since, until (seconds since 1970, or null), grep (a
+regular expression, or null), level (or null), calculation (or null); lines (of each worker, the last that match; null:
+all); follow (bool), heartbeat (s), resume {log: position} (where an earlier reader was, or null).
+
+Reply: a line `<marker> {entry}` each. First {positions {log: position}}, where reading starts; then {messages [[log,
+time, text]], positions} with where to resume after these; {cut: log} where something may be missing; {caught_up: true}
+when all that was there has been said. Without follow that is the end, and the usual reply comes. With follow
+{heartbeat: true} when there is nothing to say, until the reader is gone. A log is `<worker>.log`, which the worker
+writes, or `<worker>.out`, which supervisord writes of what the worker prints.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
+import re
+import resource
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import BinaryIO
 
-from fleet.hostside.common import Json, inside, tail_of
-from fleet.hostside.places import host_root
+from fleet.hostside.common import Failure, Json
+from fleet.hostside.loglines import LEVELS, Message, Wanted
+from fleet.hostside.places import Places, host_root
+from fleet.hostside.rotation import Log, Position, last_messages, pieces
 
+STEP = "reading logs"
 PAUSE = 0.2
-LONGEST = 1 << 23
-"""At most this many bytes of a log are searched for its last lines."""
-
-
-class Follower:
-    """One log file, through its rotations.
-
-    Parameters
-    ----------
-    worker
-        Whose log it is.
-    path
-        Where it is, or will be.
-    """
-
-    def __init__(self, worker: str, path: Path) -> None:
-        self.worker = worker
-        self._path = path
-        self._stream: BinaryIO | None = None
-        self._rest = b""
-        self.offset = 0
-
-    def begin(self, count: int) -> list[str]:
-        """Give the last complete lines that are there now; what follows them is given by `lines`."""
-        self._open()
-        if self._stream is None:
-            return []
-        size = self._stream.seek(0, os.SEEK_END)
-        self._stream.seek(max(0, size - LONGEST))
-        before, _, self._rest = self._stream.read(min(size, LONGEST)).rpartition(b"\n")
-        self.offset = size - len(self._rest)
-        found = before.decode("utf-8", "replace").split("\n") if before else []
-        return found[-count:] if count > 0 else []
-
-    def lines(self) -> Iterator[str]:
-        """What was added since the last call; then look whether the file was rotated or cut."""
-        yield from self._added()
-        if self._rotated():
-            yield from self._added()  # written between the last look and the renaming
-            if self._rest:
-                yield self._rest.decode("utf-8", "replace")
-            self._open()
-            yield from self._added()
-
-    def _open(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-        try:
-            self._stream = self._path.open("rb")
-        except OSError:
-            self._stream = None
-        self._rest = b""
-        self.offset = 0
-
-    def _added(self) -> Iterator[str]:
-        if self._stream is None:
-            return
-        *complete, self._rest = (self._rest + self._stream.read()).split(b"\n")
-        for line in complete:
-            self.offset += len(line) + 1
-            yield line.decode("utf-8", "replace")
-
-    def _rotated(self) -> bool:
-        try:
-            now = self._path.stat()
-        except OSError:
-            return False  # renamed, the new one is not there yet
-        if self._stream is None:
-            return True
-        then = os.fstat(self._stream.fileno())
-        return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino) or now.st_size < self._stream.tell()
+_NEW_LOGS_EVERY = 2.0
+_SILENCE = 5.0
+_FULL = 1 << 16
+_NAME = re.compile(r"(?P<log>(?P<worker>.+)\.(?:log|out))(?:\.\d+)?")
+_NOT_WORKERS = frozenset(("supervisord", "boot"))
 
 
 def main(request: Json) -> Json:
-    """Show the last lines, or follow."""
-    root = host_root(request)
-    files = [(entry["worker"], inside(root, entry["path"])) for entry in request["files"]]
-    count = int(request.get("lines", 10))
-    if request.get("follow"):
-        _follow(files, count, request["marker"], float(request.get("heartbeat", 10)))
-    entries = [{"worker": worker, "line": line} for worker, path in files for line in tail_of(path, count, LONGEST)]
-    return {"entries": entries}
-
-
-def _follow(files: list[tuple[str, Path]], count: int, marker: str, heartbeat: float) -> None:
-    """Write until the reader is gone, which ends this process: there is nobody left to reply to."""
-    followers = [Follower(worker, path) for worker, path in files]
+    """Say what was written, and go on if asked to."""
+    root = host_root(request) if request.get("host_root") else Places.of(request).host
+    speaker = _Speaker(request["marker"])
+    tail = Tail(root / "log", str(request.get("worker") or "*"), _wanted(request), speaker)
+    follow = bool(request.get("follow"))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a hundred workers have a thousand files
     try:
-        for follower in followers:
-            for line in follower.begin(count):
-                _say(marker, {"worker": follower.worker, "line": line, "offset": follower.offset})
-        _say_until_nobody_listens(followers, marker, heartbeat)
+        count = request.get("lines")
+        tail.begin(None if count is None else int(count), request.get("resume"))
+        tail.catch_up(flush=not follow)
+        speaker.say({"caught_up": True})
+        if follow:
+            _follow(tail, speaker, float(request.get("heartbeat", 10)))
     except BrokenPipeError:
-        pass
-    os._exit(0)  # flushing at a normal end would fail again
+        os._exit(0)  # the reader is gone; flushing at a normal end would fail again
+    return {}
 
 
-def _say_until_nobody_listens(followers: list[Follower], marker: str, heartbeat: float) -> None:
+def _wanted(request: Json) -> Wanted:
+    level = request.get("level")
+    if level is not None and level not in LEVELS:
+        raise Failure(f"{level!r} is no level", STEP)
+    try:
+        pattern = re.compile(request["grep"]) if request.get("grep") else None
+    except re.error as error:
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise Failure(f"the pattern is not understood by Python {version} here: {error}", STEP) from error
+    return Wanted(request.get("since"), request.get("until"), pattern, level, request.get("calculation"))
+
+
+class _Speaker:
+    """Writes entries."""
+
+    def __init__(self, marker: str) -> None:
+        self._marker = marker
+        self.spoken = time.monotonic()
+
+    def say(self, entry: Json) -> None:
+        sys.stdout.write(f"\n{self._marker} {json.dumps(entry)}\n")
+        sys.stdout.flush()
+        self.spoken = time.monotonic()
+
+    def alive(self) -> None:
+        """Say so, where searching takes long: who is silent is taken for lost."""
+        if time.monotonic() - self.spoken > _SILENCE:
+            self.say({"heartbeat": True})
+
+
+class Tail:
+    """The logs of this host.
+
+    Parameters
+    ----------
+    directory
+        Where they are.
+    pattern
+        For names of workers.
+    wanted
+        What somebody wants to see of them.
+    speaker
+        Says it.
+    """
+
+    def __init__(self, directory: Path, pattern: str, wanted: Wanted, speaker: _Speaker) -> None:
+        self._directory = directory
+        self._pattern = pattern
+        self._wanted = wanted
+        self._speaker = speaker
+        self._logs: dict[str, Log] = {}
+
+    def begin(self, count: int | None, resume: Json | None) -> None:
+        """Choose where to start: with the last messages of each worker, with all, or where somebody was before."""
+        if resume is not None:
+            self._resume(resume)
+        elif count is None:
+            for name in self._names():
+                self._start(name, None)
+        else:
+            for worker, names in self._workers().items():
+                self._begin_worker(worker, names, count)
+        self._speaker.say({"positions": {name: log.position() for name, log in self._logs.items()}})
+
+    def _resume(self, positions: Json) -> None:
+        for name in sorted({*self._names(), *positions}):
+            log = self._logs[name] = Log(self._directory / _checked(name))
+            if name in positions:
+                log.resume(positions[name])
+                if log.cut:
+                    self._speaker.say({"cut": name})
+
+    def _start(self, name: str, at: tuple[int, int] | None) -> None:
+        log = self._logs[name] = Log(self._directory / name)
+        opened = pieces(log.path)
+        if at is None:
+            since = self._wanted.since
+            old = [since is not None and piece.status().st_mtime < since for piece in opened]
+            log.start(opened, old.index(False) if False in old else max(0, len(opened) - 1))
+        else:
+            log.start(opened, *at)
+
+    def _begin_worker(self, worker: str, names: list[str], count: int) -> None:
+        """The last messages of a worker, whichever of its logs they are in."""
+        opened = {name: pieces(self._directory / name) for name in names}
+        last = [
+            (at, name, index, offset)
+            for name, files in opened.items()
+            for at, index, offset in (last_messages(files, count, self._wanted, self._speaker.alive) if count else [])
+        ]
+        chosen = sorted(last, key=lambda each: each[0])[-count:] if count else []
+        for name, files in opened.items():
+            log = self._logs[name] = Log(self._directory / name)
+            starts = [(index, offset) for _, of, index, offset in chosen if of == name]
+            if starts:
+                log.start(files, *min(starts))
+            elif files:
+                log.start(files, len(files) - 1, files[-1].end())
+
+    def _workers(self) -> dict[str, list[str]]:
+        workers: dict[str, list[str]] = {}
+        for name in self._names():
+            workers.setdefault(name.rpartition(".")[0], []).append(name)
+        return workers
+
+    def _names(self) -> list[str]:
+        try:
+            there = [entry.name for entry in self._directory.iterdir()]
+        except FileNotFoundError:
+            return []  # nothing was ever deployed here
+        found = [match for name in there if (match := _NAME.fullmatch(name))]
+        return sorted(
+            {
+                match["log"]
+                for match in found
+                if match["worker"] not in _NOT_WORKERS and fnmatchcase(match["worker"], self._pattern)
+            }
+        )
+
+    def look_for_new(self) -> None:
+        """Logs that were not there before are new from their beginning."""
+        for name in self._names():
+            if name not in self._logs:
+                self._logs[name] = Log(self._directory / name)
+
+    def catch_up(self, flush: bool) -> None:
+        """Say all that is there, merged by time."""
+        self._say(heapq.merge(*(self._rising(name, flush) for name in self._logs), key=lambda each: each[0]))
+
+    def _rising(self, name: str, flush: bool) -> Iterator[tuple[float, str, Message, Position]]:
+        """The messages of one log keep their order, also where a clock was set back."""
+        latest = 0.0
+        for message, position in self._logs[name].messages(flush):
+            self._speaker.alive()
+            if self._wanted.holds(message):
+                latest = max(latest, message.at)
+                yield latest, name, message, position
+
+    def _say(self, found: Iterable[tuple[float, str, Message, Position]]) -> None:
+        messages: list[list[object]] = []
+        positions: dict[str, Position] = {}
+        size = 0
+        for _, name, message, position in found:
+            messages.append([name, message.at, message.text])
+            positions[name] = position
+            size += len(message.text)
+            if size >= _FULL:
+                self._say_batch(messages, positions)
+                messages, positions, size = [], {}, 0
+        if messages:
+            self._say_batch(messages, positions)
+
+    def _say_batch(self, messages: list[list[object]], positions: dict[str, Position]) -> None:
+        resume = {name: position.record() for name, position in positions.items()}
+        self._speaker.say({"messages": messages, "positions": resume})
+
+    def positions(self) -> Json:
+        """Where each log would be gone on with."""
+        return {name: log.position() for name, log in self._logs.items()}
+
+
+def _checked(name: str) -> str:
+    if "/" in name or not _NAME.fullmatch(name):
+        raise Failure(f"{name!r} is no log", STEP)
+    return name
+
+
+def _follow(tail: Tail, speaker: _Speaker, heartbeat: float) -> None:
+    """Go on until the reader is gone, which ends this process: there is nobody left to reply to."""
     reader = select.poll()
     reader.register(sys.stdout.fileno(), select.POLLERR | select.POLLHUP)
     reader.register(sys.stdin.fileno(), select.POLLIN)  # nothing is sent any more: it can only be its end
-    spoken = time.monotonic()
-    while True:
-        if _say_new(followers, marker):
-            spoken = time.monotonic()
-        elif time.monotonic() - spoken >= heartbeat:
-            _say(marker, {"heartbeat": True})
-            spoken = time.monotonic()
-        sys.stdout.flush()
-        if reader.poll(PAUSE * 1000):
-            return
-
-
-def _say_new(followers: list[Follower], marker: str) -> bool:
-    said = False
-    for follower in followers:
-        for line in follower.lines():
-            _say(marker, {"worker": follower.worker, "line": line, "offset": follower.offset})
-            said = True
-    return said
-
-
-def _say(marker: str, entry: Json) -> None:
-    sys.stdout.write(f"\n{marker} {json.dumps(entry)}\n")
+    looked = time.monotonic()
+    while not reader.poll(PAUSE * 1000):
+        if time.monotonic() - looked >= _NEW_LOGS_EVERY:
+            tail.look_for_new()
+            looked = time.monotonic()
+        tail.catch_up(flush=False)
+        if time.monotonic() - speaker.spoken >= heartbeat:
+            speaker.say({"heartbeat": True, "positions": tail.positions()})
+    os._exit(0)

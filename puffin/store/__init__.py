@@ -5,13 +5,15 @@ The only package that imports the driver. Every driver error leaves it as a
 get better by itself).
 """
 
+from puffin.records import WorkerRecord
 from puffin.store.bench import Bench, Tenure
 from puffin.store.calculations import Calculations
 from puffin.store.control import Control, DrainNote
 from puffin.store.driver import connection_uri, location
-from puffin.store.events import Event, Events
+from puffin.store.events import Event, EventRecord, Events, EventSelection, new_event_id
+from puffin.store.follower import EventFollower
 from puffin.store.queue import Queue
-from puffin.store.registry import Registry, WorkerRecord
+from puffin.store.registry import Registry
 from puffin.store.results import CalculationResult
 from puffin.store.server import Store, wait_until_reachable
 
@@ -22,6 +24,9 @@ __all__ = [
     "Control",
     "DrainNote",
     "Event",
+    "EventFollower",
+    "EventRecord",
+    "EventSelection",
     "Events",
     "Queue",
     "Registry",
@@ -30,5 +35,6 @@ __all__ = [
     "WorkerRecord",
     "connection_uri",
     "location",
+    "new_event_id",
     "wait_until_reachable",
 ]

@@ -6,68 +6,15 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
+from puffin.records import WorkerRecord
 from puffin.store.driver import Documents, translated
 
 WORKERS = "puffin_workers"
 _ECHO_S = 5.0
 _ECHO_TRIES = 5
 _ECHO_PAUSE_S = 0.05
-
-
-@dataclass(frozen=True)
-class WorkerRecord:
-    """One worker as the registry knows it.
-
-    Parameters
-    ----------
-    uuid
-        Its unique name.
-    fleet, host, worker
-        Where it belongs; empty for one started by hand.
-    release, configuration
-        The release it runs and the hash of the configuration it read.
-    pid
-        Its process id on its host.
-    cores, memory, disk
-        What its jobs may use; memory and disk in GB.
-    programs, jobs
-        What it accepts.
-    state
-        starting, idle, running, frozen, draining, stopped or quarantined.
-    calculation, order
-        What it runs now; empty if nothing.
-    done, failed
-        Jobs since it started.
-    restarts
-        Starts after an incarnation that ended without saying so: crashes.
-    started, seen
-        When it started and last reported, by the server's clock.
-    """
-
-    uuid: str
-    fleet: str
-    host: str
-    worker: str
-    release: str
-    configuration: str
-    pid: int
-    cores: int
-    memory: float
-    disk: float
-    programs: tuple[str, ...]
-    jobs: tuple[str, ...]
-    state: str
-    calculation: str = ""
-    order: str = ""
-    done: int = 0
-    failed: int = 0
-    restarts: int = 0
-    started: datetime | None = None
-    seen: datetime | None = None
 
 
 class Registry:
@@ -137,17 +84,20 @@ class Registry:
                 time.sleep(_ECHO_PAUSE_S)
             return False
 
-    def workers(self, fleet: str | None = None) -> list[WorkerRecord]:
+    def workers(self, fleet: str | None = None, *, brief: bool = False) -> list[WorkerRecord]:
         """The workers, in one query.
 
         Parameters
         ----------
         fleet
             Only those of this fleet.
+        brief
+            Whether to leave out which programs and jobs they accept: most of what there is to read.
         """
+        without = {"programs": 0, "jobs": 0} if brief else None
         with translated("reading the registry", self._where):
             selection = {} if fleet is None else {"fleet": fleet}
-            return [_to_record(document) for document in self._collection.find(selection)]
+            return [_to_record(document) for document in self._collection.find(selection, without)]
 
     def forget(self, uuids: Iterable[str]) -> int:
         """Remove workers that are gone for good.
@@ -164,6 +114,7 @@ class Registry:
 _SAID_GOODBYE = ("stopped", "quarantined")
 
 
+_KNOWN_FIELDS = frozenset(field.name for field in dataclasses.fields(WorkerRecord))
 _SERVER_FIELDS = frozenset({"uuid", "restarts", "started", "seen"})
 
 
@@ -176,8 +127,7 @@ def _registry_fields(record: WorkerRecord) -> dict[str, Any]:
 
 
 def _to_record(document: Mapping[str, Any]) -> WorkerRecord:
-    known = {field.name for field in dataclasses.fields(WorkerRecord)}
-    values = {key: value for key, value in document.items() if key in known}
+    values = {key: value for key, value in document.items() if key in _KNOWN_FIELDS}
     values.update(
         uuid=str(document["_id"]),
         programs=tuple(document.get("programs", ())),

@@ -19,7 +19,7 @@ from puffin.store.bench import JUDGE, Bench
 from puffin.store.calculations import _WATCH_S, Calculations
 from puffin.store.control import CONTROL, Control
 from puffin.store.driver import Pulse, client, location, translated
-from puffin.store.events import Events
+from puffin.store.events import EVENTS, Events
 from puffin.store.queue import Queue
 from puffin.store.registry import WORKERS, Registry
 from puffin.store.results import CalculationResult, to_result
@@ -183,7 +183,8 @@ class Store:
     @property
     def events(self) -> Events:
         """What happened; kept in the first database."""
-        return Events(self._database(self.names[0]), self.where)
+        first = self.names[0]
+        return Events(self._database(first), self._watching_client[first][EVENTS], self.where)
 
     @property
     def control(self) -> Control:

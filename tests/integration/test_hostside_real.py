@@ -21,7 +21,7 @@ import pytest
 import uv
 
 from fleet import facts
-from fleet.execute import ask, upload
+from fleet.execute import ask, follow, upload
 from fleet.facts import Facts, States
 from fleet.remote import ActionFailed, Upload
 from fleet.ssh import SshRemote
@@ -433,7 +433,7 @@ def test_texts_and_log_lines_of_a_host(clean: Site) -> None:
     request = {"host_root": str(clean.root), "paths": ["etc/supervisord.conf", "etc/none"]}
     texts = ask(clean.remote, "fetch_texts", request)["texts"]
     assert texts == {"etc/supervisord.conf": SUPERVISORD, "etc/none": None}
-    files = [{"worker": "supervisord", "path": "log/supervisord.log"}]
-    log_request: dict[str, Any] = {"host_root": str(clean.root), "files": files, "lines": 100}
-    lines = [found["line"] for found in ask(clean.remote, "tail", log_request)["entries"]]
-    assert any("spawned: 'n-1'" in line for line in lines)
+    (clean.root / "log" / "n-1.log").write_text("said\n")
+    log_request: dict[str, Any] = {"host_root": str(clean.root), "lines": 100}
+    said = [entry for entry in follow(clean.remote, "tail", log_request) if "messages" in entry]
+    assert [(log, text) for entry in said for log, _, text in entry["messages"]] == [("n-1.log", "said")]

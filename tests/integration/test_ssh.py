@@ -108,28 +108,26 @@ def test_a_host_without_the_python_asked_for(remote: Remote, ssh_hosts: Hosts) -
     ):
         ask(remote, "probe", facts.probe_request("f", "node1", "~/x"))
     with pytest.raises(NoPythonError):
-        list(follow(remote, "tail", {"host_root": "/", "files": [], "follow": True}))
+        list(follow(remote, "tail", {"host_root": "/", "follow": True}))
     remote.close()
 
 
 def test_following_gives_what_is_added_and_ends_the_program_when_closed(remote: Remote, ssh_hosts: Hosts) -> None:
     host = ssh_hosts("logs", base="pool")
-    log = host.home / "log.txt"
+    log = host.home / "log" / "w-1.log"
+    log.parent.mkdir()
     log.write_text("1\n2\n")
-    log.chmod(0o644)
-    request = {
-        "host_root": str(host.home),
-        "files": [{"worker": "w", "path": "log.txt"}],
-        "lines": 1,
-        "follow": True,
-        "heartbeat": 0.1,
-    }
+    request = {"host_root": str(host.home), "lines": 1, "follow": True, "heartbeat": 0.1}
     entries = follow(remote, "tail", request)
-    assert next(entries) == {"worker": "w", "line": "2", "offset": 4}
-    assert next(entries) == {"heartbeat": True}
+    assert next(entries)["positions"]["w-1.log"]["offset"] == 2
+    ((name, _, text),) = next(entry["messages"] for entry in entries if "messages" in entry)
+    assert (name, text) == ("w-1.log", "2")
+    assert "heartbeat" in next(entry for entry in entries if "caught_up" not in entry)
     with log.open("a") as stream:
         stream.write("3\n")
-    assert next(entry for entry in entries if "line" in entry) == {"worker": "w", "line": "3", "offset": 6}
+    added = next(entry for entry in entries if "messages" in entry)
+    assert added["messages"][0][2] == "3"
+    assert added["positions"]["w-1.log"]["offset"] == 6
     following = _programs_of_remotes(host.home.parents[1])
     assert following
     close = getattr(entries, "close")  # noqa: B009 - an Iterator promises none, the generator has it

@@ -20,7 +20,9 @@ PURE = (
     "puffin.lease",
     "puffin.outcomes",
     "puffin.queueing",
+    "puffin.records",
     "puffin.settings",
+    "fleet.board",
     "fleet.gate",
     "fleet.diagnosis",
     "fleet.doctor",
@@ -52,7 +54,10 @@ PURE = (
     "fleet.deed",
     "fleet.facts",
     "fleet.locked",
+    "fleet.collection",
+    "fleet.frames",
     "fleet.logs",
+    "fleet.moments",
     "fleet.names",
     "fleet.plantext",
     "fleet.reply",
@@ -82,6 +87,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "paramiko": ("fleet.ssh",),
     "click": ("puffin.cli", "fleet.cli.*"),
     "rich": ("fleet.cli.*",),
+    "textual": ("fleet.cli.top.*",),
     "scine_*": ("puffin.jobs.scine", "puffin.programs.*", "fleet.chemistry"),
     "secantus": (),  # another license: run as a process, never imported
     "supervisor": (),  # spoken to over its socket
@@ -97,6 +103,7 @@ FLEET_MAY_IMPORT = frozenset(
         "puffin.lease",
         "puffin.outcomes",
         "puffin.queueing",
+        "puffin.records",
         "puffin.settings",
         "puffin.store",
     }
@@ -303,6 +310,7 @@ VIOLATIONS = [
     ("stray_drivers", {"fleet.remote": "from paramiko.client import SSHClient"}),
     ("stray_drivers", {"fleet.status": "from rich.table import Table"}),
     ("stray_drivers", {"fleet.status": "import click"}),
+    ("stray_drivers", {"fleet.cli.watch": "from textual.app import App"}),
     ("stray_drivers", {"puffin.runner": "import scine_utilities as su"}),
     ("stray_drivers", {"fleet.embedded": "from secantus import cli"}),
     ("impurities", {"fleet.plan": "import os"}),
@@ -326,6 +334,7 @@ ALLOWED = [
     ("wrong_directions", {"fleet.status": "from puffin.errors import DatabaseError"}),
     ("stray_drivers", {"puffin.store.driver": "import pymongo\nfrom bson import ObjectId"}),
     ("stray_drivers", {"fleet.cli": "import click", "fleet.cli.watch": "import rich.live\nimport click"}),
+    ("stray_drivers", {"fleet.cli.top.app": "from textual.app import App"}),
     ("stray_drivers", {"puffin.programs.orca": "import scine_utilities", "fleet.plan": "import richness"}),
     (
         "impurities",

@@ -63,9 +63,23 @@ def test_every_verb_in_the_readme_exists() -> None:
     assert {"deploy", "queue", "status", "trust"} <= verbs
 
 
-def test_every_key_of_a_plan_is_explained() -> None:
+def explained_under(title: str) -> set[str]:
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    section = text[text.index("## What `plan --json` prints") :].split("\n## ")[0]
-    explained = set(re.findall(r"`(\w+)`", section))
+    return set(re.findall(r"`(\w+)`", text[text.index(f"## {title}") :].split("\n## ")[0]))
+
+
+def test_every_key_of_a_plan_is_explained() -> None:
     data = HostPlan("node1").to_json()
-    assert {*data, *data["drift"]} - explained == set()
+    assert {*data, *data["drift"]} - explained_under("What `plan --json` prints") == set()
+
+
+def test_every_key_of_a_status_and_of_an_event_is_explained() -> None:
+    from datetime import datetime
+
+    from fleet.status import status_of, to_json
+    from puffin.store import EventRecord
+    from tests.unit.test_health import RECORD
+
+    (status,) = status_of([RECORD], datetime(2026, 1, 1))
+    assert set(to_json(status, vars(RECORD))) - explained_under("What `status --json` prints") == set()
+    assert set(EventRecord.__dataclass_fields__) - explained_under("What the fleet is doing") == set()

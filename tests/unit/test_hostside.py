@@ -25,7 +25,6 @@ from fleet.hostside import (
     processes,
     receive,
     rpc,
-    tail,
 )
 from fleet.hostside.common import Failure
 
@@ -653,52 +652,6 @@ def test_last_lines(tmp_path: Path) -> None:
     assert common.tail_of(log, 2) == ["line 98", "line 99"]
     assert common.tail_of(log, 0) == []
     assert common.tail_of(log, 10, block=20) == ["line 98", "line 99"]
-
-
-def test_a_log_is_followed_through_rotation_and_truncation(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text("1\n2\n3\nhalf")
-    follower = tail.Follower("w", log)
-    assert follower.begin(2) == ["2", "3"]
-    assert list(follower.lines()) == []
-    with log.open("a") as stream:
-        stream.write(" done\n4\n")
-    assert list(follower.lines()) == ["half done", "4"]
-    with log.open("a") as stream:
-        stream.write("5\n")
-    log.rename(tmp_path / "log.1")
-    assert list(follower.lines()) == ["5"]
-    log.write_text("6\n")
-    assert list(follower.lines()) == ["6"]
-    log.write_text("")
-    assert list(follower.lines()) == []
-    with log.open("a") as stream:
-        stream.write("7\n")
-    assert list(follower.lines()) == ["7"]
-    assert follower.offset == 2
-
-
-def test_a_log_that_comes_later_is_followed_from_its_beginning(tmp_path: Path) -> None:
-    follower = tail.Follower("w", tmp_path / "log")
-    assert follower.begin(5) == []
-    assert list(follower.lines()) == []
-    (tmp_path / "log").write_text("1\n")
-    assert list(follower.lines()) == ["1"]
-
-
-def test_lines_of_several_logs(tmp_path: Path) -> None:
-    (tmp_path / "log").mkdir()
-    for worker in ("n-1", "n-2"):
-        (tmp_path / "log" / f"{worker}.log").write_text(f"a {worker}\nb {worker}\n")
-    request = {
-        "host_root": str(tmp_path),
-        "files": [{"worker": worker, "path": f"log/{worker}.log"} for worker in ("n-1", "n-2", "n-3")],
-        "lines": 1,
-    }
-    assert tail.main(request)["entries"] == [
-        {"worker": "n-1", "line": "b n-1"},
-        {"worker": "n-2", "line": "b n-2"},
-    ]
 
 
 def test_waiting_ends_as_soon_as_there_is_no_reason() -> None:

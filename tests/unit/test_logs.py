@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -10,23 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet import logs
-from fleet.logs import LogLine
+from fleet.cli import cli
+from fleet.errors import UsageError
+from fleet.logs import LogLine, Merge
+from fleet.moments import parse_moment
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
 
 
-def line(worker: str, seconds: float, message: str = "") -> str:
+def line(worker: str, seconds: float, message: str = "", host: str = "h") -> LogLine:
     time = (NOON + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return f"{time} INFO  {worker} - {message}"
+    return logs.parse(host, f"{worker}.log", 0, f"{time} INFO    {worker} - {message}")
 
 
 def test_a_line_is_taken_apart() -> None:
     text = "2026-11-22T12:00:00.120Z WARNING node1-1 6b02d5829fc92b7451414cc0 energy: -76.4  (spaces kept) "
-    found = logs.parse("node1-1", text)
+    found = logs.parse("node1", "node1-1.log", 0, text)
     assert found == LogLine(
         worker="node1-1",
         text=text,
         time=NOON + timedelta(milliseconds=120),
+        host="node1",
+        file="log",
         level="WARNING",
         calculation="6b02d5829fc92b7451414cc0",
         message="energy: -76.4  (spaces kept) ",
@@ -42,7 +46,7 @@ def test_a_line_is_taken_apart() -> None:
     ],
 )
 def test_forms_of_a_line_about_no_calculation(text: str) -> None:
-    found = logs.parse("w", text)
+    found = logs.parse("h", "w.log", 0, text)
     assert (found.time, found.calculation, found.message) == (NOON, None, "")
 
 
@@ -50,84 +54,125 @@ def test_forms_of_a_line_about_no_calculation(text: str) -> None:
     "text",
     [
         "",
-        "Traceback (most recent call last):",
+        "Traceback (most recent call last):\n  File",
         "2026-11-22 12:00:00 INFO node1-1 - local time",
         "2026-11-22T12:00:00.1234567Z INFO node1-1 - too exact",
         "2026-13-22T12:00:00Z INFO node1-1 - no such month",
         "2026-11-22T12:00:00Z INFO node1-1 6b02 no such calculation",
     ],
 )
-def test_another_form_is_kept_as_it_is(text: str) -> None:
-    assert logs.parse("w", text) == LogLine("w", text, message=text)
+def test_another_form_is_kept_as_it_is_with_the_time_of_its_neighbour(text: str) -> None:
+    found = logs.parse("h", "w.out", NOON.timestamp(), text)
+    assert found == LogLine("w", text, NOON, "h", "out", message=text)
 
 
-def test_a_line_without_a_time_follows_the_one_before() -> None:
-    found = list(logs.parse_all("w", ["before any", line("w", 3, "failed"), "Traceback"]))
-    assert [entry.time for entry in found] == [None, NOON + timedelta(seconds=3), NOON + timedelta(seconds=3)]
+def test_a_message_of_several_lines_is_given_back_as_such() -> None:
+    found = logs.parse("h", "w.log", 0, r"2026-11-22T12:00:00Z ERROR w - Traceback:\n  C:\\new\n  \x")
+    assert found.message == "Traceback:\n  C:\\new\n  \\x"
 
 
-def test_logs_are_merged_by_time_and_tracebacks_stay_together() -> None:
-    a = list(logs.parse_all("a", [line("a", 1), "traceback 1", "traceback 2", line("a", 5)]))
-    b = list(logs.parse_all("b", [line("b", 0), line("b", 3)]))
-    assert [entry.text for entry in logs.merge([a, b])] == [
-        b[0].text,
-        a[0].text,
-        *("traceback 1", "traceback 2"),
-        b[1].text,
-        a[3].text,
-    ]
+def messages(found: list[LogLine]) -> list[str]:
+    return [entry.message for entry in found]
 
 
-times = st.lists(st.integers(0, 20), max_size=8)
+def test_what_hosts_read_of_the_past_is_merged_exactly() -> None:
+    merge = Merge(["a", "b"], now=0.0, patience=4.0, hold=0.5)
+    merge.add([line("a-1", 1, "1", "a"), line("a-1", 5, "5", "a")], now=0.1)
+    assert merge.ready(0.2) == []  # b owes its first line
+    merge.add([line("b-1", 0, "0", "b"), line("b-1", 3, "3", "b")], now=0.3)
+    assert messages(merge.ready(0.4)) == ["0", "1", "3"]  # then b owes its next
+    merge.caught_up("b")
+    assert messages(merge.ready(0.5)) == ["5"]
 
 
-@given(st.lists(times, max_size=4))
-def test_merging_loses_nothing_and_keeps_the_order_of_each_log(all_times: list[list[int]]) -> None:
-    """Also where a clock was set back."""
-    texts = {f"w{n}": [line(f"w{n}", t, str(i)) for i, t in enumerate(log)] for n, log in enumerate(all_times)}
-    merged = list(logs.merge([list(logs.parse_all(w, log)) for w, log in texts.items()]))
-    assert {w: [entry.text for entry in merged if entry.worker == w] for w in texts} == texts
+def test_no_host_is_waited_for_longer_than_patience() -> None:
+    merge = Merge(["dead", "alive"], now=0.0, patience=4.0, hold=0.5)
+    merge.add([line("w", 1, "1", "alive"), line("w", 2, "2", "alive")], now=1.0)
+    assert (merge.ready(3.9), merge.late(3.9)) == ([], [])
+    assert messages(merge.ready(4.0)) == ["1", "2"]
+    assert merge.late(4.0) == ["dead"]
+    merge.add([line("w", 0, "0", "dead")], now=9.0)
+    merge.caught_up("alive")
+    assert messages(merge.ready(9.0)) == ["0"]
 
 
-@given(st.lists(times.map(sorted), max_size=4))
-def test_merged_times_rise(all_times: list[list[int]]) -> None:
-    merged = logs.merge([list(logs.parse_all("w", [line("w", t) for t in log])) for log in all_times])
-    found = [entry.time for entry in merged if entry.time]
-    assert found == sorted(found)
+def test_what_is_added_is_held_back_and_put_in_order() -> None:
+    merge = Merge("ab", now=0.0, patience=4.0, hold=1.0)
+    merge.caught_up("a")
+    merge.caught_up("b")
+    merge.add([line("w", 5, "later", "a")], now=0.0)
+    merge.add([line("w", 4, "earlier", "b")], now=0.5)
+    assert merge.ready(now=0.9) == []
+    assert messages(merge.ready(now=1.0)) == ["earlier", "later"]
+    assert merge.ready(now=9.0) == []
 
 
-def test_lines_are_selected_by_time_and_pattern() -> None:
-    found = list(logs.parse_all("w", ["no time", line("w", 1, "a"), line("w", 2, "b"), line("w", 3, "ab")]))
-    since = logs.select(found, since=NOON + timedelta(seconds=2))
-    assert [entry.message for entry in since] == ["b", "ab"]
-    assert [entry.message for entry in logs.select(found, pattern=re.compile("a$"))] == ["a"]
+arrivals = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["w", "v"]), st.integers(0, 20)), max_size=30)
 
 
-def test_followed_lines_are_held_back_and_put_in_order() -> None:
-    held = logs.HoldBack(seconds=1.0)
-    held.add("a", line("a", 5, "later"), now=0.0)
-    held.add("b", line("b", 4, "earlier"), now=0.5)
-    assert held.ready(now=0.9) == []
-    assert [entry.message for entry in held.ready(now=1.0)] == ["earlier", "later"]
-    assert held.ready(now=9.0) == []
-
-
-def test_a_traceback_is_held_back_with_its_line() -> None:
-    held = logs.HoldBack(seconds=1.0)
-    held.add("a", line("a", 5, "failed"), now=0.0)
-    held.add("a", "Traceback", now=0.1)
-    held.add("b", line("b", 6, "fine"), now=0.2)
-    assert [entry.message for entry in held.rest()] == ["failed", "Traceback", "fine"]
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 20)), max_size=20))
-def test_holding_back_loses_nothing_and_keeps_the_order_of_each_log(arrivals: list[tuple[str, int]]) -> None:
-    held = logs.HoldBack(seconds=2.0)
+@given(arrivals, st.dictionaries(st.sampled_from("abc"), st.integers(0, 30)))
+def test_merging_loses_nothing_and_keeps_the_order_of_each_log(
+    arrived: list[tuple[str, str, int]], caught_up: dict[str, int]
+) -> None:
+    """Also where a clock was set back, and whenever a host has caught up."""
+    merge = Merge("abc", now=0.0, patience=4.0, hold=2.0)
     given_out: list[LogLine] = []
-    for now, (worker, seconds) in enumerate(arrivals):
-        held.add(worker, line(worker, seconds, str(now)), float(now))
-        given_out += held.ready(float(now))
-    given_out += held.rest()
-    for worker in "abc":
-        expected = [str(now) for now, (w, _) in enumerate(arrivals) if w == worker]
-        assert [entry.message for entry in given_out if entry.worker == worker] == expected
+    for now, (host, worker, seconds) in enumerate(arrived):
+        for name in [name for name, at in caught_up.items() if at == now]:
+            merge.caught_up(name)
+        merge.add([line(worker, seconds, str(now), host)], float(now))
+        given_out += merge.ready(float(now))
+    given_out += merge.rest()
+    for log in {(host, worker) for host, worker, _ in arrived}:
+        expected = [str(now) for now, (host, worker, _) in enumerate(arrived) if (host, worker) == log]
+        assert [entry.message for entry in given_out if (entry.host, entry.worker) == log] == expected
+
+
+@given(st.lists(st.lists(st.integers(0, 20), max_size=8).map(sorted), max_size=4))
+def test_merged_times_rise(all_times: list[list[int]]) -> None:
+    hosts = [f"h{number}" for number in range(len(all_times))]
+    merge = Merge(hosts, now=0.0, patience=4.0, hold=0.5)
+    found = []
+    for host, times in zip(hosts, all_times, strict=True):
+        merge.add([line("w", time, "", host) for time in times], now=0.0)
+        found += merge.ready(0.0)
+        merge.caught_up(host)
+    found += merge.ready(0.1)
+    assert [entry.time for entry in found] == sorted(NOON + timedelta(seconds=t) for times in all_times for t in times)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10m", NOON - timedelta(minutes=10)),
+        ("1.5h", NOON - timedelta(minutes=90)),
+        ("2d", NOON - timedelta(days=2)),
+        ("2026-11-22T10:00Z", NOON - timedelta(hours=2)),
+        ("2026-11-22T13:00+01:00", NOON),
+        ("2026-11-22", datetime(2026, 11, 22).astimezone()),
+        ("2026-07-01 10:00", datetime(2026, 7, 1, 10).astimezone()),
+    ],
+)
+def test_times_as_operators_write_them(text: str, expected: datetime) -> None:
+    assert parse_moment(text, NOON) == expected
+
+
+@pytest.mark.parametrize("text", ["", "soon", "10", "10 parsecs", "2026-13-01", "99999999999w"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(ValueError, match="is no time; a time is written as one of 10m"):
+        parse_moment(text, NOON)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--grep", "a(b"], "--grep: missing ), unterminated subpattern\n  a(b\n   ^"),
+        (["--since", "yesterday"], "--since: 'yesterday' is no time; a time is written as one of 10m"),
+        (["--calculation", "6b"], "--calculation: '6b' is no id"),
+        (["-f", "--until", "1h"], "--follow goes on without end"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_any_host_is_asked(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        cli.main(["logs", "none.yaml", *words], standalone_mode=False)
+    assert message in str(refused.value)

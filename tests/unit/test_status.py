@@ -5,14 +5,41 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from fleet.status import SILENT_AFTER_S, status_of, totals
+import pytest
+
+from fleet.facts import ProgramState, States, Supervisord
+from fleet.status import SILENT_AFTER_S, HostLook, HostStatus, by_host, natural, status_of, to_json, totals
+from puffin.records import WorkerRecord
 from tests.unit.test_health import RECORD
 
 NOW = datetime(2026, 11, 22, 12, 0, 0)
 
 
-def seen(seconds_ago: float, **changes: object) -> object:
+def seen(seconds_ago: float, **changes: object) -> WorkerRecord:
     return replace(RECORD, seen=NOW - timedelta(seconds=seconds_ago), **changes)
+
+
+def program(name: str, state: str, pid: int = 100, why: str = "") -> ProgramState:
+    return ProgramState(name, state, pid, "", why, 0, 1, 0, 2)
+
+
+def look(
+    *programs: ProgramState,
+    pids: dict[str, int] | None = None,
+    stopped: tuple[str, ...] = (),
+    recycling: tuple[str, ...] = (),
+    running: bool = True,
+) -> HostLook:
+    supervisord = Supervisord(running, running, 1 if running else None, "/run/sv.sock", "4.3.0", None, programs)
+    return HostLook(States(supervisord, False, frozenset(stopped), frozenset(recycling), pids or {}, "new", 0.0))
+
+
+def asked(found: HostLook, *records: WorkerRecord) -> HostStatus:
+    (host,) = by_host(["node1"], status_of(records, NOW), {"node1": found})
+    return host
+
+
+# What workers reported ---------------------------------------------------------------------------------
 
 
 def test_a_worker_that_does_not_report_is_lost() -> None:
@@ -25,9 +52,24 @@ def test_a_worker_that_reported_lately_is_what_it_says() -> None:
     assert (status.state, status.wrong) == ("running", False)
 
 
+@pytest.mark.parametrize(
+    ("within", "silent", "state"), [(300.0, 310, "running"), (300.0, 320, "lost"), (5.0, 25, "lost")]
+)
+def test_a_worker_that_says_how_often_it_reports_is_held_to_that(within: float, silent: float, state: str) -> None:
+    (status,) = status_of([seen(silent, state="running", reports_within_s=within)], NOW)
+    assert status.state == state
+
+
 def test_a_stopped_worker_may_be_silent() -> None:
     (status,) = status_of([seen(1e6, state="stopped")], NOW)
     assert status.state == "stopped"
+
+
+def test_a_calculation_grows_older_between_reports() -> None:
+    (status,) = status_of([seen(20, state="running", calculation="c", lasting_s=100.0)], NOW)
+    assert (status.age_s, status.record.since) == (120.0, NOW - timedelta(seconds=120))
+    (old,) = status_of([seen(20, state="running", calculation="c")], NOW)
+    assert old.age_s is None
 
 
 def test_what_is_wrong_comes_first_then_by_host_and_number() -> None:
@@ -40,3 +82,87 @@ def test_what_is_wrong_comes_first_then_by_host_and_number() -> None:
     statuses = status_of(records, NOW)
     assert [status.record.worker for status in statuses] == ["node1-4", "node1-3", "node1-2", "node1-10"]
     assert totals(statuses) == {"lost": 1, "quarantined": 1, "idle": 2}
+
+
+def test_names_are_sorted_as_people_count() -> None:
+    assert sorted(["node10", "node9-2", "big1", "node9"], key=natural) == ["big1", "node9", "node9-2", "node10"]
+
+
+# Host by host ------------------------------------------------------------------------------------------
+
+
+def test_hosts_with_trouble_come_first_and_say_what_they_compute() -> None:
+    busy = {"state": "running", "calculation": "c", "host": "node2"}
+    records = [
+        seen(1, worker="node2-1", order="opt", lasting_s=50.0, done=3, failed=1, **busy),
+        seen(2, worker="node2-2", order="opt", lasting_s=90.0, done=4, **busy),
+        seen(3, worker="node2-3", order="hessian", lasting_s=7.0, **busy),
+        seen(900, worker="node3-1", host="node3", state="running", calculation="c", order="opt"),
+    ]
+    hosts = by_host(["node1", "node2", "node3"], status_of(records, NOW))
+    assert [(host.host, host.troubles) for host in hosts] == [
+        ("node1", ("no worker has reported",)),
+        ("node3", ("1 lost",)),
+        ("node2", ()),
+    ]
+    found = hosts[2]
+    assert (found.computing, found.oldest_s, found.silent_s) == ({"opt": 2, "hessian": 1}, 92.0, 1.0)
+    assert (found.sum_of("done"), found.sum_of("failed")) == (7, 1)
+    assert hosts[1].computing == {}
+
+
+# What hosts say beside it ------------------------------------------------------------------------------
+
+RUNNING = program("node1-1", "RUNNING")
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "trouble"),
+    [
+        (look(RUNNING, pids={"node1-1": 100}), "running", ""),
+        (look(RUNNING), "running", ""),  # it has not written its lock yet
+        (
+            look(program("node1-1", "FATAL", 0, "Exited too quickly")),
+            "running",
+            "supervisord: FATAL, Exited too quickly",
+        ),
+        (look(program("node1-1", "EXITED", 0)), "running", "reported running, but does not run"),
+        (look(program("node1-1", "STOPPED", 0), stopped=("node1-1",)), "idle", "does not run (told to stop)"),
+        (look(program("node1-1", "STOPPED", 0), stopped=("node1-1",)), "stopped", ""),
+        (look(pids={"node1-1": 100}, running=False), "running", "runs without supervisord"),
+        (look(program("node1-1", "EXITED", 0), pids={"node1-1": 7}), "running", "runs without supervisord"),
+    ],
+)
+def test_what_the_host_says_is_held_against_what_the_worker_reported(found: HostLook, state: str, trouble: str) -> None:
+    (worker,) = asked(found, seen(1, state=state)).workers
+    assert (worker.wrong, trouble in "; ".join(worker.troubles)) == (bool(trouble), True)
+
+
+def test_a_host_that_cannot_be_asked_is_in_trouble_and_its_workers_are_as_they_reported() -> None:
+    host = asked(HostLook(None, "no route to host"), seen(1, state="running"))
+    assert host.troubles == ("not reached: no route to host",)
+    assert [(worker.state, worker.on_host) for worker in host.workers] == [("running", None)]
+
+
+def test_a_host_without_supervisord_says_so() -> None:
+    assert asked(look(running=False), seen(1, state="stopped")).troubles == ("supervisord: does not run",)
+
+
+def test_a_worker_that_only_the_host_knows_is_shown() -> None:
+    host = asked(look(RUNNING, program("node1-2", "RUNNING"), program("else", "RUNNING"), pids={"node1-1": 1}), seen(1))
+    assert [(worker.record.worker, worker.state) for worker in host.workers] == [
+        ("node1-2", "unreported"),
+        ("node1-1", "idle"),
+    ]
+
+
+def test_who_is_told_to_stop_or_to_start_again_is_known() -> None:
+    found = look(RUNNING, pids={"node1-1": 1}, recycling=("node1-1",))
+    (worker,) = asked(found, seen(1, state="running")).workers
+    data = to_json(worker, {})
+    assert (data["supervisord"], data["recycling"], data["told_to_stop"], data["alive"]) == (
+        "RUNNING",
+        True,
+        False,
+        True,
+    )

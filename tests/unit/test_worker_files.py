@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.logs import parse
 from puffin import archive
 from puffin.calculations import Claim, Status, Usage, Verdict
 from puffin.errors import ConfigurationError, DaemonError
@@ -185,7 +186,10 @@ def test_a_message_is_one_line_with_worker_and_calculation(tmp_path: Path) -> No
     journal = open_log(str(tmp_path / "sub" / "log"), "node1-1", also_stderr=False)
     journal.info("started")
     journal.warning("two\nlines", "abc")
-    first, second = (tmp_path / "sub" / "log").read_text().splitlines()
+    journal.error("C:\\new\r\n\\")
+    first, second, third = (tmp_path / "sub" / "log").read_text().splitlines()
+    assert third.endswith(r"- C:\\new\r\n\\")
+    assert parse("node1", "node1-1.log", 0, third).message == "C:\\new\r\n\\"  # can be read back exactly
     assert first.endswith("Z INFO    node1-1 - started")
     assert second.endswith("Z WARNING node1-1 abc two\\nlines")
 

@@ -1,0 +1,75 @@
+"""What workers say of themselves, as it goes through the database; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """One worker as the registry knows it.
+
+    Parameters
+    ----------
+    uuid
+        Its unique name.
+    fleet, host, worker
+        Where it belongs; empty for one started by hand.
+    release, configuration
+        The release it runs and the hash of the configuration it read.
+    pid
+        Its process id on its host.
+    cores, memory, disk
+        What its jobs may use; memory and disk in GB.
+    programs, jobs
+        What it accepts.
+    state
+        starting, idle, running, frozen, draining, stopped or quarantined.
+    calculation, order
+        What it runs now; empty if nothing.
+    done, failed
+        Jobs since it started.
+    restarts
+        Starts after an incarnation that ended without saying so: crashes.
+    started, seen
+        When it started and last reported, by the server's clock.
+    lasting_s
+        How long it had its calculation when it reported, or was in its state where it had none, in seconds; None
+        where it does not say.
+    reports_within_s
+        It reports at least this often, in seconds; None where it does not say.
+    """
+
+    uuid: str
+    fleet: str
+    host: str
+    worker: str
+    release: str
+    configuration: str
+    pid: int
+    cores: int
+    memory: float
+    disk: float
+    programs: tuple[str, ...]
+    jobs: tuple[str, ...]
+    state: str
+    calculation: str = ""
+    order: str = ""
+    done: int = 0
+    failed: int = 0
+    restarts: int = 0
+    started: datetime | None = None
+    seen: datetime | None = None
+    lasting_s: float | None = None
+    reports_within_s: float | None = None
+
+    @property
+    def since(self) -> datetime | None:
+        """Since when it has its calculation, or is in its state, by the server's clock; None if it does not say.
+
+        Both numbers come from one report: so its host's clock may be wrong.
+        """
+        if self.seen is None or self.lasting_s is None:
+            return None
+        return self.seen - timedelta(seconds=self.lasting_s)

@@ -1,0 +1,235 @@
+"""The live view, driven by Textual's own pilot against a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from fleet.access import open_store
+from fleet.cli import options
+from fleet.cli.options import Chosen
+from fleet.cli.top.app import Top
+from fleet.cli.top.listing import Listing
+from puffin.documents import Model, Request
+from puffin.store import Event, Store
+from tests.lab.database import DatabaseServer
+from tests.lab.fixtures_database import Database
+from tests.unit.test_health import RECORD
+
+SIZES = [(80, 24), (200, 60)]
+_PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A fleet of two hosts that nothing was ever deployed to, and its database."""
+
+    chosen: Chosen
+    store: Store
+
+    def report(self, worker: str, **changes: Any) -> None:
+        host = worker.rpartition("-")[0]
+        record = replace(RECORD, uuid=f"puffin-lab@{worker}", fleet="lab", host=host, worker=worker, **changes)
+        self.store.registry.report(record)
+
+    def note(self, kind: str, worker: str, detail: str = "") -> None:
+        event = Event(kind, worker, worker.rpartition("-")[0], "lab", detail=detail)
+        self.store.events.write([(time.time(), event)])
+
+    def play(self, script: Callable[[Play], Awaitable[None]], size: tuple[int, int] = (80, 24)) -> None:
+        async def run() -> None:
+            app = Top(self.chosen, open_store(self.chosen.fleet, timeout_s=1.0), every=0.2)
+            async with app.run_test(size=size) as pilot:
+                await script(Play(app, pilot))
+
+        asyncio.run(run())
+
+
+@dataclass(frozen=True)
+class Play:
+    """What a user sees and does."""
+
+    app: Top
+    pilot: Pilot[None]
+
+    @property
+    def screen(self) -> list[str]:
+        strips = self.app.screen._compositor.render_strips()
+        return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
+
+    @property
+    def table(self) -> list[str]:
+        return [line for line in self.app.query_one(Listing).texts if line]
+
+    @property
+    def keys(self) -> list[str]:
+        return [line.split()[0] for line in self.table[1:]]
+
+    async def sees(self, *words: str) -> None:
+        await self.until(lambda: all(word in "\n".join(self.screen) for word in words), f"{words}")
+
+    async def until(self, look: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not look():
+            assert time.monotonic() < deadline, "\n".join([f"waited for {what}", *self.screen])
+            await self.pilot.pause(0.05)
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+
+def watched(uri: str, name: str, place: Path) -> Watched:
+    content = {
+        "fleet": "lab",
+        "database": {"uri": uri, "names": [name]},
+        "release": {"install": "path", "path": "/opt/puffin"},
+        "defaults": {"base_dir": str(place / "base"), "workers": {"cores": 1, "memory": 1, "disk": 1}},
+        "hosts": {"node1": {"connection": "local"}, "node2": {"connection": "local"}},
+    }
+    file = place / "hosts.yaml"
+    file.write_text(yaml.safe_dump(content))
+    chosen = options.choose(str(file), ())
+    store = open_store(chosen.fleet)
+    store.events.prepare()
+    return Watched(chosen, store)
+
+
+@pytest.fixture
+def lab(database: Database, tmp_path: Path) -> Iterator[Watched]:
+    found = watched(database.uri, database.name, tmp_path)
+    yield found
+    found.store.close()
+
+
+@pytest.fixture
+def busy(lab: Watched) -> Watched:
+    lab.report("node1-1", state="running", calculation="65f0c1a2b3c4d5e6f7a8b9c0", order="opt", lasting_s=120.0, done=3)
+    lab.report("node1-2", state="idle", done=8)
+    lab.report("node2-1", state="quarantined", failed=10)
+    lab.note("failed", "node2-1", "no convergence")
+    lab.note("finished", "node1-1")
+    lab.store.submit(lab.store.names[0], [(None, Request("sleep", Model()))] * 7)
+    return lab
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_it_shows_totals_hosts_and_events_and_what_is_wrong_first(busy: Watched, size: tuple[int, int]) -> None:
+    async def script(play: Play) -> None:
+        await play.sees("1 quarantined  1 running  1 idle", "7 new", "finished", "no convergence", "Quit", "Failures")
+        assert play.keys == ["node2", "node1"]
+        assert max(map(len, play.screen)) <= size[0]
+
+    busy.play(script, size)
+
+
+def test_it_follows_what_changes_and_keeps_the_chosen_line(busy: Watched) -> None:
+    async def script(play: Play) -> None:
+        await play.sees("7 new")
+        await play.press("tab", "end")
+        chosen = play.app.query_one(Listing).chosen
+        assert chosen is not None
+        busy.report("node2-2", state="running", calculation="c", order="hessian")
+        busy.note("requeued", "node2-2", "just now")
+        await play.sees("hessian", "just now")
+        after = play.app.query_one(Listing).chosen
+        assert after is not None
+        assert (after.key, play.keys) == (chosen.key, ["node2-1", "node1-1", "node2-2", "node1-2"])
+
+    busy.play(script)
+
+
+def test_lines_are_sorted_filtered_and_opened_by_keys(busy: Watched) -> None:
+    async def script(play: Play) -> None:
+        await play.sees("7 new")
+        await play.press("s")
+        assert play.keys == ["node1", "node2"]
+        await play.press("r")
+        assert play.keys == ["node2", "node1"]
+        await play.press("slash", *"opt", "enter")
+        assert play.keys == ["node1"]
+        await play.press("escape", "home", "down", "enter")
+        assert play.keys == ["node1-1", "node1-2"]
+        assert not any("no convergence" in line for line in play.screen)  # that was the other host
+        await play.press("escape", "f")
+        await play.until(lambda: "finished" not in "\n".join(play.screen[-8:]), "the failures alone")
+        assert any("no convergence" in line for line in play.screen)
+
+    busy.play(script)
+
+
+def test_hundreds_of_workers_can_be_scrolled(lab: Watched) -> None:
+    for number in range(1, 301):
+        lab.report(f"node1-{number}", state="idle")
+
+    async def script(play: Play) -> None:
+        await play.sees("300 idle")
+        await play.press("tab", "end")
+        assert play.keys[-1] == "node1-300"
+        await play.press("home", "pagedown")
+        assert play.keys[0] != "node1-300"
+        await play.press("home")
+        assert play.keys[0] == "node1-1"
+
+    lab.play(script)
+
+
+def test_an_order_is_given_only_when_it_is_confirmed_and_its_failure_is_told(busy: Watched) -> None:
+    async def script(play: Play) -> None:
+        await play.sees("7 new")
+        await play.press("d")
+        await play.sees("Stop all workers of node2?", "finish their calculations first")
+        await play.press("n")
+        assert not play.app._notifications
+        await play.press("tab", "x")
+        await play.sees("Restart node2-1?")
+        await play.press("y")
+        await play.until(lambda: any("nothing is deployed" in note.message for note in play.app._notifications), "why")
+
+    busy.play(script)
+
+
+def test_an_outage_of_the_database_is_told_and_ends(own_database_server: DatabaseServer, tmp_path: Path) -> None:
+    lab = watched(own_database_server.uri, "outage", tmp_path)
+    lab.report("node1-1", state="running")
+    lab.note("claimed", "node1-1", "before")
+
+    async def script(play: Play) -> None:
+        await play.sees("1 running", "before")
+        await asyncio.to_thread(own_database_server.kill)
+        await play.sees("this is from", "cannot reach the database", "1 running")
+        await play.press("tab")
+        assert play.keys == ["node1-1"]
+        await asyncio.to_thread(own_database_server.start)
+        lab.note("claimed", "node1-1", "afterwards")
+        lab.report("node1-2", state="frozen")
+        await play.sees("1 frozen", "afterwards")
+        title = str(play.app.query_one("#title", Static).render())
+        assert "cannot reach" not in title
+
+    lab.play(script)
+    lab.store.close()
+
+
+def test_a_database_that_is_away_from_the_beginning_is_told(tmp_path: Path) -> None:
+    lab_file = tmp_path / "hosts.yaml"
+    lab_file.write_text(
+        "fleet: lab\ndatabase: {uri: 'mongodb://127.0.0.1:9', names: [x]}\n"
+        "release: {install: path, path: /opt/puffin}\ndefaults: {workers: {cores: 1, memory: 1}}\n"
+        "hosts: {node1: {connection: local}}\n"
+    )
+    chosen = options.choose(str(lab_file), ())
+
+    async def script(play: Play) -> None:
+        await play.sees("cannot reach the database at 127.0.0.1:9")
+
+    Watched(chosen, open_store(chosen.fleet)).play(script)

@@ -188,7 +188,7 @@ def _work(config: Configuration, settings: Settings, available_jobs: dict[str, s
     signals = Signals()
     signals.install()
     cgroup.make_room()
-    runner = Runner(settings.resources.cores, settings.daemon.pid)
+    runner = Runner(settings.resources.cores, settings.daemon.pid, settings.daemon.jobs)
     runner.warm_up()
     kinds = {kind.order: kind for kind in runner.job_kinds() if kind.order in available_jobs}
     if not kinds:

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -23,6 +23,7 @@ from puffin.keeper import Kill, Start, Until, boot_time
 from puffin.leftovers import MARK
 from puffin.limits import Limits
 
+_WANTED = "_PUFFIN_JOBS"  # puffin.jobs.preload.WANTED; importing that would load all that is to be loaded elsewhere
 _PRELOADED = ["puffin.keeper", "puffin.jobs.preload"]
 KEEPER_KILLED = "the process that watches over it was killed"
 """Detail of an end that nobody could report: processes of the job may be left."""
@@ -118,9 +119,11 @@ class Runner:
         Threads that the jobs may use.
     lock
         Path of the worker's process id file, with which all processes of its jobs are marked.
+    wanted
+        Names of the only jobs that it will run; empty for all. What only others need is not loaded.
     """
 
-    def __init__(self, cores: int, lock: str = "") -> None:
+    def __init__(self, cores: int, lock: str = "", wanted: Sequence[str] = ()) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOADED)
         self._spare: _Spare | None = None
@@ -128,6 +131,7 @@ class Runner:
         for variable in _THREAD_VARIABLES:
             os.environ[variable] = str(cores)
         os.environ[MARK] = lock
+        os.environ[_WANTED] = " ".join(wanted)
 
     def warm_up(self) -> None:
         """Fork the process of the next job, unless it is there already."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.metadata import EntryPoint, entry_points
 
 from puffin.jobs.base import JobKind
@@ -9,12 +10,19 @@ from puffin.jobs.base import JobKind
 GROUP = "puffin.jobs"
 
 
-def discover() -> tuple[JobKind, ...]:
+def discover(wanted: Collection[str] = ()) -> tuple[JobKind, ...]:
     """Every job of every provider, sorted by name.
+
+    Providers can be large, so one that cannot have anything wanted any more is not loaded.
 
     Where two providers have the same order, the first in the order of their entry points' names wins; so the
     native ``sleep`` stands before that of SCINE Puffin. A provider that cannot be loaded is reported as a kind
     with a problem, not as an error: the other jobs are still good.
+
+    Parameters
+    ----------
+    wanted
+        The only jobs that matter; empty for all.
 
     Returns
     -------
@@ -23,6 +31,8 @@ def discover() -> tuple[JobKind, ...]:
     """
     kinds: dict[str, JobKind] = {}
     for provider in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        if wanted and kinds.keys() >= set(wanted):
+            break
         for kind in _kinds_of(provider):
             kinds.setdefault(kind.order, kind)
     return tuple(kinds[order] for order in sorted(kinds))

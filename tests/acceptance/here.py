@@ -110,7 +110,7 @@ def here(database: Database, tmp_path: Path) -> Iterator[Here]:
             "scratch": str(tmp_path / "scratch"),
             "reserve": {"cores": 0, "memory": 0},
             "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 2},
-            "puffin": {"daemon": {"cycle_time_in_s": 0.3}},
+            "puffin": {"daemon": {"cycle_time_in_s": 0.3, "jobs": ["sleep"]}},
         },
         "update": {"min_healthy_time": "1s"},
         "hosts": {"here": {"connection": "local"}},

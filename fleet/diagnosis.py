@@ -28,6 +28,12 @@ _FREE_GB, _NO_GB = 2.0, 0.2
 _INODES, _NO_INODES = 50_000, 1_000
 _FILES, _PROCESSES, _FEW_PROCESSES = 1024, 200, 1024
 _DEPLOY = "run: puffin-fleet deploy --host {host}"
+_BOOTSTRAP = "puffin bootstrap"
+"""What a worker by itself advises; a fleet installs programs with the release."""
+_EXTRAS = (
+    "for SCINE's programs say 'release: {{{{extras: [scine]}}}}' in hosts.yaml and deploy; "
+    "where none is wanted: 'puffin: {{{{programs: {{{{{0}: {{{{available: false}}}}}}}}}}}}'"
+)
 _LOGS = "see 'puffin-fleet logs --host {host}'"
 _EXIT_CODES = {2: "its settings are refused", 3: "quarantined after many failures in a row"}
 
@@ -333,7 +339,11 @@ def _drift(host: Host, facts: Facts) -> Iterator[Checked]:
         if program.state == "STOPPED" and not facts.stop and program.name not in facts.stopped
     ]
     if stopped:
-        yield _warn("drift", f"stopped by hand: {', '.join(stopped)}", f"to start them, {_DEPLOY}")
+        yield _warn(
+            "drift",
+            f"stopped by hand: {', '.join(stopped)}",
+            "'puffin-fleet start --host {host}' starts them; a deploy leaves them stopped",
+        )
     known = {file.path for file in facts.files}
     strangers = [
         program.name
@@ -397,9 +407,13 @@ def _of_worker(worker: str, subject: str, verdict: str, detail: str) -> Iterator
     """What a worker said of itself. That it runs already is as it should be, and disk is taken while it does."""
     if subject in {"worker", "configuration"}:
         return
+    said_by = f"this is what {worker} says of itself on the host"
     if verdict == "ok":
         yield _ok(subject, detail.splitlines()[0] if detail else "")
+    elif verdict == "FAIL" and subject.startswith("program ") and _BOOTSTRAP in detail:
+        what = detail.replace(f": run '{_BOOTSTRAP}'", "")
+        yield _fail(subject, what, f"{_EXTRAS.format(subject.removeprefix('program '))}; {said_by}")
     elif verdict == "FAIL" and subject != "disk":
-        yield _fail(subject, detail, f"this is what {worker} says of itself on the host")
+        yield _fail(subject, detail, said_by)
     else:
-        yield _warn(subject, detail, f"this is what {worker} says of itself on the host")
+        yield _warn(subject, detail, said_by)

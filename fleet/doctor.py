@@ -178,23 +178,27 @@ def grouped(findings: Sequence[Finding]) -> list[Group]:
     """
     found: dict[Finding, list[str]] = {}
     for finding in findings:
-        # An advice names its host; where several need the same one, it is said for all of them.
-        general = replace(
-            finding, host="", advice=re.sub(rf" --host {re.escape(finding.host)}(?=\Z|[ ,;'])", "", finding.advice)
-        )
+        general = _general(finding)
         found.setdefault(general, []).append(finding.host)
     groups = [_group(hosts, finding, findings) for finding, hosts in found.items()]
     return sorted(groups, key=lambda group: _ORDER.index(group.finding.severity))
+
+
+def _general(finding: Finding) -> Finding:
+    """The same for whichever host: an advice names its host and its worker; for several it is said of all of them."""
+    if not finding.host:
+        return finding
+    name = re.escape(finding.host)
+    advice = re.sub(rf" --host {name}(?=\Z|[ ,;'])", "", finding.advice)
+    own = re.compile(rf"(?<![\w.-]){name}(?=-[0-9]+(?![\w.-]))")
+    return replace(finding, host="", what=own.sub("<host>", finding.what), advice=own.sub("<host>", advice))
 
 
 def _group(hosts: Sequence[str], general: Finding, findings: Sequence[Finding]) -> Group:
     names = tuple(dict.fromkeys(host for host in hosts if host))
     if len(names) != 1:
         return Group(names, general)
-    same = (
-        each for each in findings if each.host == names[0] and (each.check, each.what) == (general.check, general.what)
-    )
-    return Group(names, next(same))
+    return Group(names, next(each for each in findings if each.host == names[0] and _general(each) == general))
 
 
 def addresses(fleet: Fleet, host: Host) -> tuple[tuple[str, int], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
+import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ TOKEN_VARIABLE = "PUFFIN_FLEET_LOCK"  # noqa: S105 - the name of a variable
 """Where a hook finds the token of the lock it runs under."""
 
 LIMIT_S = 900.0
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def new_deed(verb: str) -> Deed:
@@ -110,4 +112,19 @@ def hold(
         yield lock
     finally:
         stop.set()
-        keeper.give_back(lock)
+        with _undisturbed():
+            keeper.give_back(lock)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Heed no further Ctrl-C meanwhile: a lock that is not given back stays until its time limit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from fleet.hostside.loglines import LINE, moment
 
@@ -66,6 +67,36 @@ def parse(host: str, log: str, at: float, text: str) -> LogLine:
     calculation = None if found["calculation"] == "-" else found["calculation"]
     message = _ESCAPE.sub(lambda sign: _ESCAPED[sign[1]], found["message"] or "")
     return LogLine(worker, text, time, host, file, found["level"], calculation, message)
+
+
+def messages_of(host: str, entry: Mapping[str, Any]) -> list[LogLine]:
+    """The messages in one entry of the action `tail`; none in an entry that tells of something else.
+
+    Parameters
+    ----------
+    host
+        Where it is from.
+    entry
+        What the host said.
+    """
+    return [parse(host, str(log), float(at), str(text)) for log, at, text in entry.get("messages", ())]
+
+
+def telling(lines: Sequence[LogLine], count: int) -> list[str]:
+    """The lines that tell most about a worker's end: its last errors and its very last words, each once.
+
+    Parameters
+    ----------
+    lines
+        What it wrote, in order.
+    count
+        How many lines at most.
+    """
+    last = set(range(len(lines) - count // 2, len(lines)))
+    errors = [at for at, line in enumerate(lines) if line.level == "ERROR" and at not in last][-count // 2 :]
+    chosen = sorted({*errors, *(at for at in last if at >= 0)})
+    texts = [text for at in chosen for text in lines[at].text.splitlines()]
+    return list(dict.fromkeys(texts))[-count:]
 
 
 @dataclass

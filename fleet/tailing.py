@@ -13,7 +13,7 @@ from fleet.access import Remotes
 from fleet.errors import FleetError, RemoteError
 from fleet.execute import as_fleet_error, follow
 from fleet.inventory import Host
-from fleet.logs import LogLine, Merge, parse
+from fleet.logs import LogLine, Merge, messages_of
 from fleet.remote import ConnectionLost, UnreachableError
 
 PATIENCE = 4.0
@@ -194,8 +194,7 @@ class Tailing:
     def _hand_on(self, host: str, entry: Mapping[str, Any]) -> None:
         if "messages" in entry:
             self._room[host].acquire()
-            lines = [parse(host, str(log), float(at), str(text)) for log, at, text in entry["messages"]]
-            self._arrived.put(_Lines(host, lines))
+            self._arrived.put(_Lines(host, messages_of(host, entry)))
         if "caught_up" in entry:
             self._arrived.put(_CaughtUp(host))
         if "cut" in entry:

@@ -12,6 +12,7 @@ from fleet.errors import FleetError, RemoteError
 from fleet.execute import ask, follow
 from fleet.facts import parse_states
 from fleet.inventory import Fleet, Host
+from fleet.logs import messages_of
 
 _TIMEOUT_S = 60.0
 
@@ -135,11 +136,12 @@ def lines_of(
         The host cannot be reached.
     """
     names = target.workers or workers
-    files = [{"worker": name, "path": f"log/{name}.log"} for name in names]
-    request = {**_place(fleet, target.host), "files": files, "lines": count, "follow": True}
+    pattern = names[0] if len(names) == 1 else "*"
+    request = {**_place(fleet, target.host), "worker": pattern, "lines": count, "follow": True}
     for entry in follow(remotes[target.host.name], "tail", request):
-        if "line" in entry:
-            yield str(entry["worker"]), str(entry["line"])
+        for line in messages_of(target.host.name, entry):
+            if line.worker in names:
+                yield line.worker, line.text
 
 
 def host_named(fleet: Fleet, name: str) -> Host:

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from fleet import health
 from fleet.errors import FleetError, RemoteError
-from fleet.execute import ask
+from fleet.execute import ask, follow
 from fleet.facts import States, parse_states
 from fleet.gate import Gate, Look, Verdict
 from fleet.health import Health, WorkerHealth
 from fleet.hostsfile import Update
+from fleet.logs import messages_of, telling
 from fleet.remote import ConnectionLost, Remote, UnreachableError
 from puffin.errors import DatabaseUnavailable
 from puffin.store import WorkerRecord
@@ -280,13 +281,12 @@ class Watch:
         self.check()
 
     def _last_lines(self, worker: str) -> str:
-        # What it said before it had a log comes last: it is the reason if there is one.
-        files = [{"worker": worker, "path": f"log/{worker}.{suffix}"} for suffix in ("log", "out")]
-        reply = self.ask("tail", files=files, lines=_LOG_LINES // 2, follow=False)
-        lines = [str(entry["line"]) for entry in reply.get("entries", ())]
+        request = {"host_root": self._place.host_root, "worker": worker, "lines": _LOG_LINES * 4, "follow": False}
+        entries = follow(self._remote, "tail", request)
+        lines = telling([line for entry in entries for line in messages_of(self._place.host, entry)], _LOG_LINES)
         if not lines:
             return f"its log is empty; see 'puffin-fleet logs --host {self._place.host}'"
-        return "last lines of its log:\n    " + "\n    ".join(lines[-_LOG_LINES:])
+        return "last lines of its log:\n    " + "\n    ".join(lines)
 
 
 def shared(read: ReadRecords, age_s: float = POLL_S) -> ReadRecords:

@@ -26,7 +26,7 @@ from puffin.results import Abandoned, Results
 from puffin.runner import Runner
 from puffin.settings import Settings
 from puffin.spool import Spool
-from puffin.stopping import Orders, Signals, Stop
+from puffin.stopping import Order, Orders, Signals, Stop
 from puffin.store import Store, WorkerRecord
 from puffin.watcher import Proof, Watcher
 from puffin.worklog import Log, Ping
@@ -149,8 +149,9 @@ class Worker:
         strays = end_leftovers(self._settings.daemon.pid)
         if strays:
             self._log.warning(f"ended {strays} processes that jobs of an earlier run had left")
-        if not self._connect():
-            return ExitCode.DONE
+        given_up = self._connect()
+        if given_up is not None:
+            return given_up
         self._reporter.event("started")
         self._reporter.start()
         self._renewal.start()
@@ -200,23 +201,22 @@ class Worker:
         self._reporter.stop(state="quarantined", calculation="", order="")
         return ExitCode.QUARANTINED
 
-    def _connect(self) -> bool:
-        """Wait for the database, but not for ever; return whether it came before an order to stop."""
+    def _connect(self) -> ExitCode | None:
+        """Wait for the database, but not for ever; return how to leave if an order to stop came first."""
         for tries_left in reversed(range(_CONNECT_TRIES)):
             try:
                 self._reporter.announce()
                 self._results.write_spooled(self._claimant.executor)
-                return True
+                return None
             except DatabaseUnavailable as error:
                 if tries_left == 0:
                     raise
                 self._log.warning(f"waiting for the database: {error}")
             # Workers that are started together must not come all at once.
             self._pause(1.0 + random.uniform(0.0, 1.0))  # noqa: S311 - no secret
-            if self._orders.idle().stop is not Stop.NO:
-                self._log.info(f"stopping: {self._orders.current.reason}")
-                self._orders.obeyed()
-                return False
+            order = self._orders.idle()
+            if order.stop is not Stop.NO:
+                return self._obey(order)
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _work(self) -> ExitCode:
@@ -229,9 +229,7 @@ class Worker:
                 self._reporter.is_fleet_still_stopped()
             order = self._orders.idle()
             if order.stop is not Stop.NO:
-                self._log.info(f"stopping: {order.reason}")
-                self._orders.obeyed()
-                return ExitCode.RECYCLE if order.stop is Stop.RECYCLE else ExitCode.DONE
+                return self._obey(order)
             sent = boot_time()
             claim = self._claim()
             if claim is None:
@@ -242,6 +240,11 @@ class Worker:
             pause = _FIRST_IDLE_WAIT_S
             if self._is_to_be_quarantined():
                 return ExitCode.QUARANTINED
+
+    def _obey(self, order: Order) -> ExitCode:
+        self._log.info(f"stopping: {order.reason}")
+        self._orders.obeyed()
+        return ExitCode.RECYCLE if order.stop is Stop.RECYCLE else ExitCode.DONE
 
     def _wait_for_work(self, pause: float) -> None:
         self._runner.warm_up()

@@ -24,6 +24,8 @@ from fleet.execute import Interrupted
 from fleet.health import Health
 from fleet.hooks import check_hooks
 from fleet.lock import TOKEN_VARIABLE, ChangedMeanwhile, new_deed, wait_until_free
+from fleet.locked import describe
+from fleet.names import condensed
 from fleet.remote import HostResult
 from fleet.rolling import NotBegun, PutBack
 from fleet.survey import PREVIOUS, HostWork
@@ -266,9 +268,22 @@ def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[
         print_table(_COLUMNS, rows)
     else:
         note("Nothing to do: every host is as hosts.yaml describes it. Nothing was restarted.", "green")
+        for line in _not_well(works):
+            note(line, "yellow")
         stopped = [name for work in works if work.value for name in work.value.plan.kept_stopped]
         if stopped:
             note(f"{', '.join(stopped)} stay stopped: 'puffin-fleet start' starts them.", "yellow")
+
+
+def _not_well(works: Sequence[HostResult[HostWork]]) -> list[str]:
+    """What is not as it should be although there is nothing to do."""
+    found = [work.value for work in works if work.value is not None]
+    holders = {work.host.name: work.facts.lock.holder for work in found}
+    lines = [f"{host} is {describe(holder)}." for host, holder in holders.items() if holder and not holder.expired]
+    ill = [work.host.name for work in found if not work.observed.works and not work.plan.kept_stopped]
+    if ill:
+        lines.append(f"Not all workers of {condensed(ill)} have reported in good health: see 'puffin-fleet check'.")
+    return lines
 
 
 def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | str]:

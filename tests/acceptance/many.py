@@ -131,7 +131,7 @@ def many_hosts(database: Any, place: Path, names: Sequence[str]) -> Many:
             "scratch": str(place / "scratch"),
             "reserve": {"cores": 0, "memory": 0},
             "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 1},
-            "puffin": {"daemon": {"cycle_time_in_s": 0.3, "commands": ["/bin/sh"]}},
+            "puffin": {"daemon": {"cycle_time_in_s": 0.3, "commands": ["/bin/sh"], "jobs": ["command", "sleep"]}},
         },
         "update": {"min_healthy_time": "0s", "max_parallel": "100%", "canary": 0, "failure_budget": "100%"},
         "hosts": {name: {"base_dir": str(place / name)} for name in names},

@@ -170,7 +170,11 @@ def behind_sshd(ssh_lab: Lab, database: Database) -> Iterator[tuple[Many, SshHos
     host = ssh_lab.host("shared")
     content = hosts_yaml((host,), database, extras=[])
     content["defaults"] |= {"workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 1}, "base_dir": "~/pool"}
-    content["defaults"]["puffin"]["daemon"] = {"cycle_time_in_s": 0.3, "commands": ["/bin/sh"]}
+    content["defaults"]["puffin"]["daemon"] = {
+        "cycle_time_in_s": 0.3,
+        "commands": ["/bin/sh"],
+        "jobs": ["command", "sleep"],
+    }
     content["update"] = {"min_healthy_time": "0s", "max_parallel": "100%", "canary": 0, "failure_budget": "100%"}
     content["update"]["auto_revert"] = False  # it would try again for minutes
     content["hosts"] = dict.fromkeys(CUT, content["hosts"]["shared"])

@@ -90,7 +90,7 @@ def pool(database: Database, tmp_path: Path) -> Iterator[Pool]:
             "connection": "local",
             "reserve": {"cores": 0, "memory": 0},
             "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 1},
-            "puffin": {"daemon": {"cycle_time_in_s": 0.3}},
+            "puffin": {"daemon": {"cycle_time_in_s": 0.3, "jobs": ["sleep"]}},
         },
         "hosts": {host: {} for host in HOSTS},
         "update": {"min_healthy_time": 0, "max_parallel": 2, "canary": 0},

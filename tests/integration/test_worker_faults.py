@@ -371,6 +371,17 @@ def test_a_worker_waits_for_a_database_that_is_not_there_yet(
     own_database.server.start()
 
 
+def test_a_worker_that_waits_for_the_database_recycles_with_75(own_workers: Workers, own_database: Database) -> None:
+    """supervisord would leave it down after 0, and the deploy that asked for it would fail."""
+    own_database.server.kill()
+    worker = own_workers.start(daemon=SHORT)
+    until(lambda: "waiting for the database" in worker.log, "the worker to wait")
+    worker.place.recycle.touch()
+    assert worker.wait() == 75
+    assert not worker.place.recycle.exists()
+    own_database.server.start()
+
+
 def test_the_database_is_frozen(own_workers: Workers, own_queue: Queue, own_database: Database, path: Path) -> None:
     """Connections stay open and nothing answers: that is an outage like any other."""
     id_ = own_queue.code(ticking_code(path))

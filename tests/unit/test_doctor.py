@@ -213,7 +213,7 @@ CASES: list[tuple[Callable[[], Examined], str, str, str, str]] = [
     (lambda: with_facts(drifted=frozenset({"node1-2"})), "warn", "drift", "the files of node1-2", "deploy"),
     (
         lambda: with_supervisord(program("node1-1"), program("node1-2", "STOPPED")),
-        *("warn", "drift", "stopped by hand: node1-2", "deploy"),
+        *("warn", "drift", "stopped by hand: node1-2", "puffin-fleet start --host node1"),
     ),
     (
         lambda: with_supervisord(program("node1-1"), program("node1-2"), program("web")),
@@ -239,6 +239,12 @@ CASES: list[tuple[Callable[[], Examined], str, str, str, str]] = [
     (
         lambda: with_examination(worker_findings=(WorkerFinding("database", "FAIL", "refused the login"),)),
         *("fail", "database", "refused the login", "node1-1 says of itself"),
+    ),
+    (
+        lambda: with_examination(
+            worker_findings=(WorkerFinding("program sparrow", "FAIL", "not installed: run 'puffin bootstrap'"),)
+        ),
+        *("fail", "program sparrow", "not installed", "release: {extras: [scine]}"),
     ),
     (
         lambda: with_examination(worker_findings=(WorkerFinding("program orca", "warn", "old"),)),
@@ -406,6 +412,16 @@ def test_the_same_finding_on_many_hosts_is_said_once_and_what_is_wrong_first() -
         ("a", ""),
     ]
     assert [group.names for group in grouped([finding("")])] == ["fleet"]
+
+
+def test_a_finding_of_each_hosts_own_worker_is_said_once() -> None:
+    said = "this is what {}-1 says of itself on the host"
+    many = [finding(f"n{number}", what=f"n{number}-1 is slow", advice=said.format(f"n{number}")) for number in (1, 2)]
+    (both,) = grouped(many)
+    assert (both.names, both.finding.what) == ("n1, n2", "<host>-1 is slow")
+    assert both.finding.advice == said.format("<host>")
+    (one,) = grouped(many[:1])
+    assert (one.finding.what, one.finding.advice) == ("n1-1 is slow", said.format("n1"))
 
 
 def test_lines_fit_and_commands_stay_in_one_piece() -> None:

@@ -83,7 +83,7 @@ def messages_of(host: str, entry: Mapping[str, Any]) -> list[LogLine]:
 
 
 def telling(lines: Sequence[LogLine], count: int) -> list[str]:
-    """The lines that tell most about a worker's end: its last errors and its very last words, each once.
+    """The lines that tell most about a worker's end: its last errors and its very last words, each once, the last time.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def telling(lines: Sequence[LogLine], count: int) -> list[str]:
     errors = [at for at, line in enumerate(lines) if line.level == "ERROR" and at not in last][-count // 2 :]
     chosen = sorted({*errors, *(at for at in last if at >= 0)})
     texts = [text for at in chosen for text in lines[at].text.splitlines()]
-    return list(dict.fromkeys(texts))[-count:]
+    return list(dict.fromkeys(reversed(texts)))[:count][::-1]
 
 
 @dataclass

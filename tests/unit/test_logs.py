@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fleet import logs
 from fleet.cli import cli
 from fleet.errors import UsageError
-from fleet.logs import LogLine, Merge
+from fleet.logs import LogLine, Merge, telling
 from fleet.moments import parse_moment
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
@@ -176,3 +176,13 @@ def test_what_cannot_be_meant_is_refused_before_any_host_is_asked(words: list[st
     with pytest.raises(UsageError) as refused:
         cli.main(["logs", "none.yaml", *words], standalone_mode=False)
     assert message in str(refused.value)
+
+
+def test_the_lines_that_tell_most_are_the_last_and_the_errors_before() -> None:
+    def line(level: str, message: str) -> LogLine:
+        return LogLine("n-1", f"{level} {message}", datetime.now(timezone.utc), level=level, message=message)
+
+    lines = [line("ERROR", "refused"), *(line("INFO", "again") for _ in range(5)), line("INFO", "a"), line("INFO", "b")]
+    assert telling(lines, 4) == ["ERROR refused", "INFO a", "INFO b"]
+    assert telling([line("INFO", "x")], 4) == ["INFO x"]
+    assert telling([], 4) == []

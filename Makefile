@@ -8,7 +8,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 EXTRAS ?= scine,embedded,dev
 PYTEST ?=
-PARALLEL ?= 3
+PARALLEL ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ OWN_UV := .cache/uv
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help demo test lint clean install system
+.PHONY: help demo test soak lint clean install system
 
 help:  ## list the targets
 	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ demo: $(STAMP)  ## deploy two workers on this machine and let them compute 20 mo
 
 test: lint system  ## lint, then unit, integration and acceptance tests (PYTEST='-k name' to choose)
 	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile $(PYTEST)
+
+soak: lint system  ## all tests, also those that take long
+	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile --soak $(PYTEST)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

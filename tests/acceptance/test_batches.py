@@ -114,6 +114,7 @@ def test_bad_settings_stop_at_the_canary_and_reach_nobody_else(deployed: Many) -
     assert "Nothing to do" in deployed.run("deploy", "--yes").ok().err
 
 
+@pytest.mark.soak
 def test_past_the_budget_no_host_is_left_with_the_new_settings(deployed: Many) -> None:
     before = {host: texts(deployed.host_root(host)) for host in HOSTS}
     runs = identities(deployed, "release", "configuration")

@@ -63,6 +63,7 @@ def test_an_operators_day(here: Here) -> None:
     assert not (root_of(here, "one") / "orders" / "drain").exists()
 
 
+@pytest.mark.soak
 def test_restarts(here: Here) -> None:
     make(here, "one", "three")
     here.run("stop", "--host", "three").ok()
@@ -101,6 +102,7 @@ def test_restarts(here: Here) -> None:
     assert {item["status"] for item in here.calculations()} == {"complete", "new"}
 
 
+@pytest.mark.soak
 def test_orphans_are_marked(here: Here) -> None:
     here.content["defaults"]["workers"]["count"] = 1
     here.run("deploy", "--yes").ok()
@@ -121,6 +123,7 @@ def pretend(here: Here, names: list[str]) -> None:
         (root_of(here, name) / "etc" / "workers").mkdir(parents=True)
 
 
+@pytest.mark.soak
 def test_twenty_hosts_are_told_within_two_seconds(here: Here) -> None:
     names = [f"node{number:02}" for number in range(20)]
     pretend(here, names)
@@ -220,6 +223,7 @@ def test_words_arrive_as_they_are(here: Here) -> None:
     assert "no command 'no-such-command' here" in said.err
 
 
+@pytest.mark.soak
 def test_a_command_ends_with_the_one_who_runs_it(here: Here) -> None:
     here.content["hosts"] = {"one": {"connection": "local"}}
     mark = f"{time.time_ns() % 10**9}.5"

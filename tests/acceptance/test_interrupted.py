@@ -182,6 +182,7 @@ def behind_sshd(ssh_lab: Lab, database: Database) -> Iterator[tuple[Many, SshHos
     ssh_lab.remove(host)
 
 
+@pytest.mark.soak
 def test_the_connection_is_cut_at_each_step(behind_sshd: tuple[Many, SshHost]) -> None:
     fleet, host = behind_sshd
     fleet.run("deploy", "--yes").ok()

@@ -106,6 +106,7 @@ def until(condition: Any, what: str, seconds: float = 60.0) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.soak
 def test_what_is_old_goes_and_what_is_needed_stays(pool: Pool) -> None:
     releases = []
     for name in ("a", "b", "c", "d"):
@@ -132,6 +133,7 @@ def test_what_is_old_goes_and_what_is_needed_stays(pool: Pool) -> None:
     assert pool.run("history", "-n", "1", "--host", "here").ok().out.splitlines()[1].split()[:2] == ["here", "done"]
 
 
+@pytest.mark.soak
 def test_a_locked_host_stops_a_deploy_until_it_is_unlocked(pool: Pool) -> None:
     remotes = {host: LocalRemote(host, sys.executable) for host in HOSTS}
     with hold(remotes, {"there": LockTarget(str(pool.root("there")))}, new_deed("deploy"), 0, 1) as lock:
@@ -156,6 +158,7 @@ def test_a_locked_host_stops_a_deploy_until_it_is_unlocked(pool: Pool) -> None:
     pool.run("deploy", "--yes").ok()
 
 
+@pytest.mark.soak
 def test_a_command_that_is_killed_shows_as_running_and_then_as_interrupted(pool: Pool) -> None:
     hook = pool.place / "hook"
     hook.write_text(f"#!/bin/sh\ntouch {pool.place}/begun\nsleep 600\n")

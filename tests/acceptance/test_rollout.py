@@ -6,6 +6,8 @@ import hashlib
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.here import Here, until
 
 
@@ -35,6 +37,7 @@ def test_settings_that_do_not_work_are_taken_back(here: Here) -> None:
     assert "Nothing to do" in here.run("deploy", "--yes").ok().err
 
 
+@pytest.mark.soak
 def test_without_auto_revert_they_stay_for_a_look(here: Here) -> None:
     here.content["update"]["auto_revert"] = False
     here.run("deploy", "--yes").ok()

@@ -94,6 +94,7 @@ def test_of_two_at_the_same_moment_the_result_is_that_of_one(fleet: Many) -> Non
     assert nothing_to_do(files[one])
 
 
+@pytest.mark.soak
 def test_the_lock_of_a_deploy_that_was_killed_is_removed_by_unlock_or_its_time_limit(fleet: Many) -> None:
     one = started(fleet, that_waits(fleet))
     one.send_signal(signal.SIGKILL)

@@ -107,6 +107,7 @@ def test_a_gateway_that_hangs_up_is_called_again(worker: Worker, queue: Queue, g
     assert worker.stop() == 0
 
 
+@pytest.mark.soak
 def test_a_gateway_that_falls_silent_is_called_again(worker: Worker, queue: Queue, gateway: SshHost) -> None:
     """As when the network is cut: nobody closes the connection."""
     worker.start()

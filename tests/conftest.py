@@ -47,6 +47,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long and not config.getoption("--soak"):
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+    # What takes long begins first, so that nobody waits for it at the end.
+    order = ("acceptance", "integration")
+    items.sort(key=lambda item: next((at for at, name in enumerate(order) if name in item.path.parts), len(order)))
     for item in items:
         directory = item.path.relative_to(tests).parts[0]
         if directory in _BY_DIRECTORY:

@@ -78,6 +78,7 @@ def identities(fleet: Many, *keys: str) -> dict[str, list[Any]]:
     return {name: [record[key] for key in keys] for name, record in fleet.workers().items()}
 
 
+@pytest.mark.soak
 def test_the_canary_comes_first_and_then_two_at_a_time(deployed: Many) -> None:
     file = changed(deployed, {"canary": 1, "max_parallel": 2})
     puffin_fleet("deploy", file, "--yes").ok()
@@ -152,6 +153,7 @@ def unwritable(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.soak
 def test_seventeen_of_twenty_hosts_are_deployed_though_three_fail_in_three_ways(
     database: Database, tmp_path: Path, unwritable: Path
 ) -> None:

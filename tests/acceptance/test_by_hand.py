@@ -33,6 +33,7 @@ def root_of(here: Here, host: str) -> Path:
     return here.root.parent / host
 
 
+@pytest.mark.soak
 def test_an_operators_day(here: Here) -> None:
     make(here, "one", "two", "three")
     here.submit(seconds=7, count=3)

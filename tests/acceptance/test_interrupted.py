@@ -116,6 +116,7 @@ def test_the_controller_is_killed_at_each_step(fleet: Many, tmp_path: Path) -> N
     fleet.none_was_disturbed()
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(os.getuid() != 0, reason="disks of their own need root")
 def test_the_disk_of_the_host_is_full_at_each_step_that_writes(fleet: Many, tmp_path: Path) -> None:
     fleet.run("deploy", "--yes").ok()

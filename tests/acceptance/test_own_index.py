@@ -85,6 +85,7 @@ def platform() -> Platform:
     return dataclasses.replace(Platform.here(), python=version)
 
 
+@pytest.mark.soak
 def test_only_what_no_index_has_is_sent(host: SshHost, index: Index, database: Database, tmp_path: Path) -> None:
     content = hosts_yaml((host,), database, install="index", extras=[])
     content["defaults"]["workers"]["count"] = 1

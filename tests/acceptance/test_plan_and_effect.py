@@ -24,6 +24,7 @@ EXCEPTED = frozenset(
         "lock.serial",
         ".supervise.lock",
         "lock",
+        "run",
         "sv.sock",
         "log",
         "audit.jsonl",
@@ -175,6 +176,7 @@ def supervisorctl(site: Here, *words: str) -> None:
 STRANGER = "[program:web]\ncommand=/bin/sleep 1000\nautostart=true\n"
 
 
+@pytest.mark.soak
 def test_what_was_done_by_hand_is_shown_and_undone_only_with_consent(site: Here) -> None:
     site.content["defaults"]["workers"]["count"] = 2
     site.run("deploy", "--yes").ok()

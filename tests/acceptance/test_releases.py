@@ -186,6 +186,7 @@ def test_a_command_that_is_killed_shows_as_running_and_then_as_interrupted(pool:
     assert [deed["outcome"] for deed in pool.deeds()] == ["done", "interrupted"]
 
 
+@pytest.mark.soak
 def test_a_hook_may_run_our_own_commands(pool: Pool) -> None:
     hook = pool.place / "hook"
     command = f"'{BIN}/puffin-fleet'"

@@ -96,7 +96,7 @@ def test_a_worker_that_is_removed_ends_its_calculation_however_often_and_long_a_
 
 def test_status_says_how_many_still_run_the_release_before(here: Here, tmp_path: Path) -> None:
     here.run("deploy", "--yes").ok()
-    here.submit(seconds=6)
+    here.submit(seconds=25)
     until(lambda: here.all_are("pending"), "the calculation to be taken")
     other = tmp_path / "other-env"
     other.symlink_to(sys.prefix)

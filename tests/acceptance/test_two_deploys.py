@@ -84,6 +84,7 @@ def cycle_times_or_none(fleet: Many) -> list[float] | None:
     return cycle_times(fleet) if fleet.host_root("a").joinpath("etc").exists() else None
 
 
+@pytest.mark.soak
 def test_of_two_at_the_same_moment_the_result_is_that_of_one(fleet: Many) -> None:
     files = {0.5: other_settings(fleet, 0.5), 0.6: other_settings(fleet, 0.6)}
     deploys = [fleet.start("deploy", file, "--yes") for file in files.values()]

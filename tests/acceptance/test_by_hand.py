@@ -164,6 +164,7 @@ def fill(place: Path) -> None:
             (place / f"file{number}").touch()
 
 
+@pytest.mark.soak
 def test_troubles_are_named_and_the_rest_is_done(
     here: Here, silent_port: int, full_disk: Path, ssh_hosts: Callable[..., SshHost], tmp_path: Path
 ) -> None:
@@ -204,6 +205,7 @@ def test_troubles_are_named_and_the_rest_is_done(
     assert (root_of(here, "good") / "orders" / "drain").exists()
 
 
+@pytest.mark.soak
 def test_words_arrive_as_they_are(here: Here) -> None:
     here.content["hosts"] = {name: {"connection": "local"} for name in ("one", "two")}
     said = run(
@@ -245,6 +247,7 @@ def sleeping(mark: str) -> list[psutil.Process]:
     return [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", mark]]
 
 
+@pytest.mark.soak
 def test_a_host_out_of_reach_is_stopped_through_the_database(here: Here, silent_port: int) -> None:
     here.content["defaults"]["workers"]["count"] = 1
     here.run("deploy", "--yes").ok()

@@ -213,6 +213,7 @@ def an_interrupted_one_gives_the_locks_back(pool: Pool) -> None:
     assert pool.deeds()[0]["outcome"] == "interrupted"
 
 
+@pytest.mark.soak
 def test_destroy_waits_for_calculations_and_leaves_what_they_left(pool: Pool) -> None:
     pool.run("deploy", "--yes").ok()
     pool.submit(seconds=8, count=2)

@@ -77,6 +77,7 @@ def test_marked_workers_change_by_themselves_when_their_calculations_are_done(he
     assert files_of(here) == before
 
 
+@pytest.mark.soak
 def test_a_worker_that_is_removed_ends_its_calculation_however_often_and_long_a_deploy_waits(here: Here) -> None:
     here.content["update"]["progress_deadline"] = "6s"
     here.run("deploy", "--yes").ok()

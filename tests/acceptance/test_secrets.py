@@ -98,6 +98,7 @@ def watched() -> Iterator[Watch]:
         thread.join()
 
 
+@pytest.mark.soak
 def test_no_secret_is_seen_while_deploying_or_found_where_others_can_read(fleet: Many) -> None:
     python = TrapPython.make(fleet.place / "trap", ["a"])
     fleet.content["release"]["python"] = str(python.path)

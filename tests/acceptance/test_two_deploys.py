@@ -60,6 +60,7 @@ def nothing_to_do(file: Path) -> bool:
     return all(plan["empty"] for plan in puffin_fleet("plan", file, "--json").ok().json())
 
 
+@pytest.mark.soak
 def test_one_of_two_is_refused_or_waits_and_then_deploys_all_of_its_own(fleet: Many) -> None:
     first, second = that_waits(fleet), other_settings(fleet, 0.6)
     one = started(fleet, first)

@@ -23,8 +23,7 @@ from fleet.hostside.apply import Wanted, put_files, switch_release
 from fleet.hostside.common import Failure, Json, digest, locked, os_failure, read_text
 from fleet.hostside.files import UNFINISHED, same, write
 from fleet.hostside.guard import require_lock
-from fleet.hostside.places import host_root
-from fleet.hostside.probe import link_name
+from fleet.hostside.places import host_root, link_name
 
 STEP = "putting back"
 GOOD, BEFORE = "good", "good-before"

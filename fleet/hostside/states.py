@@ -13,8 +13,7 @@ from pathlib import Path
 
 from fleet.hostside.common import Json, read_text
 from fleet.hostside.files import write
-from fleet.hostside.places import drained, host_root, stop_file, stopped
-from fleet.hostside.probe import link_name, suffixes
+from fleet.hostside.places import drained, host_root, link_name, stop_file, stopped, suffixes
 from fleet.hostside.processes import alive, read_pid
 from fleet.hostside.rpc import observe
 

@@ -29,6 +29,8 @@ from fleet.survey import HostWork, tool_directory
 from fleet.waiting import Say, Wanted, Watch, running
 
 INSTALL_TIMEOUT_S = 900.0
+WORKER = "puffin.daemon"
+"""The module that imports all that a worker needs before its first job."""
 
 
 class Running(Enum):
@@ -202,7 +204,7 @@ class Deployment:
         if work.plan.supervisor_to_install and work.toolbox is not None:
             self._say("installing supervisor")
             target = f"supervisor/{work.plan.supervisor_to_install}"
-            self._install_environment(target, work.supervisor_supply, ["bin/supervisord"])
+            self._install_environment(target, work.supervisor_supply, ["bin/supervisord"], [])
         if not work.plan.install_release:
             return
         self._say(f"installing release {work.release}")
@@ -211,9 +213,9 @@ class Deployment:
             path = self._fleet.release.path
             self._watch.ask("install_release", target=f"releases/{work.release}", path=path, provides=provides)
         else:
-            self._install_environment(f"releases/{work.release}", work.release_supply, ["bin/puffin"])
+            self._install_environment(f"releases/{work.release}", work.release_supply, ["bin/puffin"], [WORKER])
 
-    def _install_environment(self, target: str, supply: Supply, provides: list[str]) -> None:
+    def _install_environment(self, target: str, supply: Supply, provides: list[str], imports: list[str]) -> None:
         self._watch.ask(
             "install_release",
             INSTALL_TIMEOUT_S,
@@ -223,6 +225,7 @@ class Deployment:
             uv=self._uv(),
             python=None,
             provides=provides,
+            imports=imports,
         )
 
     def _held_back(self) -> list[str]:

@@ -129,7 +129,7 @@ class HostPart:
         with contextlib.suppress(RemoteError, DatabaseError):
             if removed:
                 self._store.registry.forget(removed)
-            if self._work.plan.install_release:
+            if self._work.plan.install_release and len(self._work.facts.releases) >= self._fleet.release.keep:
                 self._prune()
 
     def _prune(self) -> None:

@@ -37,6 +37,8 @@ class Look:
         The workers for which the host has failed; empty unless it has.
     why
         In words, what is waited for or has gone wrong.
+    passes_at
+        When it will have passed if all stays as it is, on the clock of the gate; None where it would not.
     """
 
     verdict: Verdict
@@ -44,6 +46,7 @@ class Look:
     computing: bool = False
     failed: tuple[WorkerHealth, ...] = ()
     why: str = ""
+    passes_at: float | None = None
 
 
 class Gate:
@@ -111,7 +114,7 @@ class Gate:
         why = (
             f"{ready} of {len(workers)} workers ready; {open_[0].worker}: {open_[0].detail or 'in good health so far'}"
         )
-        return Look(Verdict.WAIT, proven, computing, why=why)
+        return Look(Verdict.WAIT, proven, computing, why=why, passes_at=self._passes_at(open_))
 
     def _note(self, worker: WorkerHealth, now: float) -> None:
         if worker.health is Health.STARTING:
@@ -136,6 +139,11 @@ class Gate:
 
     def _passed(self, worker: WorkerHealth, now: float) -> bool:
         return worker.health is Health.STOPPED or self._healthy_long_enough(worker.worker, now)
+
+    def _passes_at(self, open_: Sequence[WorkerHealth]) -> float | None:
+        if any(worker.health is not Health.HEALTHY for worker in open_):
+            return None
+        return max(self._healthy_since[worker.worker] for worker in open_) + self._update.min_healthy_time
 
     def _proven(self, workers: Sequence[WorkerHealth], now: float) -> bool:
         return any(self._healthy_long_enough(worker.worker, now) for worker in workers)

@@ -23,6 +23,10 @@ from puffin.store import WorkerRecord
 Found = TypeVar("Found")
 
 POLL_S = 1.0
+_LOOK_S = 3.0
+"""How long a host is left alone while its workers report nothing new: a look costs it a process."""
+
+_LONGEST_PROOF_S = 15.0
 _LOG_LINES = 15
 _LONGEST_TROUBLE_S = 120.0
 _LONGEST_PAUSE_S = 5.0
@@ -115,6 +119,7 @@ class Watch:
         self._read_records = read_records
         self._say = say
         self._cancelled = cancelled
+        self._known: frozenset[tuple[object, ...]] = frozenset()
 
     def ask(self, action: str, timeout: float = 120.0, **request: Any) -> dict[str, Any]:
         """Do an action of `fleet.hostside` on the host; once more where the connection was lost over it.
@@ -249,17 +254,34 @@ class Watch:
             self._say(look.why)
             if not look.computing:
                 changing_since = time.monotonic()
-            self._pause(changing_since)
+            self._await_news(changing_since, look.passes_at)
 
     def _judge(self, wanted: Wanted, gate: Gate) -> tuple[WorkerHealth, ...]:
         states = self.states()
         # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
         pids = {program.name: program.pid for program in states.supervisord.programs if program.pid}
         gate.saw(pids)
-        found = health.judge(wanted.configurations, wanted.release, states, self.records(), gate.looping)
+        records = self.records()
+        self._known = _telling(records)
+        found = health.judge(wanted.configurations, wanted.release, states, records, gate.looping)
         there = {worker for worker, pid in wanted.leaving.items() if pids.get(worker) == pid}
         found = tuple(_as_leaving(one) if one.worker in there else one for one in found)
         return tuple(_as_stopped(one) if one.worker in wanted.stopped else one for one in found)
+
+    def _await_news(self, since: float, passes_at: float | None) -> None:
+        """Wait until a worker of the host has reported what matters, or it is time to look at the host itself.
+
+        What the workers reported is asked of the database once for all hosts; a look costs the host a process.
+        """
+        begun = time.monotonic()
+        until = begun + min(_LONGEST_PAUSE_S, _LOOK_S + (begun - since) / 60)
+        if passes_at is not None:  # nothing is decided before; one that dies meanwhile is then seen in another process
+            until = min(passes_at, begun + _LONGEST_PROOF_S)
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LONGEST_PAUSE_S, POLL_S + (begun - since) / 60))
+            self.check()
+            if _telling(self.records()) != self._known:
+                return
 
     def _insist(
         self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...], patience: float = _LONGEST_TROUBLE_S
@@ -287,6 +309,14 @@ class Watch:
         if not lines:
             return f"its log is empty; see 'puffin-fleet logs --host {self._place.host}'"
         return "last lines of its log:\n    " + "\n    ".join(lines)
+
+
+def _telling(records: Sequence[WorkerRecord]) -> frozenset[tuple[object, ...]]:
+    """What of the workers' reports a verdict depends on; not what they compute, which changes all the time."""
+    return frozenset(
+        (record.worker, record.pid, record.release, record.configuration, record.state in {"starting", "stopped"})
+        for record in records
+    )
 
 
 def shared(read: ReadRecords, age_s: float = POLL_S) -> ReadRecords:

@@ -25,6 +25,14 @@ def test_health_has_to_last() -> None:
     assert (last.verdict, last.proven) == (Verdict.PASSED, True)
 
 
+def test_it_says_when_it_will_have_passed() -> None:
+    gate = Gate(UPDATE, 0)
+    assert gate.look([worker(Health.STARTING), worker(Health.HEALTHY, "n-2")], 3).passes_at is None
+    assert gate.look([worker(Health.HEALTHY), worker(Health.HEALTHY, "n-2")], 5).passes_at == 15
+    assert gate.look([worker(Health.STOPPED), worker(Health.HEALTHY, "n-2")], 6).passes_at == 13
+    assert gate.look([worker(Health.DRAINING), worker(Health.HEALTHY, "n-2")], 7).passes_at is None
+
+
 def test_a_new_process_proves_itself_anew() -> None:
     gate = Gate(UPDATE, 0)
     gate.saw({"n-1": 100})

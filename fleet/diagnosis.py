@@ -384,8 +384,26 @@ def _leftovers(found: Examined) -> Iterator[Checked]:
         yield _warn("leftovers", f"something was cut off while it wrote {names}", _DEPLOY)
 
 
+def _members(found: Examined) -> Iterator[Checked]:
+    """Where the replica set sends its clients: only the primary takes writes, but any of them may be it tomorrow."""
+    said = {reached.address for reached in found.examination.reachable if reached.problem}
+    for place, member in enumerate(found.examination.members):
+        if not member.problem or member.address in said:
+            continue
+        what = f"the database's replica set sends its clients to {member.address}, which the host cannot reach"
+        advice = (
+            "have that name resolved and that port open for the host, or give the member another address in the set's "
+            "own configuration (rs.conf()); for a set of one server 'directConnection=true' in database.uri does"
+        )
+        if place == 0:
+            yield _fail("database", f"{what}: {member.problem}", advice)
+        else:
+            yield _warn("database", f"{what}: {member.problem}; workers stop when it becomes primary", advice)
+
+
 def _database(found: Examined) -> Iterator[Checked]:
     seen = found.examination
+    yield from _members(found)
     if seen.worker is None:
         bad = [reached for reached in seen.reachable if reached.problem]
         for reached in bad:

@@ -149,10 +149,17 @@ class Watch:
         if self._cancelled():
             raise Cancelled(f"{self._place.host}: given up")
 
-    def states(self) -> States:
-        """The present states of the host's workers."""
+    def states(self, words: Sequence[str] = ()) -> States:
+        """The present states of the host's workers.
+
+        Parameters
+        ----------
+        words
+            Workers whose last words are wanted as well.
+        """
         return self._insist(
-            lambda: parse_states(self._place.host, self.ask("states")), (ConnectionLost, UnreachableError)
+            lambda: parse_states(self._place.host, self.ask("states", words=list(words))),
+            (ConnectionLost, UnreachableError),
         )
 
     def records(self) -> list[WorkerRecord]:
@@ -252,7 +259,7 @@ class Watch:
             self._pause(changing_since)
 
     def _judge(self, wanted: Wanted, gate: Gate) -> tuple[WorkerHealth, ...]:
-        states = self.states()
+        states = self.states(gate.slow(time.monotonic()))
         # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
         pids = {program.name: program.pid for program in states.supervisord.programs if program.pid}
         gate.saw(pids)

@@ -243,9 +243,12 @@ CASES: list[tuple[Callable[[], Examined], str, str, str, str]] = [
     ),
     (
         lambda: with_examination(
-            worker_findings=(WorkerFinding("program sparrow", "FAIL", "not installed: run 'puffin bootstrap'"),)
+            worker_findings=(
+                WorkerFinding("program sparrow", "FAIL", "not installed: run 'puffin bootstrap'"),
+                WorkerFinding("program readuct", "FAIL", "not installed: run 'puffin bootstrap'"),
+            )
         ),
-        *("fail", "program sparrow", "not installed", "release: {extras: [scine]}"),
+        *("warn", "programs", "sparrow, readuct not installed: only jobs", "'release: {extras: [scine]}'"),
     ),
     (
         lambda: with_examination(worker_findings=(WorkerFinding("program orca", "warn", "old"),)),
@@ -276,6 +279,20 @@ def test_what_is_wrong(found: Callable[[], Examined], severity: str, check: str,
     assert (finding.severity.value, finding.check) == (severity, check)
     assert what in finding.what
     assert advice in finding.advice
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT.replace("defaults:", "release: {extras: [scine]}\ndefaults:"),
+        TEXT.replace("count: 2}", "count: 2}, puffin: {programs: {sparrow: {available: true}}}"),
+    ],
+)
+def test_a_program_that_was_asked_for_and_is_missing_is_a_failure(text: str) -> None:
+    missing = WorkerFinding("program sparrow", "FAIL", "not installed: run 'puffin bootstrap'")
+    (finding,) = wrong(with_examination(worker_findings=(missing,)), parse_inventory(text, "hosts.yaml"))
+    assert (finding.severity.value, finding.check, finding.what) == ("fail", "program sparrow", "not installed")
+    assert "release: {extras: [scine]}" in finding.advice
 
 
 @pytest.mark.parametrize(

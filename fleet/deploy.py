@@ -155,7 +155,7 @@ class Deployment:
         signs.progressed()
         if self._calculations is Running.WHEN_IDLE:
             return Deployed(True, pending=self._leave_behind(states), seconds=time.monotonic() - started)
-        self._end_what_must_end(states, signs)
+        self._end_what_must_end(states, signs, held_back)
         if held_back:
             # By then the workers that make room have changed; the new ones would have had no place before.
             self._wait([worker for worker in self._work.configurations if worker not in held_back], signs)
@@ -309,13 +309,18 @@ class Deployment:
         changes = self._work.plan.workers_changed
         return [change.name for change in changes if change.restart or self._calculations is Running.NOW]
 
-    def _end_what_must_end(self, states: States, signs: Signs) -> None:
-        """Let workers that are removed, or whose program changes, end; then bring supervisord up to date."""
+    def _end_what_must_end(self, states: States, signs: Signs, held_back: Sequence[str]) -> None:
+        """Let workers that are removed, or whose program changes, end; then bring supervisord up to date.
+
+        That may take days. The others run the release by then, which is what the hosts behind a canary wait for.
+        """
         again = self._to_restart()
         ending = running(states, [*self._work.plan.workers_removed, *again])
         if not ending:
             return
-        self._watch.end(ending, now=self._calculations is Running.NOW, on_look=signs.looked)
+        others = [worker for worker in self._work.configurations if worker not in {*ending, *again, *held_back}]
+        now = self._calculations is Running.NOW
+        self._watch.end(ending, now=now, beside=self._wanted(others), on_look=signs.looked)
         self._supervise()
         if again:
             self._operate([{"operation": "start", "workers": again}])
@@ -328,10 +333,12 @@ class Deployment:
         return (*_changed(self._work.plan), *removed)
 
     def _wait(self, workers: Sequence[str], signs: Signs) -> tuple[WorkerHealth, ...]:
+        return self._watch.wait_until_healthy(self._wanted(workers), signs.looked)
+
+    def _wanted(self, workers: Sequence[str]) -> Wanted:
         work = self._work
         configurations = {worker: work.configurations[worker] for worker in workers}
-        wanted = Wanted(work.release, configurations, frozenset(work.plan.kept_stopped))
-        return self._watch.wait_until_healthy(wanted, signs.looked)
+        return Wanted(work.release, configurations, frozenset(work.plan.kept_stopped))
 
 
 def _section(worker: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from fleet import manifest
 from fleet.drift import changed_by_hand
 from fleet.errors import InventoryError
-from fleet.examination import UNLIMITED, Examined, Limit, Place
+from fleet.examination import UNLIMITED, Examined, Limit, Place, WorkerFinding
 from fleet.facts import Disk, Facts, ProgramState
 from fleet.hostsfile import path_problem
 from fleet.inventory import Fleet, Host
@@ -33,6 +33,11 @@ _BOOTSTRAP = "puffin bootstrap"
 _EXTRAS = (
     "for SCINE's programs say 'release: {{{{extras: [scine]}}}}' in hosts.yaml and deploy; "
     "where none is wanted: 'puffin: {{{{programs: {{{{{0}: {{{{available: false}}}}}}}}}}}}'"
+)
+_SCINE = "scine"
+_NO_SCINE = (
+    "where no SCINE jobs are wanted nothing has to be done; "
+    "else say 'release: {{extras: [scine]}}' in hosts.yaml and deploy"
 )
 _LOGS = "see 'puffin-fleet logs --host {host}'"
 _EXIT_CODES = {2: "its settings are refused", 3: "quarantined after many failures in a row"}
@@ -100,6 +105,7 @@ def diagnose(fleet: Fleet, host: Host, found: Examined) -> tuple[Finding, ...]:
         _boot(host, found.facts),
         _leftovers(found),
         _database(found),
+        _of_worker(fleet, host, found),
     )
     checked = [each for look in looks for each in look]
     return tuple(
@@ -384,8 +390,26 @@ def _leftovers(found: Examined) -> Iterator[Checked]:
         yield _warn("leftovers", f"something was cut off while it wrote {names}", _DEPLOY)
 
 
+def _members(found: Examined) -> Iterator[Checked]:
+    """Where the replica set sends its clients: only the primary takes writes, but any of them may be it tomorrow."""
+    said = {reached.address for reached in found.examination.reachable if reached.problem}
+    for place, member in enumerate(found.examination.members):
+        if not member.problem or member.address in said:
+            continue
+        what = f"the database's replica set sends its clients to {member.address}, which the host cannot reach"
+        advice = (
+            "have that name resolved and that port open for the host, or give the member another address in the set's "
+            "own configuration (rs.conf()); for a set of one server 'directConnection=true' in database.uri does"
+        )
+        if place == 0:
+            yield _fail("database", f"{what}: {member.problem}", advice)
+        else:
+            yield _warn("database", f"{what}: {member.problem}; workers stop when it becomes primary", advice)
+
+
 def _database(found: Examined) -> Iterator[Checked]:
     seen = found.examination
+    yield from _members(found)
     if seen.worker is None:
         bad = [reached for reached in seen.reachable if reached.problem]
         for reached in bad:
@@ -399,12 +423,36 @@ def _database(found: Examined) -> Iterator[Checked]:
         return
     if seen.worker_problem:
         yield _fail("worker check", f"{seen.worker} cannot be asked: {seen.worker_problem}", _DEPLOY)
+
+
+def _of_worker(fleet: Fleet, host: Host, found: Examined) -> Iterator[Checked]:
+    """What a worker said of itself, when it was asked."""
+    seen = found.examination
+    lacking = _not_asked_for(fleet, host, seen.worker_findings)
     for finding in seen.worker_findings:
-        yield from _of_worker(seen.worker, finding.subject, finding.verdict, finding.detail)
+        if finding.subject not in lacking:
+            yield from _said(seen.worker or "", finding.subject, finding.verdict, finding.detail)
+    if lacking:
+        names = [subject.removeprefix("program ") for subject in lacking]
+        what = f"{', '.join(names)} not installed: only jobs that need none of them are taken, such as sleep"
+        yield _warn("programs", what, _NO_SCINE)
 
 
-def _of_worker(worker: str, subject: str, verdict: str, detail: str) -> Iterator[Checked]:
-    """What a worker said of itself. That it runs already is as it should be, and disk is taken while it does."""
+def _not_asked_for(fleet: Fleet, host: Host, findings: Sequence[WorkerFinding]) -> list[str]:
+    """Programs that are missing since the release has none of SCINE's, and that hosts.yaml does not name either."""
+    if _SCINE in fleet.release.extras:
+        return []
+    named = {*(host.puffin.get("programs") or {}), *(name for shape in host.workers for name in shape.programs)}
+    missing = [each.subject for each in findings if each.verdict == "FAIL" and _is_uninstalled(each)]
+    return [subject for subject in missing if subject.removeprefix("program ") not in named]
+
+
+def _is_uninstalled(finding: WorkerFinding) -> bool:
+    return finding.subject.startswith("program ") and _BOOTSTRAP in finding.detail
+
+
+def _said(worker: str, subject: str, verdict: str, detail: str) -> Iterator[Checked]:
+    """That it runs already is as it should be, and disk is taken while it does."""
     if subject in {"worker", "configuration"}:
         return
     said_by = f"this is what {worker} says of itself on the host"

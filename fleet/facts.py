@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.affinity import Processor
@@ -234,6 +234,8 @@ class States:
         Who keeps the host out of the fleet; None where nobody does.
     ending
         The workers whose present process has been told to end, which it does when its calculation is done.
+    words
+        By worker that was asked about, what it said last.
     """
 
     supervisord: Supervisord
@@ -245,6 +247,7 @@ class States:
     clock: float
     drained: Drained | None = None
     ending: frozenset[str] = frozenset()
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -448,7 +451,12 @@ def parse_states(host: str, reply: Mapping[str, Any]) -> States:
         clock=reader.number("clock"),
         drained=_drained(reader),
         ending=frozenset(reader.texts("ending")),
+        words=reader.optional("words", lambda key: _texts(reader.inner(key))) or {},
     )
+
+
+def _texts(reader: Reader) -> dict[str, str]:
+    return {name: reader.text(name) for name in reader.names()}
 
 
 def _hardware(reader: Reader) -> Hardware:

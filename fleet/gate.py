@@ -9,6 +9,9 @@ from enum import Enum
 from fleet.health import Health, WorkerHealth
 from fleet.hostsfile import Update
 
+SLOW_S = 15.0
+"""A worker that takes longer than this to start is asked what it waits for."""
+
 MOST_STARTS = 3
 """A worker seen in more processes than this, while it should become healthy, is in a crash loop."""
 
@@ -75,6 +78,16 @@ class Gate:
     def looping(self) -> frozenset[str]:
         """Workers that were seen to be started again and again."""
         return frozenset(worker for worker, pids in self._pids.items() if len(pids) > MOST_STARTS)
+
+    def slow(self, now: float) -> list[str]:
+        """Workers that have been starting for so long that somebody will wonder why.
+
+        Parameters
+        ----------
+        now
+            The time.
+        """
+        return sorted(worker for worker, since in self._starting_since.items() if now - since > SLOW_S)
 
     def saw(self, pids: Mapping[str, int]) -> None:
         """Note the processes that run now; a worker in a new one has to prove itself anew.

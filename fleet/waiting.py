@@ -154,10 +154,17 @@ class Watch:
         if self._cancelled():
             raise Cancelled(f"{self._place.host}: given up")
 
-    def states(self) -> States:
-        """The present states of the host's workers."""
+    def states(self, words: Sequence[str] = ()) -> States:
+        """The present states of the host's workers.
+
+        Parameters
+        ----------
+        words
+            Workers whose last words are wanted as well.
+        """
         return self._insist(
-            lambda: parse_states(self._place.host, self.ask("states")), (ConnectionLost, UnreachableError)
+            lambda: parse_states(self._place.host, self.ask("states", words=list(words))),
+            (ConnectionLost, UnreachableError),
         )
 
     def records(self) -> list[WorkerRecord]:
@@ -172,6 +179,7 @@ class Watch:
         workers: Sequence[str],
         *,
         now: bool = False,
+        beside: Wanted | None = None,
         on_look: Callable[[Look], None] = lambda _: None,
     ) -> States:
         """Have workers end, and wait until they have.
@@ -185,6 +193,8 @@ class Watch:
             Their names.
         now
             Whether they give their calculations back instead of finishing them.
+        beside
+            What others shall run meanwhile; they are looked at as well, since this may take days.
         on_look
             Told what each look found.
 
@@ -196,8 +206,9 @@ class Watch:
         Raises
         ------
         RemoteError
-            They took longer than `update.drain_timeout`.
+            They took longer than `update.drain_timeout`, or a worker beside them failed.
         """
+        gate = Gate(self._update, time.monotonic())
         begun = time.monotonic()
         deadline = begun + self._update.drain_timeout
         states, told = self.states(), set[int]()
@@ -213,7 +224,9 @@ class Watch:
                 self.ask("control", operations=[{**order, "workers": left}])
             why = f"waiting for {', '.join(left)} to finish"
             self._say(why)
-            on_look(Look(Verdict.WAIT, computing=not now, why=why))
+            others = self._look_beside(beside, gate, states)
+            computing = not now and (others.computing or others.verdict is Verdict.PASSED)
+            on_look(Look(Verdict.WAIT, others.proven, computing, why=why))
             self._pause(begun)
             states = self.states()
         return states
@@ -243,12 +256,10 @@ class Watch:
         changing_since = time.monotonic()
         gate = Gate(self._update, changing_since)
         while True:
-            workers = self._judge(wanted, gate)
+            workers = self._judge(wanted, gate, self.states(gate.slow(time.monotonic())))
             look = gate.look(workers, time.monotonic())
             on_look(look)
-            if look.verdict is Verdict.FAILED:
-                hint = self._last_lines(look.failed[0].worker)
-                raise RemoteError(self._place.host, "waiting for workers", look.why, hint)
+            self._refuse_failed(look)
             if look.verdict is Verdict.PASSED:
                 return workers
             self._say(look.why)
@@ -256,8 +267,19 @@ class Watch:
                 changing_since = time.monotonic()
             self._await_news(changing_since, look.passes_at)
 
-    def _judge(self, wanted: Wanted, gate: Gate) -> tuple[WorkerHealth, ...]:
-        states = self.states()
+    def _look_beside(self, beside: Wanted | None, gate: Gate, states: States) -> Look:
+        if beside is None or not beside.configurations:
+            return Look(Verdict.PASSED)
+        look = gate.look(self._judge(beside, gate, states), time.monotonic())
+        self._refuse_failed(look)
+        return look
+
+    def _refuse_failed(self, look: Look) -> None:
+        if look.verdict is Verdict.FAILED:
+            hint = self._last_lines(look.failed[0].worker)
+            raise RemoteError(self._place.host, "waiting for workers", look.why, hint)
+
+    def _judge(self, wanted: Wanted, gate: Gate, states: States) -> tuple[WorkerHealth, ...]:
         # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
         pids = {program.name: program.pid for program in states.supervisord.programs if program.pid}
         gate.saw(pids)

@@ -20,6 +20,7 @@ import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 import psutil
@@ -79,8 +80,10 @@ def keep(connection: Connection) -> None:
     os.setsid()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     # A terminal's or an operator's signals are for the worker, which decides what becomes of the job.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    told = _Told()
+    signal.signal(signal.SIGTERM, told.note)
     # Forked before there is anything to do: a job that comes need not wait for it.
     group = JobGroup.make(os.environ.get(MARK, ""))
     waiting = _fork_job(group)
@@ -90,7 +93,7 @@ def keep(connection: Connection) -> None:
         if freeze_at is None:
             ended = Ended(Cause.KILLED, None, 0, "", Usage(wall_s=0.0, cpu_s=0.0, peak_memory_gb=0.0))
         else:
-            ended = _Keeper(connection, waiting, start, freeze_at).see_through()
+            ended = _Keeper(connection, waiting, start, freeze_at, told).see_through()
         connection.send(ended)
     except (EOFError, OSError):
         # Without it nobody renews the lease or writes the result.
@@ -114,9 +117,29 @@ def _wait_for_right(connection: Connection, freeze_at: float) -> float | None:
     return freeze_at
 
 
+class _Told:
+    """When this process was last told to end, which it does not do.
+
+    Nobody means a keeper: it has a session of its own and no job's program knows of it. A SIGTERM comes to it when one
+    goes to every process, as where the machine is switched off; the job and its programs have got it too.
+    """
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def note(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle the signal."""
+        self._at = boot_time()
+
+    def seconds_before(self, end: float) -> float | None:
+        """How long before the job's end that was; None if it never was. Who hears of it later counts it as then."""
+        return None if self._at is None else max(0.0, end - self._at)
+
+
 class _Keeper:
-    def __init__(self, connection: Connection, waiting: _Waiting, start: Start, freeze_at: float) -> None:
+    def __init__(self, connection: Connection, waiting: _Waiting, start: Start, freeze_at: float, told: _Told) -> None:
         self._connection = connection
+        self._told = told
         self._limits = start.limits
         self._freeze_at = freeze_at
         self._frozen_since: float | None = None
@@ -139,6 +162,7 @@ class _Keeper:
 
     def see_through(self) -> Ended:
         status = self._watch()
+        end = boot_time()
         _kill_descendants()
         outcome = _read_outcome(self._outcome_fd)
         if status >= 0 and outcome is not None:
@@ -146,7 +170,8 @@ class _Keeper:
             self._cause, self._detail = Cause.ENDED, ""
         if self._cause is Cause.ENDED and not (outcome and outcome.success):
             self._look_at_the_kernels_kills()
-        return Ended(self._cause, outcome, status, self._detail, self._usage())
+        terminated_s = self._told.seconds_before(end)
+        return Ended(self._cause, outcome, status, self._detail, self._usage(), terminated_s)
 
     def _watch(self) -> int:
         """Serve messages, time and limits until the job's first process has ended; return its status."""

@@ -9,7 +9,7 @@ from puffin.records import WorkerRecord
 from puffin.store.bench import Bench, Tenure
 from puffin.store.calculations import Calculations
 from puffin.store.control import Control, DrainNote
-from puffin.store.driver import connection_uri, location
+from puffin.store.driver import Member, connection_uri, location
 from puffin.store.events import Event, EventRecord, Events, EventSelection, new_event_id
 from puffin.store.follower import EventFollower
 from puffin.store.queue import Queue
@@ -28,6 +28,7 @@ __all__ = [
     "EventRecord",
     "EventSelection",
     "Events",
+    "Member",
     "Queue",
     "Registry",
     "Store",

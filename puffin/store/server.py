@@ -18,7 +18,7 @@ from puffin.settings import DatabaseSettings
 from puffin.store.bench import JUDGE, Bench
 from puffin.store.calculations import _WATCH_S, Calculations
 from puffin.store.control import CONTROL, Control
-from puffin.store.driver import Pulse, client, location, translated
+from puffin.store.driver import Member, Pulse, client, location, members_of, translated
 from puffin.store.events import EVENTS, Events
 from puffin.store.queue import Queue
 from puffin.store.registry import WORKERS, Registry
@@ -78,6 +78,11 @@ class Store:
         if not isinstance(now, datetime):
             raise DatabaseError(f"the database at {self.where} does not tell its time")
         return now
+
+    def members(self) -> tuple[Member, ...]:
+        """Where the server's replica set sends its clients, the primary first; empty where the server is alone."""
+        with translated("asking for the members of the replica set", self.where):
+            return members_of(self._client.admin.command("hello"))
 
     def server_version(self) -> str:
         """What the server says that it is; empty where it does not say."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,23 @@ def test_a_worker_that_is_removed_ends_its_calculation_however_often_and_long_a_
     until(lambda: here.all_are("complete"), "the calculations to be done")
     assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
     assert [record["worker"] for record in here.workers().values()] == ["here-1"]
+
+
+@pytest.mark.soak
+def test_a_canary_proves_the_release_while_a_worker_that_is_removed_computes(here: Here) -> None:
+    here.content["hosts"]["there"] = {"connection": "local"}
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=20, count=4)
+    until(lambda: here.all_are("pending"), "all calculations to be taken")
+    here.content["defaults"]["workers"]["count"] = 1
+    here.content["update"] |= {"canary": 1, "max_parallel": 1}
+    begun = here.root.parent / "there/etc/workers/there-2.yaml"
+    with ThreadPoolExecutor(1) as aside:
+        deploying = aside.submit(here.run, "deploy", "--yes")
+        until(lambda: not begun.exists(), "the second host to begin")
+        assert here.all_are("pending")
+        deploying.result().ok()
+    assert here.all_are("complete")
 
 
 def test_status_says_how_many_still_run_the_release_before(here: Here, tmp_path: Path) -> None:

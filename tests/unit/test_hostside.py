@@ -25,6 +25,7 @@ from fleet.hostside import (
     processes,
     receive,
     rpc,
+    states,
 )
 from fleet.hostside.common import Failure
 
@@ -659,3 +660,17 @@ def test_waiting_ends_as_soon_as_there_is_no_reason() -> None:
     threading.Timer(0.05, event.set).start()
     assert common.wait_until(event.is_set, 30)
     assert not common.wait_until(lambda: False, 0)
+
+
+def test_the_last_words_of_a_worker_that_starts(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    program = {"name": "n-1", "pid": 0, "start": 0}
+    assert states.last_words(tmp_path, program) == ""
+    log, out = tmp_path / "log/n-1.log", tmp_path / "log/n-1.out"
+    out.write_text("Traceback\nImportError: libfoo.so\n\n")
+    assert states.last_words(tmp_path, program) == "ImportError: libfoo.so"
+    log.write_text("2026-11-22T12:00:00.000Z WARNING n-1 - waiting for the database: no answer\n")
+    os.utime(out, (1000, 1000))
+    assert states.last_words(tmp_path, program) == "waiting for the database: no answer"
+    later = log.stat().st_mtime + 10
+    assert states.last_words(tmp_path, {**program, "pid": 7, "start": later}) == ""  # an earlier process said it

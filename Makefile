@@ -18,6 +18,9 @@ OWN_UV := .cache/uv
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
+# The tests start hundreds of short processes: each would compile all it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test soak lint clean install system
 
 help:  ## list the targets

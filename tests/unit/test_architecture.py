@@ -17,6 +17,7 @@ PACKAGES = ("puffin", "fleet")
 PURE = (
     "puffin.calculations",
     "puffin.documents",
+    "puffin.indexes",
     "puffin.lease",
     "puffin.outcomes",
     "puffin.queueing",
@@ -99,6 +100,7 @@ FLEET_MAY_IMPORT = frozenset(
         "puffin",
         "puffin.calculations",
         "puffin.documents",
+        "puffin.indexes",
         "puffin.errors",
         "puffin.lease",
         "puffin.outcomes",

@@ -53,7 +53,7 @@ class Hardware:
         Processor quota of the control group, in cores; None without one.
     cpus
         One logical processor per usable physical core.
-    memory, memory_available
+    memory
         GB (1024**3 bytes), within the limit of the control group.
     disk, scratch
         Where base_dir and scratch are; scratch is None where none is configured.
@@ -69,7 +69,6 @@ class Hardware:
     quota: float | None
     cpus: tuple[int, ...]
     memory: float
-    memory_available: float
     disk: Disk
     scratch: Disk | None
     processors: tuple[Processor, ...] = ()
@@ -288,8 +287,8 @@ class Facts:
         The directories; `run_dir` is `<host_root>/run`, or elsewhere with that a link to it.
     shared
         Whether base_dir is on a network file system.
-    releases, wheels, uv_versions, uv_on_path, supervisors
-        What is installed and uploaded; `uv_on_path` is a path or None.
+    releases, wheels, uv_versions, supervisors
+        What is installed and uploaded.
     current, previous
         Releases that the host's links name.
     supervisor
@@ -331,7 +330,6 @@ class Facts:
     releases: tuple[Release, ...]
     wheels: tuple[Wheel, ...]
     uv_versions: tuple[str, ...]
-    uv_on_path: str | None
     supervisors: tuple[str, ...]
     current: str | None
     previous: str | None
@@ -403,7 +401,6 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
             Wheel(item.text("sha256"), item.text("name"), item.whole("size")) for item in reader.items("wheels")
         ),
         uv_versions=reader.inner("uv").texts("installed"),
-        uv_on_path=reader.inner("uv").optional("on_path", reader.inner("uv").text),
         supervisors=reader.texts("supervisors"),
         current=reader.optional("current", reader.text),
         previous=reader.optional("previous", reader.text),
@@ -471,7 +468,6 @@ def _hardware(reader: Reader) -> Hardware:
             Processor(item.whole("cpu"), item.whole("core"), item.whole("node")) for item in cores.items("processors")
         ),
         memory=memory.number("total"),
-        memory_available=memory.number("available"),
         disk=_disk(reader.inner("disk")),
         scratch=reader.optional("scratch", lambda key: _disk(reader.inner(key))),
         gpus=reader.optional(

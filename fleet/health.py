@@ -31,11 +31,6 @@ class WorkerHealth:
     health: Health
     detail: str = ""
 
-    @property
-    def settled(self) -> bool:
-        """Whether waiting longer changes nothing."""
-        return self.health in {Health.HEALTHY, Health.STOPPED, Health.FAILED}
-
 
 def judge(
     wanted: Mapping[str, str],

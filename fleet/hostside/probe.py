@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -121,7 +120,6 @@ def _installed(places: Places) -> Json:
         "wheels": wheels,
         "uv": {
             "installed": [path.parent.name[len("uv-") :] for path in tools if os.access(path, os.X_OK)],
-            "on_path": shutil.which("uv"),
         },
         "supervisors": [path.parent.name for path in sorted((places.fleet / "supervisor").glob("*/.complete"))],
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
@@ -93,6 +93,8 @@ class Deployment:
         What becomes of the calculations that run.
     deed
         The command that deploys.
+    switched
+        Called when the host's workers are to run the release from now on.
     say
         Told what is being done.
     """
@@ -107,6 +109,7 @@ class Deployment:
         say: Say,
         deed: Deed,
         calculations: Running = Running.WAIT,
+        switched: Callable[[], None] = lambda: None,
     ) -> None:
         self._fleet = fleet
         self._work = work
@@ -115,6 +118,7 @@ class Deployment:
         self._say = say
         self._deed = deed
         self._calculations = calculations
+        self._switched = switched
 
     def prepare(self) -> None:
         """Upload and install what is missing; nothing that runs notices.
@@ -149,6 +153,7 @@ class Deployment:
         self._write_files(
             [write for write in plan.files_to_write if write.file.path not in sections], last=not held_back
         )
+        self._switched()
         self._say("starting workers")
         states = self._supervise()
         self._operate(self._operations(held_back))

@@ -333,10 +333,12 @@ def _notes(chosen: Chosen, view: _View) -> Iterator[tuple[str, str]]:
         yield f"something is wrong with {wrong} workers: --workers shows all", "yellow"
     if view.told_to_stop:
         yield "The fleet is told to stop: 'puffin-fleet start' lifts that.", "yellow"
-    outdated = sum(worker.outdated for worker in workers)
+    outdated = [worker for worker in workers if worker.outdated]
     if outdated:
+        idle = sum(not worker.record.calculation for worker in outdated)
         later = "each changes when its calculation is done"
-        yield f"{outdated} of {len(workers)} workers still run an earlier release; {later}", "yellow"
+        others = f"; {idle} of them idle: 'puffin-fleet deploy' if that lasts" if idle else ""
+        yield f"{len(outdated)} of {len(workers)} workers still run an earlier release: {later}{others}", "yellow"
     if view.strangers and chosen.whole:
         hosts = condensed(sorted({worker.record.host for worker in view.strangers}))
         yield f"{len(view.strangers)} workers of hosts that are not in hosts.yaml report, too: {hosts}", "yellow"

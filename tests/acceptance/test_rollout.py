@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.commands import BIN
 from tests.acceptance.here import Here, until
 
 
@@ -149,7 +151,14 @@ def test_a_rollback_goes_to_the_release_before_and_a_deploy_forward_again(here: 
     other = tmp_path / "other-env"
     other.symlink_to(sys.prefix)
     here.content["release"]["path"] = str(other)
+    hook, seen = tmp_path / "hook", tmp_path / "seen"
+    hook.write_text(f"#!/bin/sh\nexec {BIN}/puffin-fleet status --json {here.file} >{seen}\n")
+    hook.chmod(0o755)
+    here.content["hooks"] = {"post_deploy": str(hook)}
     here.run("deploy", "--yes").ok()
+    # Who asks before the deploy is over hears already that all is as it should be.
+    reported = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert [one["release"] == one["wanted_release"] for one in reported if "wanted_release" in one] == [True, True]
     (second,) = {record["release"] for record in here.workers().values()}
     assert first != second
 

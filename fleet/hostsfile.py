@@ -28,6 +28,7 @@ from fleet.values import (
     Processors,
     Section,
     Share,
+    Targets,
     Word,
     check_uri,
     database_name,
@@ -205,10 +206,17 @@ class Update(Section):
 
 
 class Hooks(Section):
-    """Programs run on this machine before and after a deploy."""
+    """Programs run on this machine before and after a deploy; commands and URLs that `puffin-fleet notify` tells."""
 
     pre_deploy: Filled | None = Field(default=None, description="before; if it fails, nothing is deployed")
     post_deploy: Filled | None = Field(default=None, description="after")
+    failed: Targets = Field(default=(), description="told of calculations that failed")
+    quarantined: Targets = Field(
+        default=(), description="told of workers that were put to rest, after failures or after crashes"
+    )
+    host_lost: Targets = Field(default=(), description="told of hosts whose workers are all silent, and should not be")
+    queue_empty: Targets = Field(default=(), description="told when the last open calculation has ended")
+    host_lost_after: Duration = _time("5m", "how long the workers of a host must be silent")
 
 
 class Block(Section):
@@ -312,7 +320,7 @@ class HostsFile(Section):
         description="the hosts, by name or range: `node[01-40]`, `rack[1-2]n[1-8]`, `n[1,3-5]`"
     )
     update: _Update = Field(default=Update(), description="how a deploy rolls out")
-    hooks: _Hooks = Field(default=Hooks(), description="programs run around a deploy")
+    hooks: _Hooks = Field(default=Hooks(), description="who is told of what happens")
 
 
 class Fleet(Section):

@@ -138,6 +138,47 @@ AnyShare = Annotated[Share, BeforeValidator(share, json_schema_input_type=str | 
 Gigabytes = Annotated[float, Field(gt=0)]
 
 
+class Target(Section):
+    """Who is told of an event: a command, a URL, or a file with one. Exactly one of them is not empty."""
+
+    command: str = ""
+    # May hold a secret: never in what is printed of this.
+    url: str = Field(default="", repr=False)
+    url_file: str = ""
+
+
+_URL = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[!-~]*)?\Z")
+
+
+def is_url(value: str) -> bool:
+    """Whether something can be sent to this: http:// or https://, a host, no user, nothing to be escaped."""
+    return _URL.match(value) is not None
+
+
+def _target(value: object) -> Target:
+    if isinstance(value, Target):
+        return value
+    if isinstance(value, Mapping) and list(value) == ["url_file"]:
+        value = value["url_file"]
+        if isinstance(value, str) and value.strip() and not re.search(r"[\n\0]", value):
+            return Target(url_file=value)
+        raise refuse("url_file must be the path of a file whose first line is a URL")
+    if not isinstance(value, str) or not value.strip() or re.search(r"[\n\0]", value):
+        raise refuse("must be a command, a URL, 'url_file: PATH', or a list of those")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+        if not is_url(value):
+            raise refuse("must be a URL such as https://host/path, without a user or spaces (not repeated here)")
+        return Target(url=value)
+    return Target(command=value)
+
+
+def targets(value: object) -> object:
+    """Read one command, URL or ``url_file: PATH``, or a list of those."""
+    if value is None:
+        return ()
+    return tuple(_target(each) for each in (value if isinstance(value, list | tuple) else [value]))
+
+
 def check_uri(value: str) -> str:
     """Refuse what is no connection string; never with words of it, since they may be a password's."""
     scheme, _, rest = value.partition("://")
@@ -226,4 +267,9 @@ Processors = Annotated[
 Devices = Annotated[
     Literal["auto"] | tuple[str, ...],
     BeforeValidator(_devices, json_schema_input_type=Literal["auto"] | list[int | str]),
+]
+Targets = Annotated[
+    tuple[Target, ...],
+    BeforeValidator(targets, json_schema_input_type=str | dict[Literal["url_file"], str] | list[str | dict[str, str]]),
+    Field(strict=False),
 ]

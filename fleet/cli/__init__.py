@@ -33,6 +33,7 @@ _VERBS = {
     "status": ("fleet.cli.watch", "what every worker is doing"),
     "top": ("fleet.cli.top", "the same and more, live, on the whole screen"),
     "events": ("fleet.cli.events", "what happened to workers and calculations"),
+    "notify": ("fleet.cli.notify", "tell the hooks of what happens: failures, lost hosts, an empty queue"),
     "logs": ("fleet.cli.logs", "what the workers wrote, merged by time"),
     "collect": ("fleet.cli.collect", "fetch logs, failed calculations and the state of hosts"),
     "history": ("fleet.cli.releases", "who did what to the hosts"),

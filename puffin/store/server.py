@@ -20,6 +20,7 @@ from puffin.store.calculations import _WATCH_S, Calculations
 from puffin.store.control import CONTROL, Control
 from puffin.store.driver import Member, Pulse, client, location, members_of, translated
 from puffin.store.events import EVENTS, Events
+from puffin.store.notifier import NotifierSeat
 from puffin.store.queue import Queue
 from puffin.store.registry import WORKERS, Registry
 from puffin.store.results import CalculationResult, to_result
@@ -195,6 +196,16 @@ class Store:
     def control(self) -> Control:
         """Orders to whole fleets; kept in the first database."""
         return Control(self._database(self.names[0])[CONTROL], self.where)
+
+    def notifier(self, fleet: str) -> NotifierSeat:
+        """Where the notifier of a fleet keeps how far it is; in the first database.
+
+        Parameters
+        ----------
+        fleet
+            The fleet.
+        """
+        return NotifierSeat(self._database(self.names[0])[CONTROL], fleet, self.where)
 
     def _database(self, name: str) -> MongoDatabase[dict[str, Any]]:
         return self._client[name]

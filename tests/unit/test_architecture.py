@@ -60,6 +60,7 @@ PURE = (
     "fleet.logs",
     "fleet.moments",
     "fleet.names",
+    "fleet.notices",
     "fleet.plantext",
     "fleet.reply",
     "fleet.status",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fleet.errors import UsageError
@@ -193,7 +193,7 @@ def servers(database: Database) -> list[dict[str, Any]]:
     return [_server(place) for place in places if place and "%2F" not in place.upper()]
 
 
-def _server(place: str) -> Mapping[str, Any]:
+def _server(place: str) -> dict[str, Any]:
     match = re.fullmatch(r"\[?([^\[\]]+?)\]?(?::(\d+))?", place)
     address, port = match.groups() if match else (place, None)
     return {"address": address, "port": int(port or _MONGODB_PORT)}

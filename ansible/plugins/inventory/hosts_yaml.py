@@ -60,14 +60,13 @@ groups:
 """
 
 import json
-import os
+from pathlib import Path
 
 from ansible.errors import AnsibleParserError
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
-from yaml import YAMLError
-
 from ansible_collections.puffin.fleet.plugins.module_utils import command
+from yaml import YAMLError
 
 OF_HOSTS_YAML = ("fleet", "include")
 
@@ -90,7 +89,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         file = path
         if "plugin" in self._content(path):
             self._read_config_data(path)
-            file = os.path.join(os.path.dirname(path), os.path.expanduser(self.get_option("path")))
+            file = str(Path(path).parent / Path(self.get_option("path")).expanduser())
         else:
             self.set_options()
         found = self._ask(file)
@@ -127,12 +126,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
     def _content(path):
         """The top of the file; only its keys are looked at, for what is wrong in it is for puffin-fleet to say."""
         try:
-            with open(path, encoding="utf-8") as file:
-                content = yaml_load(file)
+            content = yaml_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         except YAMLError:
-            return {"fleet": ""} if os.path.basename(path).startswith("hosts.") else {}
+            return {"fleet": ""} if Path(path).name.startswith("hosts.") else {}
         return content if isinstance(content, dict) else {}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -68,11 +69,11 @@ def find(executable: str | None) -> str:
     """
     named = executable or os.environ.get(VARIABLE)
     if named:
-        found = shutil.which(os.path.expanduser(named))
+        found = shutil.which(pathlib.Path(named).expanduser())
         if found is None:
             raise CommandError(f"there is no command {named}: correct the option 'executable' or ${VARIABLE}")
         return found
-    beside = os.path.dirname(sys.executable)
+    beside = pathlib.Path(sys.executable).parent
     found = shutil.which("puffin-fleet") or shutil.which("puffin-fleet", path=beside)
     if found is None:
         raise CommandError(
@@ -101,8 +102,7 @@ def run(words: list[str]) -> Said:
         done = subprocess.run(
             words,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             env={**environment, "NO_COLOR": "1"},
             check=False,
         )

@@ -135,7 +135,13 @@ failed_hosts:
   type: dict
   returned: always
   sample: {"node3": "connect: no answer within 10 s"}
-results:
+summary:
+  description: What changes on which host, in words.
+  type: list
+  elements: str
+  returned: always
+  sample: ["node1: add node1-1, node1-2"]
+outcome:
   description: What the command said of each host; empty in check mode, and where there was nothing to do.
   type: list
   elements: dict
@@ -146,7 +152,6 @@ results:
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.puffin.fleet.plugins.module_utils import command
 
 FAILURE = re.compile(r"(\S+) failed(?: at)?:? (.+)")
@@ -288,6 +293,32 @@ def failures_of(said, records):
     return {**complaints, **failed}
 
 
+def summary_of(plans, hosts, options):
+    """What changes on which host, in words."""
+    if options["state"] != "deployed":
+        return [f"{plan['host']}: {_state_of(plan)} -> {options['state']}" for plan in plans if plan["host"] in hosts]
+    return [f"{plan['host']}: {'; '.join(_deeds(plan))}" for plan in plans if plan["host"] in hosts]
+
+
+def _deeds(plan):
+    """What a deploy does on a host, as far as people care."""
+    written = [write["path"] for write in plan["files_to_write"]]
+    changes = [f"{change['worker']} ({', '.join(change['reasons'])})" for change in plan["workers_changed"]]
+    found = {
+        "install release": [plan["install_release"]] if plan["install_release"] else [],
+        "use release": [plan["switch_release"]["to"]] if plan["switch_release"] else [],
+        "write": written if len(written) < 4 else [f"{len(written)} files"],
+        "remove": [*plan["files_to_remove"], *plan["workers_removed"]],
+        "add": plan["workers_added"],
+        "start": plan["workers_to_start"],
+        "change": changes,
+        "leave stopped": plan["kept_stopped"],
+    }
+    words = [f"{verb} {', '.join(what)}" for verb, what in found.items() if what]
+    boot = {"enable_boot": "start at boot", "disable_boot": "start at boot no longer"}
+    return words + [text for key, text in boot.items() if plan[key]]
+
+
 def diff_of(plans, hosts, options):
     """What diff mode shows."""
     if options["state"] == "deployed":
@@ -330,7 +361,7 @@ class Work:
         self.plans = []
         self.failed = {}
         self.changed = []
-        self.results = []
+        self.outcome = []
 
     def run(self):
         """Look, do what there is to do, and report."""
@@ -355,9 +386,7 @@ class Work:
         if self.options["state"] == "deployed":
             self._refuse_without_consent()
         self.changed = [
-            plan["host"]
-            for plan in self.plans
-            if plan["host"] not in self.failed and will_change(plan, self.options)
+            plan["host"] for plan in self.plans if plan["host"] not in self.failed and will_change(plan, self.options)
         ]
 
     def _refuse_without_consent(self):
@@ -376,13 +405,13 @@ class Work:
         for words in action_words(self.options):
             said = self._say(words)
             records = [record for record in said.records() if "host" in record]
-            self.results += records
+            self.outcome += records
             complaints.update(failures_of(said, records))
             if said.code != command.DONE and not complaints:
                 raise command.CommandError(self._still_running(records) or said.complaint())
         self.failed = complaints
         if self.options["state"] == "deployed":
-            self.changed = [record["host"] for record in self.results if record.get("changed")]
+            self.changed = [record["host"] for record in self.outcome if record.get("changed")]
         else:
             self.changed = [host for host in self.changed if host not in self.failed]
 
@@ -404,7 +433,8 @@ class Work:
             "changed_hosts": sorted(self.changed),
             "failed_hosts": self.failed,
             "plan": [{name: value for name, value in plan.items() if name != "diffs"} for plan in self.plans],
-            "results": self.results,
+            "summary": summary_of(self.plans, self.changed, self.options),
+            "outcome": self.outcome,
         }
         if self.module._diff:
             report["diff"] = diff_of(self.plans, sorted(self.changed), self.options)

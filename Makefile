@@ -15,6 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OVERRIDES := fleet/data/overrides.txt
 OWN_UV := .cache/uv
+COLLECTIONS := .cache/ansible
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -35,10 +36,14 @@ test: lint system  ## lint, then unit, integration and acceptance tests (PYTEST=
 soak: lint system  ## all tests, also those that take long
 	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile --soak $(PYTEST)
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## ruff, mypy, yamllint and ansible-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/yamllint --strict --config-file ansible/.yamllint ansible
+	$(BIN)/ansible-galaxy collection install ./ansible -p $(COLLECTIONS) --force >/dev/null 2>&1
+	cd ansible
+	PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_COLLECTIONS_PATH="$(CURDIR)/$(COLLECTIONS)" ansible-lint
 
 install: $(STAMP)  ## only make the environment in .venv
 

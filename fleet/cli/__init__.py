@@ -18,6 +18,7 @@ _VERBS = {
     "init": ("fleet.cli.setup", "write a commented hosts.yaml"),
     "schema": ("fleet.cli.setup", "print the JSON schema of hosts.yaml"),
     "trust": ("fleet.cli.setup", "show and record the keys of hosts"),
+    "inventory": ("fleet.cli.inventory", "show the hosts that hosts.yaml describes, also for Ansible"),
     "check": ("fleet.cli.check", "look for what is wrong with hosts, workers and database"),
     "plan": ("fleet.cli.plan", "show what a deploy would change"),
     "deploy": ("fleet.cli.deploy", "bring the hosts to what hosts.yaml says"),

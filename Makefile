@@ -17,8 +17,10 @@ OVERRIDES := fleet/data/overrides.txt
 OWN_UV := .cache/uv
 
 export PATH := $(PATH):/usr/sbin:/sbin
+# An advertisement for its successor, at every build.
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test soak lint clean install system
+.PHONY: help demo test soak lint docs clean install system
 
 help:  ## list the targets
 	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -32,15 +34,19 @@ test: lint system  ## lint, then unit, integration and acceptance tests (PYTEST=
 soak: lint system  ## all tests, also those that take long
 	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile --soak $(PYTEST)
 
-lint: $(STAMP)  ## ruff and mypy
+lint: $(STAMP)  ## ruff, mypy, and whether the documentation can be built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mkdocs build --strict --site-dir .cache/site
+
+docs: $(STAMP)  ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
 
 install: $(STAMP)  ## only make the environment in .venv
 
 clean:  ## remove everything that the other targets made
-	rm -rf $(VENV) .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis secantus-data
+	rm -rf $(VENV) .cache build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis secantus-data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv reads no settings of pip: where only pip knows the mirror, tell uv. Which uv: the user's own if it runs,

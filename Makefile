@@ -18,11 +18,13 @@ OWN_UV := .cache/uv
 COLLECTIONS := .cache/ansible
 
 export PATH := $(PATH):/usr/sbin:/sbin
+# An advertisement for its successor, at every build.
+export NO_MKDOCS_2_WARNING := 1
 
 # The tests start hundreds of short processes: each would compile all it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test soak lint clean install system
+.PHONY: help demo test soak lint docs clean install system
 
 help:  ## list the targets
 	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -36,19 +38,23 @@ test: lint system  ## lint, then unit, integration and acceptance tests (PYTEST=
 soak: lint system  ## all tests, also those that take long
 	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile --soak $(PYTEST)
 
-lint: $(STAMP)  ## ruff, mypy, yamllint and ansible-lint
+lint: $(STAMP)  ## ruff, mypy, yamllint and ansible-lint, and whether the documentation can be built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mkdocs build --strict --site-dir .cache/site
 	$(BIN)/yamllint --strict --config-file ansible/.yamllint ansible
 	$(BIN)/ansible-galaxy collection install ./ansible -p $(COLLECTIONS) --force >/dev/null 2>&1
 	cd ansible
 	PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_COLLECTIONS_PATH="$(CURDIR)/$(COLLECTIONS)" ansible-lint
 
+docs: $(STAMP)  ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
 install: $(STAMP)  ## only make the environment in .venv
 
 clean:  ## remove everything that the other targets made
-	rm -rf $(VENV) .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis secantus-data
+	rm -rf $(VENV) .cache build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis secantus-data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv reads no settings of pip: where only pip knows the mirror, tell uv. Which uv: the user's own if it runs,

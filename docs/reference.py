@@ -1,7 +1,8 @@
-"""Writes docs/configuration.md and docs/hosts.md from the code; a test keeps them the same."""
+"""Writes the pages of reference from the code; a test keeps them the same."""
 
 from __future__ import annotations
 
+import runpy
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ _HOSTS_INTRODUCTION = """\
 
 This page is made from the code by `python docs/reference.py`. `puffin-fleet init` writes a commented file that suits
 the hosts it can reach; `puffin-fleet schema` prints a JSON schema for editors; a whole example in several files is
-[examples/cluster](../examples/cluster/hosts.yaml).
+`examples/cluster/hosts.yaml` of the repository.
 
 Unknown keys are refused, with the nearest that is known. Everything that is wrong is said at once, each with file, line
 and path: `hosts.yaml:14 hosts.node3.workers[0].cores: must be at least 1`.
@@ -155,6 +156,15 @@ def hosts_page() -> str:
     return "\n".join(parts)
 
 
+def pages() -> dict[str, str]:
+    """Every page that is made from the code, by the name of its file."""
+    here = Path(__file__).parent
+    made = {"configuration.md": page(), "hosts.md": hosts_page()}
+    for name in ("cli", "json", "dependencies"):
+        made[f"{name}.md"] = runpy.run_path(str(here / f"reference_{name}.py"))["page"]()
+    return made
+
+
 if __name__ == "__main__":
-    Path(__file__).with_name("configuration.md").write_text(page(), encoding="utf-8")
-    Path(__file__).with_name("hosts.md").write_text(hosts_page(), encoding="utf-8")
+    for name, text in pages().items():
+        Path(__file__).with_name(name).write_text(text, encoding="utf-8")

@@ -251,7 +251,7 @@ def natural(name: str) -> tuple[tuple[int, str], ...]:
 
 
 def to_json(status: WorkerStatus, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """One worker as ``status --json`` prints it; its keys are an interface, see docs/operations.md.
+    """One worker as ``status --json`` prints it; its keys are an interface, see :mod:`fleet.shapes`.
 
     Parameters
     ----------

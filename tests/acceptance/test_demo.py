@@ -12,7 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fleet.shapes import PRINTED
 from tests.acceptance.commands import BIN, puffin_fleet
+from tests.tools.shapes import problems
 
 MOLECULES = 20
 
@@ -36,6 +38,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_demo_optimizes_all_molecules_and_leaves_nothing(place: Path) -> None:
     ran = puffin_fleet("demo", "--json").ok()
     results = {record["molecule"]: record for record in ran.json()}
+    assert [problem for record in results.values() for problem in problems(record, PRINTED["demo"])] == []
     assert len(results) == MOLECULES
     assert {record["status"] for record in results.values()} == {"complete"}
     assert {record["worker"] for record in results.values()} <= {"here-1", "here-2"}

@@ -48,6 +48,7 @@ PURE = (
     "fleet.remote",
     "fleet.rollout",
     "fleet.scaling",
+    "fleet.shapes",
     "fleet.templates",
     "fleet.values",
     "fleet.variables",

@@ -1,0 +1,513 @@
+"""What ``--json`` prints: one class for each kind of record. Scripts rely on these keys; docs/json.md is made of them.
+
+A key stands in every record unless its class says ``total=False``. Keys may be added; none changes its meaning or type.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypedDict
+
+
+class Finding(TypedDict):
+    """One line for each thing that was looked at, also where all is well."""
+
+    host: Annotated[str | None, "where; null for what concerns the database or the whole fleet"]
+    check: Annotated[str, "what was looked at"]
+    severity: Annotated[str, "`ok`, `warn` or `fail`"]
+    what: Annotated[str, "what was found"]
+    next: Annotated[str | None, "what to do about it; null where there is nothing to do"]
+
+
+class FileToWrite(TypedDict):
+    """A file that a deploy writes."""
+
+    path: Annotated[str, "below the host's own directory"]
+    mode: Annotated[str, "permissions, octal"]
+    reason: Annotated[str, "`new`, `changed`, or `mode` where only the permissions differ"]
+
+
+# Written so because `from` is a word of the language.
+Switch = TypedDict(
+    "Switch",
+    {
+        "from": Annotated[str | None, "the release that runs; null at first"],
+        "to": Annotated[str, "the release that will run"],
+    },
+)
+
+
+class WorkerChange(TypedDict):
+    """A worker that ends and starts anew."""
+
+    worker: Annotated[str, "its name"]
+    how: Annotated[str, "`recycle`, or `restart` where its section of supervisord's configuration changed"]
+    reasons: Annotated[list[str], "what differs"]
+
+
+class Drift(TypedDict):
+    """What was done by hand since the last deploy."""
+
+    files_changed: Annotated[list[str], "files that a deploy wrote and somebody changed"]
+    files_missing: Annotated[list[str], "files that a deploy wrote and somebody removed"]
+    files_strange: Annotated[list[str], "files among those of the workers that no deploy wrote; never touched"]
+    workers_stopped: Annotated[list[str], "workers that `supervisorctl stop` stopped"]
+
+
+class _Plan(TypedDict):
+    host: Annotated[str, "its name"]
+    empty: Annotated[bool, "whether there is nothing to do"]
+    needs_consent: Annotated[bool, "whether a deploy refuses for want of `--repair`"]
+    repair: Annotated[bool, "whether `--repair` was given"]
+    drift: Annotated[Drift, "what was done by hand since the last deploy"]
+    wheels_to_upload: Annotated[list[str], "wheels that the host lacks"]
+    install_release: Annotated[str | None, "the release that is installed beside what is there"]
+    supervisor_to_install: Annotated[str | None, "the version of supervisor that is installed"]
+    files_to_write: Annotated[list[FileToWrite], "files that are written"]
+    files_to_remove: Annotated[list[str], "files of workers that go"]
+    switch_release: Annotated[Switch | None, "the release that runs, and the one that will"]
+    start_supervisord: Annotated[bool, "whether supervisord is started"]
+    workers_added: Annotated[list[str], "workers that are new"]
+    workers_changed: Annotated[list[WorkerChange], "workers that end after their calculation and start anew"]
+    workers_removed: Annotated[list[str], "workers that end after their calculation"]
+    workers_to_start: Annotated[list[str], "workers that are there and do not run"]
+    drained: Annotated[str, "who keeps the host out of the fleet and why; empty where nobody does"]
+    kept_stopped: Annotated[list[str], "workers that somebody stopped and that stay so"]
+    unchanged: Annotated[list[str], "workers that nothing happens to"]
+    stale_stops: Annotated[list[str], "stop files that are cleared"]
+    stop_files: Annotated[list[str], "stop files that are written to keep workers stopped"]
+    strangers: Annotated[list[str], "programs under supervisord that are not from here"]
+    enable_boot: Annotated[bool, "whether the start at boot is arranged"]
+    disable_boot: Annotated[bool, "whether the start at boot is taken back"]
+    no_boot: Annotated[str, "why the start at boot cannot be arranged; empty where it can"]
+
+
+class Plan(_Plan, total=False):
+    """One line for each host: what a deploy would change. Paths are relative to the host's own directory."""
+
+    diffs: Annotated[dict[str, str], "with `--diff`: how each file changes, by path, secrets hidden"]
+
+
+class WorkerOutcome(TypedDict):
+    """A worker after a deploy."""
+
+    worker: Annotated[str, "its name"]
+    health: Annotated[str, "`healthy`, `starting`, `draining`, `stopped` or `failed`"]
+
+
+class _Deployed(TypedDict):
+    host: Annotated[str, "its name"]
+    ok: Annotated[bool, "whether it is as hosts.yaml describes it"]
+    release: Annotated[str | None, "the release that it was to get"]
+
+
+class Deployed(_Deployed, total=False):
+    """One line for each host. A host where it worked has the first four optional keys, any other the last two."""
+
+    changed: Annotated[bool, "whether anything was changed"]
+    workers: Annotated[list[WorkerOutcome], "its workers, where it was waited for them"]
+    pending: Annotated[list[str], "workers that change when their calculation has ended"]
+    seconds: Annotated[float, "time it took"]
+    outcome: Annotated[str, "`failed`, `put back` or `not begun`"]
+    error: Annotated[str, "why, and what to do"]
+
+
+class Stopped(TypedDict):
+    """One line for each host."""
+
+    host: Annotated[str, "its name"]
+    ok: Annotated[bool, "whether it could be told"]
+    running: Annotated[list[str] | None, "workers that still run; null where that is not known"]
+    by_database: Annotated[bool, "whether it could not be reached and was told through the database"]
+    error: Annotated[str, "what went wrong; empty if nothing"]
+
+
+class Started(TypedDict):
+    """One line for each host."""
+
+    host: Annotated[str, "its name"]
+    ok: Annotated[bool, "whether it went well"]
+    running: Annotated[list[str] | None, "workers that run; null where that is not known"]
+    drained: Annotated[str, "who keeps the host out of the fleet and why; empty where nobody does"]
+    error: Annotated[str, "what went wrong; empty if nothing"]
+
+
+class Restarted(TypedDict):
+    """One line for each host."""
+
+    host: Annotated[str, "its name"]
+    ok: Annotated[bool, "whether it went well"]
+    workers: Annotated[dict[str, str], "by worker: `healthy`, `starting`, `draining`, `stopped` or `failed`"]
+    pending: Annotated[list[str], "workers that restart when their calculation has ended"]
+    error: Annotated[str, "what went wrong; empty if nothing"]
+
+
+class Scaled(TypedDict):
+    """One line: the place in hosts.yaml."""
+
+    file: Annotated[str, "the file"]
+    line: Annotated[int, "the line, counted from 1"]
+    before: Annotated[str, "what stands there"]
+    after: Annotated[str, "what is to stand there"]
+    hosts: Annotated[list[str], "hosts for which the line speaks"]
+    written: Annotated[bool, "whether it was changed now"]
+
+
+class Process(TypedDict):
+    """One line for each process, orphans first."""
+
+    host: Annotated[str, "where it runs"]
+    pid: Annotated[int, "its number"]
+    parent: Annotated[int, "its parent's number"]
+    kind: Annotated[str, "`supervisord`, `worker`, `helper`, `job` or `stray`"]
+    worker: Annotated[str, "whom it serves; empty where that is not known"]
+    calculation: Annotated[str, "what it computes; empty where that is not known"]
+    orphan: Annotated[bool, "whether nobody looks after it"]
+    cpu: Annotated[float, "percent of one core since it began"]
+    memory: Annotated[float, "resident, GB"]
+    age: Annotated[float, "seconds"]
+    state: Annotated[str, "the kernel's letter for it; `T` is frozen"]
+    command: Annotated[str, "its command line"]
+
+
+class Executed(TypedDict):
+    """One line for each host."""
+
+    host: Annotated[str, "its name"]
+    ok: Annotated[bool, "whether the command ended with 0"]
+    status: Annotated[int | None, "exit code, or minus the signal; null where it did not end by itself"]
+    timed_out: Annotated[bool, "whether it took longer than `--timeout`"]
+    seconds: Annotated[float | None, "time it took"]
+    stdout: Annotated[str, "what it printed"]
+    stderr: Annotated[str, "what it printed to standard error"]
+    error: Annotated[str, "why it could not be run; empty if it could"]
+
+
+class Worker(TypedDict):
+    """One line for each worker. Times are in UTC by the database server's clock; the last five need `--deep`."""
+
+    uuid: Annotated[str, "its unique name"]
+    fleet: Annotated[str, "its fleet; empty for one started by hand"]
+    host: Annotated[str, "its host; empty for one started by hand"]
+    worker: Annotated[str, "its name; empty for one started by hand"]
+    release: Annotated[str, "the release it runs"]
+    configuration: Annotated[str, "the hash of its settings"]
+    pid: Annotated[int, "its process id on its host"]
+    cores: Annotated[int, "cores its jobs may use"]
+    memory: Annotated[float, "memory its jobs may use, GB"]
+    disk: Annotated[float, "disk its jobs may use, GB"]
+    programs: Annotated[list[str], "programs it has"]
+    jobs: Annotated[list[str], "jobs it accepts"]
+    state: Annotated[
+        str,
+        "`starting`, `idle`, `running`, `frozen`, `draining`, `stopped` or `quarantined`; `lost` where it is silent, "
+        "`unreported` where only its host knows it",
+    ]
+    calculation: Annotated[str, "what it runs; empty if nothing"]
+    order: Annotated[str, "the job of that"]
+    done: Annotated[int, "calculations since it started"]
+    failed: Annotated[int, "those of them that failed"]
+    restarts: Annotated[int, "starts after a crash"]
+    started: Annotated[str | None, "when it started"]
+    seen: Annotated[str | None, "when it last reported"]
+    lasting_s: Annotated[float | None, "how long it had its calculation, or was in its state, when it last reported"]
+    reports_within_s: Annotated[float | None, "how long it may be silent"]
+    since: Annotated[str | None, "since when it has its calculation, or is in its state"]
+    age_s: Annotated[float | None, "how long that is now"]
+    silent_s: Annotated[float | None, "how long ago it last reported"]
+    wanted_release: Annotated[str, "the release to which its host was last deployed"]
+    troubles: Annotated[list[str], "what is wrong with it, in words; empty if nothing"]
+    supervisord: Annotated[str | None, "the state that supervisord gives it; null without `--deep`"]
+    alive: Annotated[bool | None, "whether its process runs"]
+    orphan: Annotated[bool | None, "whether it runs without supervisord"]
+    told_to_stop: Annotated[bool | None, "whether it is told to stop"]
+    recycling: Annotated[bool | None, "whether it is told to start again when its calculation has ended"]
+
+
+class Event(TypedDict):
+    """One line for each event."""
+
+    id: Annotated[str, "its own"]
+    at: Annotated[str, "when it happened, in UTC, by the clock of the one who noted it"]
+    kind: Annotated[str, "what happened, such as `claimed`, `finished`, `failed`, `reset`, `frozen`, `deployed`"]
+    worker: Annotated[str, "whom it concerns; for what a person did, who that was"]
+    host: Annotated[str, "where"]
+    fleet: Annotated[str, "its fleet"]
+    calculation: Annotated[str, "the calculation; empty where there is none"]
+    detail: Annotated[str, "more, in words"]
+
+
+class Log(TypedDict):
+    """One line for each message."""
+
+    worker: Annotated[str, "who wrote it"]
+    text: Annotated[str, "as it stands in the file; has line ends where several lines belong together"]
+    time: Annotated[str, "when it was written, with its zone; for a line without a time that of the one before"]
+    host: Annotated[str, "where"]
+    file: Annotated[str, "`log`, or `out` for what a worker printed"]
+    level: Annotated[str, "such as `INFO`; empty for a line that is not of a worker's log"]
+    calculation: Annotated[str | None, "the calculation it is about"]
+    message: Annotated[str, "the message alone"]
+
+
+class Collected(TypedDict):
+    """One line for each host; `manifest.json` has more."""
+
+    host: Annotated[str, "its name"]
+    ok: Annotated[bool, "whether it could be asked"]
+    files: Annotated[int, "files that are here now"]
+    bytes: Annotated[int, "their size"]
+    fetched: Annotated[int, "bytes that were fetched now"]
+    problems: Annotated[list[str], "what was left out, and why"]
+    error: Annotated[str, "what went wrong; empty if nothing"]
+
+
+class DeedOnHost(TypedDict):
+    """What came of a command on one host."""
+
+    host: Annotated[str, "its name"]
+    id: Annotated[str, "of the deed"]
+    verb: Annotated[str, "the command"]
+    who: Annotated[str, "user@machine"]
+    began: Annotated[float | None, "seconds since 1970 by the host's clock"]
+    ended: Annotated[float | None, "seconds since 1970 by the host's clock; null if it has not"]
+    outcome: Annotated[str, "`done`, `failed`, `unchanged`, `interrupted` or `running`"]
+    error: Annotated[str, "why it failed; may be empty"]
+    release: Annotated[str, "the release the host had then; may be empty"]
+
+
+class Deed(TypedDict):
+    """One line for each command that changed hosts, the last one first."""
+
+    id: Annotated[str, "its own"]
+    verb: Annotated[str, "the command"]
+    who: Annotated[str, "user@machine"]
+    began: Annotated[float | None, "seconds since 1970, the earliest of all hosts"]
+    hosts: Annotated[list[DeedOnHost], "what came of it on each host"]
+    outcome: Annotated[str, "the worst of all hosts"]
+    when: Annotated[str, "when it began, for people, in local time"]
+
+
+class Removal(TypedDict):
+    """Something that nothing needs any more."""
+
+    kind: Annotated[str, "`release`, `wheel`, `tool`, `supervisor` or `cache`"]
+    name: Annotated[str, "what it is called"]
+    path: Annotated[str, "where it is on the host"]
+    size: Annotated[int, "bytes"]
+
+
+class Pruned(TypedDict):
+    """One line for each host, or for several that share a home directory."""
+
+    host: Annotated[str, "its name"]
+    removals: Annotated[list[Removal], "what is removed; with `--dry-run`, what would be"]
+    kept: Annotated[dict[str, str], "by release: why it stays"]
+    frees: Annotated[int, "bytes"]
+
+
+class Unlocked(TypedDict):
+    """One line for each host that was locked."""
+
+    host: Annotated[str, "its name"]
+    ok: Annotated[bool, "whether it went well"]
+    removed: Annotated[bool, "whether there still was a lock"]
+
+
+class Left(TypedDict):
+    """Something that stays on a host."""
+
+    path: Annotated[str, "where it is"]
+    what: Annotated[str, "what it is"]
+    files: Annotated[int, "how many files"]
+
+
+class Destroyed(TypedDict):
+    """One line for each host."""
+
+    host: Annotated[str, "its name"]
+    ok: Annotated[bool, "whether it went well"]
+    left: Annotated[list[Left], "what stays there: logs, failed calculations"]
+    shared: Annotated[list[str], "hosts that go on using what is installed there"]
+    error: Annotated[str, "what went wrong; empty if nothing"]
+
+
+class Submitted(TypedDict):
+    """One line for each molecule."""
+
+    id: Annotated[str, "the calculation"]
+    database: Annotated[str, "the database it is in"]
+    name: Annotated[str, "the molecule's name"]
+    added: Annotated[bool, "whether it is new; else the same was there"]
+    status: Annotated[str, "its status now"]
+
+
+class Tally(TypedDict):
+    """How many calculations of one kind."""
+
+    status: Annotated[str, "their status"]
+    job: Annotated[str, "their job"]
+    program: Annotated[str, "their program"]
+    count: Annotated[int, "how many"]
+
+
+class QueueStatus(TypedDict):
+    """One line for each database."""
+
+    database: Annotated[str, "its name"]
+    counts: Annotated[dict[str, int], "calculations by status"]
+    kinds: Annotated[list[Tally], "calculations by status, job and program"]
+    finished_last_hour: Annotated[int, "calculations that ended within the last hour"]
+    per_hour: Annotated[float | None, "how many end in an hour; null where none did"]
+    left_s: Annotated[float | None, "seconds until the queue is empty at that pace"]
+
+
+class _Calculation(TypedDict):
+    id: Annotated[str, "its own"]
+    database: Annotated[str, "the database it is in"]
+    status: Annotated[str, "`hold`, `new`, `pending`, `complete`, `failed`, `analyzed` or `construction`"]
+    job: Annotated[str, "the job, `job.order` in the database"]
+    program: Annotated[str, "of its model"]
+    method_family: Annotated[str, "of its model"]
+    method: Annotated[str, "of its model"]
+    basis_set: Annotated[str, "of its model"]
+    priority: Annotated[int, "1 is first, 10 last"]
+    created: Annotated[str | None, "when it was put in, in UTC"]
+    modified: Annotated[str | None, "when it last changed, in UTC"]
+    runtime_s: Annotated[float | None, "seconds it took; null while it has not ended"]
+    worker: Annotated[str, "who had it last"]
+    host: Annotated[str, "where that was"]
+    attempt: Annotated[int | None, "how often it was begun; null if never, or only by a SCINE Puffin"]
+    comment: Annotated[str, "why it failed"]
+
+
+class Calculation(_Calculation):
+    """One line for each calculation."""
+
+    inputs: Annotated[list[str], "ids of the structures it starts from"]
+
+
+class Structure(TypedDict):
+    """A structure."""
+
+    id: Annotated[str, "its own"]
+    name: Annotated[str, "as it was submitted; may be empty"]
+    label: Annotated[str, "SCINE's label, such as `user_guess` or `minimum_optimized`"]
+    formula: Annotated[str, "such as `H2O`"]
+    charge: Annotated[int, "in elementary charges"]
+    multiplicity: Annotated[int, "of its spin"]
+    elements: Annotated[list[str], "symbols"]
+    positions: Annotated[list[list[float]], "x, y, z of each atom, angstrom"]
+
+
+class _Property(TypedDict):
+    name: Annotated[str, "as in the database"]
+    value: Annotated[Any, "a number, a text, true or false; for a vector a list of numbers; null for a matrix"]
+    unit: Annotated[str, "its unit; empty where it has none or it is not known"]
+    structure: Annotated[str, "id of the structure it belongs to"]
+
+
+class Property(_Property, total=False):
+    """Something that was computed."""
+
+    shape: Annotated[list[int], "of a vector or matrix"]
+
+
+class Outcome(_Calculation):
+    """One line for each calculation, with what came of it."""
+
+    inputs: Annotated[list[Structure], "structures it starts from"]
+    name: Annotated[str, "of its molecule"]
+    energy_hartree: Annotated[float | None, "electronic energy, hartree"]
+    properties: Annotated[list[Property], "what was computed"]
+    structures: Annotated[list[Structure], "structures that came out"]
+
+
+class CalculationEvent(TypedDict):
+    """Something that happened to a calculation."""
+
+    at: Annotated[str, "when, in UTC"]
+    kind: Annotated[str, "what happened"]
+    worker: Annotated[str, "whom it concerns"]
+    host: Annotated[str, "where"]
+    fleet: Annotated[str, "its fleet"]
+    calculation: Annotated[str, "the calculation"]
+    detail: Annotated[str, "more, in words"]
+
+
+class Shown(Outcome):
+    """One line: a calculation with all that is known of it."""
+
+    cores: Annotated[int, "what it asks for"]
+    memory: Annotated[float, "what it asks for, GB"]
+    disk: Annotated[float, "what it asks for, GB"]
+    model: Annotated[dict[str, str], "its model, as in the database"]
+    settings: Annotated[dict[str, Any], "its settings"]
+    usage: Annotated[dict[str, float], "what it used: `wall_s`, `cpu_s`, `peak_memory_gb`; empty where not known"]
+    lost_on: Annotated[list[str], "hosts that it was lost on"]
+    raw_output: Annotated[str, "what it printed"]
+    events: Annotated[list[CalculationEvent], "what happened to it"]
+
+
+class Changed(TypedDict):
+    """One line for each calculation."""
+
+    id: Annotated[str, "its own"]
+    database: Annotated[str, "the database it is in"]
+    was: Annotated[str, "its status before"]
+    done: Annotated[bool, "whether it was changed"]
+    reason: Annotated[str, "why not; empty if it was"]
+
+
+class DemoResult(TypedDict):
+    """One line for each molecule of the demo."""
+
+    molecule: Annotated[str, "its name"]
+    id: Annotated[str, "the calculation"]
+    status: Annotated[str, "its status"]
+    runtime_s: Annotated[float | None, "seconds it took"]
+    worker: Annotated[str, "who ran it"]
+    comment: Annotated[str, "why it failed"]
+    energy: Annotated[float | None, "electronic energy, hartree"]
+
+
+class WorkerFinding(TypedDict):
+    """One line for each thing that a worker needs."""
+
+    subject: Annotated[str, "what was looked at"]
+    verdict: Annotated[str, "`ok`, `warn` or `FAIL`"]
+    detail: Annotated[str, "what was found"]
+
+
+PRINTED: dict[str, type] = {
+    "check": Finding,
+    "plan": Plan,
+    "deploy": Deployed,
+    "rollback": Deployed,
+    "stop": Stopped,
+    "start": Started,
+    "restart": Restarted,
+    "drain": Stopped,
+    "resume": Started,
+    "scale": Scaled,
+    "ps": Process,
+    "exec": Executed,
+    "status": Worker,
+    "events": Event,
+    "logs": Log,
+    "collect": Collected,
+    "history": Deed,
+    "prune": Pruned,
+    "unlock": Unlocked,
+    "destroy": Destroyed,
+    "queue submit": Submitted,
+    "queue status": QueueStatus,
+    "queue list": Calculation,
+    "queue show": Shown,
+    "queue results": Outcome,
+    "queue requeue": Changed,
+    "queue hold": Changed,
+    "queue release": Changed,
+    "queue cancel": Changed,
+    "demo": DemoResult,
+}
+"""By verb of ``puffin-fleet``: the record that its ``--json`` prints, one to a line."""

@@ -65,7 +65,7 @@ def _ways(command: Command) -> Command:
 
 @click.command()
 @options.hosts_file
-@options.parallel
+@options.parallel_preparing
 @options.as_json
 @_ways
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
@@ -101,7 +101,7 @@ def deploy(
 
 @click.command()
 @options.hosts_file
-@options.parallel
+@options.parallel_preparing
 @options.as_json
 @_ways
 @click.option("--release", "release", default=PREVIOUS, metavar="ID", help="The release; else the one before.")

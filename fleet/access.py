@@ -95,6 +95,7 @@ def _remote(fleet: Fleet, host: Host) -> Remote:
         jump=host.ssh.jump,
         known_hosts=_path(fleet, host.ssh.known_hosts),
         python=fleet.release.python,
+        hosts_file=fleet.source,
     )
     return SshRemote(host.name, options)
 

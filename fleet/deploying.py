@@ -242,7 +242,12 @@ def deploy_hosts(
             raise
         for result in results:
             lock.conclude(result.host, _outcome(result, releases[result.host]))
-        troubles = (*_after(fleet, lock, how, results), *_leave_word(fleet, store, how, releases, results))
+        # The hook comes last: it may look at what was left, and may be cut off.
+        unnoted = _leave_word(fleet, store, how, releases, results)
+        try:
+            troubles = (*_after(fleet, lock, how, results), *unnoted)
+        except KeyboardInterrupt as interrupted:
+            raise Interrupted(results) from interrupted
     return Ended(tuple(results), troubles)
 
 

@@ -26,6 +26,7 @@ LONGEST_SOCKET_PATH = 97
 CLOCK_TOLERANCE_S = 5.0
 _FREE_GB, _NO_GB = 2.0, 0.2
 _INODES, _NO_INODES = 50_000, 1_000
+_FULL = ("No space left", "quota exceeded")
 _FILES, _PROCESSES, _FEW_PROCESSES = 1024, 200, 1024
 _DEPLOY = "run: puffin-fleet deploy --host {host}"
 _BOOTSTRAP = "puffin bootstrap"
@@ -156,7 +157,9 @@ def _directories(host: Host, found: Examined) -> Iterator[Checked]:
 def _place(name: str, place: Place, disk: Disk, shared: bool) -> Iterator[Checked]:
     advice = f"choose another {name}, or have {_literal(place.tried)} corrected"
     if place.write:
-        yield _fail(name, f"nothing can be written in {place.tried}: {place.write}", advice)
+        full = any(words in place.write for words in _FULL)
+        what = f"nothing can be written in {place.tried}: {place.write}"
+        yield _fail(name, f"{what}; {_free(place, disk)}" if full else what, _make_room(name) if full else advice)
         return
     if place.link:
         what = f"no hard links in {place.tried} ({place.file_system}): {place.link}"
@@ -169,16 +172,29 @@ def _place(name: str, place: Place, disk: Disk, shared: bool) -> Iterator[Checke
 
 
 def _space(name: str, place: Place, disk: Disk, network: str) -> Iterator[Checked]:
-    free = f"{disk.free:.1f} GB free in {place.tried}"
     # Some file systems have no fixed number of inodes, and say 0.
     scarce = 0 < disk.inodes < _INODES
-    advice = f"free some space, or choose another {name}"
     if disk.free < _NO_GB or 0 < disk.inodes < _NO_INODES:
-        yield _fail(f"{name} space", f"{free}, {disk.inodes} inodes", advice)
+        yield _fail(f"{name} space", _free(place, disk), _make_room(name))
     elif disk.free < _FREE_GB or scarce:
-        yield _warn(f"{name} space", f"{free}, {disk.inodes} inodes", advice)
+        yield _warn(f"{name} space", _free(place, disk), _make_room(name))
     else:
         yield _ok(name, f"{place.path}: {disk.free:.0f} GB free{network}")
+
+
+def _free(place: Place, disk: Disk) -> str:
+    inodes = f" and {disk.inodes} inodes" if disk.inodes else ""
+    return f"{disk.free:.1f} GB{inodes} free on the file system of {place.tried} ({place.file_system})"
+
+
+def _make_room(name: str) -> str:
+    """What to do where a disk is full."""
+    if name == "base_dir":
+        return (
+            "a new release takes 0.5 GB with SCINE's programs, 0.1 GB without: remove old ones with 'puffin-fleet "
+            "prune --host {host}', free space otherwise, or choose a base_dir on another file system in hosts.yaml"
+        )
+    return f"calculations write there: free some space, or choose a {name} on another file system in hosts.yaml"
 
 
 def _sockets(facts: Facts) -> Iterator[Checked]:

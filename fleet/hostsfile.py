@@ -187,7 +187,9 @@ class Update(Section):
     """How a deploy rolls out. Times are such as 10s, 5m or 1h30m; a bare number is in seconds."""
 
     max_parallel: Annotated[AnyShare, AfterValidator(more_than_none)] = _part(
-        "25%", "hosts changed at a time, a number or a percentage"
+        "25%",
+        "hosts whose workers change at a time, a number or a percentage; `--parallel` is only how many are looked at "
+        "and installed on at a time",
     )
     canary: int = Field(default=1, ge=0, description="hosts that must prove a release before the others begin")
     stagger: Duration = _time("0s", "least time between the beginnings of two hosts")
@@ -333,3 +335,5 @@ class Fleet(Section):
     update: Update
     hooks: Hooks
     source: str
+    places: Mapping[str, tuple[str, int | None]] = Field(default={})
+    """File and line of each hook, by path: what is wrong with one shows only when it is to be run."""

@@ -22,7 +22,7 @@ from fleet.survey import probe_all
 @click.command()
 @options.hosts_file
 @options.workers
-@options.parallel
+@options.parallel_preparing
 @options.as_json
 @options.lock_timeout
 @click.option(

@@ -153,4 +153,5 @@ def _deploy_of(manifest: Path) -> str | None:
 
 def _files(root: Path) -> list[Path]:
     found = [*(root / "bin").glob("*"), *(root / "etc").glob("**/*")]
-    return sorted(path for path in found if path.is_file() and not path.name.endswith(".new~"))
+    ours = (path for path in found if path.is_file() and not path.name.endswith(".new~"))
+    return sorted(path for path in ours if os.access(path, os.R_OK))  # what cannot be read is not ours

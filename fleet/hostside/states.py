@@ -1,8 +1,9 @@
 """Action `states`: the cheap look at the workers that waiting for something repeats.
 
-Request: host_root, and words [workers whose last words are wanted]. Reply: words {worker: text}, supervisord, stop,
-stopped, drained {who, why, since} (or null), recycling, ending [workers whose present process was told to end by
-`control`], pids {worker: pid that runs}, current, clock.
+Request: host_root; words [workers whose last words are wanted]; lock (token; null where none is held): who lost it is
+told so, and not what others have made of the workers. Reply: words {worker: text}, supervisord, stop, stopped, drained
+{who, why, since} (or null), recycling, ending [workers whose present process was told to end by `control`], pids
+{worker: pid that runs}, current, clock.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from fleet.hostside.common import Json, read_text, tail_of
 from fleet.hostside.files import write
+from fleet.hostside.guard import require_lock
 from fleet.hostside.loglines import LINE
 from fleet.hostside.places import drained, host_root, link_name, stop_file, stopped, suffixes
 from fleet.hostside.processes import alive, read_pid
@@ -25,6 +27,7 @@ _LINES, _LONGEST = 5, 300
 
 def main(request: Json) -> Json:
     """Look."""
+    require_lock(request)
     root = host_root(request)
     found = look(root)
     programs = {program["name"]: program for program in found["supervisord"]["programs"]}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -131,6 +133,22 @@ def test_status_says_how_many_still_run_the_release_before(here: Here, tmp_path:
         "the other one to follow",
     )
     assert "earlier release" not in here.run("status").err
+
+
+def test_ctrl_c_says_what_is_done_and_that_the_same_command_goes_on(here: Here, tmp_path: Path) -> None:
+    hook, begun = tmp_path / "hook", tmp_path / "begun"
+    hook.write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 600\n")
+    hook.chmod(0o755)
+    here.content["hooks"] = {"pre_deploy": str(hook)}
+    here.run("plan").ok()  # writes the file
+    words = [str(BIN / "puffin-fleet"), "deploy", "--yes", str(here.file)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        until(begun.exists, "the hook to begin: by then the host is locked, and nothing is changed")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"done none; not finished here." in said
+    assert b"the same command goes on where this one stopped" in said
 
 
 def test_a_deploy_in_a_hurry_gives_the_calculations_back(here: Here) -> None:

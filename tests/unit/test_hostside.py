@@ -18,6 +18,7 @@ from fleet.hostside import (
     control,
     fetch_texts,
     files,
+    good,
     gpus,
     hardware,
     install_release,
@@ -636,6 +637,21 @@ def test_processes() -> None:
     assert processes.alive(os.getpid())
     assert not processes.alive(99999999)
     assert os.getpid() in {process.pid for process in processes.own_processes()}
+
+
+def test_what_cannot_be_copied_keeps_nobody_from_keeping_the_good_state(tmp_path: Path) -> None:
+    root = tmp_path / "hosts/n"
+    for path in ("bin/worker", "etc/conf.d/n-1.conf", "../../releases/r1/file"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(path)
+    os.mkfifo(root / "etc/pipe")
+    (root / "etc/lost").symlink_to("nowhere")
+    (root / "etc/conf.d/circle").symlink_to("..")
+    (root / "etc/conf.d/linked.conf").symlink_to("n-1.conf")
+    (root / "current").symlink_to("../../releases/r1")
+    assert good.keep(root) == {"release": "r1"}
+    kept = sorted(str(path.relative_to(root / "good")) for path in (root / "good").rglob("*") if path.is_file())
+    assert kept == ["bin/worker", "etc/conf.d/linked.conf", "etc/conf.d/n-1.conf", "release"]
 
 
 # Logs --------------------------------------------------------------------------------------------------

@@ -6,10 +6,14 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from fleet.status import status_of
 from puffin.errors import DatabaseError
-from puffin.store import Store, WorkerRecord
+from puffin.records import WorkerRecord
+
+if TYPE_CHECKING:
+    from puffin.store import Store
 
 _FRESH_S = 1.0
 _ENDED = frozenset({"stopped", "quarantined"})

@@ -17,7 +17,8 @@ from fleet.render import database_settings
 from fleet.status import status_of
 
 if TYPE_CHECKING:
-    from puffin.store import Member, WorkerRecord
+    from puffin.records import WorkerRecord
+    from puffin.store import Member
 
 _MOST_NAMES = 3
 _ORDER = (Severity.FAIL, Severity.WARN, Severity.OK)

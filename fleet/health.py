@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fleet.facts import States
 
 if TYPE_CHECKING:
-    from puffin.store import WorkerRecord
+    from puffin.records import WorkerRecord
 
 
 class Health(Enum):

@@ -90,6 +90,12 @@ class WorkerStatus:
         return self.state not in _AWAY
 
     @property
+    def memory(self) -> str:
+        """What its calculation uses of the memory it is granted, as ``1.2/8``, in GB; the latter alone if not known."""
+        granted, used = f"{self.record.memory:g}", self.record.memory_used
+        return granted if used is None or not self.works else f"{used:.1f}/{granted}"
+
+    @property
     def wrong(self) -> bool:
         """Whether somebody should look at it."""
         return bool(self.troubles)

@@ -18,7 +18,7 @@ from fleet.hostsfile import Update
 from fleet.logs import messages_of, telling
 from fleet.remote import ConnectionLost, Remote, UnreachableError
 from puffin.errors import DatabaseUnavailable
-from puffin.store import WorkerRecord
+from puffin.records import WorkerRecord
 
 Found = TypeVar("Found")
 

@@ -164,7 +164,9 @@ class Attempt:
             if bench.signals.wake in ready:
                 bench.signals.clear()
             if job.connection in ready:
-                return ""
+                if job.hear():
+                    return ""
+                bench.reporter.note(memory_used=job.memory_gb)
             bench.ping.maybe(boot_time(), f"running {self._claim.order}", self._claim.id)
             order = bench.orders.current
             if order.stop is Stop.NOW:

@@ -13,6 +13,7 @@ import ctypes
 import os
 import pickle
 import resource
+import select
 import signal
 import sys
 import time
@@ -35,6 +36,8 @@ from puffin.limits import GB, SAMPLE_INTERVAL_S, Limits, resident_gb
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LONGEST_WAIT_S = 60.0
+_FIRST_TELL_S, _TELL_S = 1.0, 10.0
+_WORTH_TELLING = 0.05
 _OUTCOME_BYTES = 32 * 1024
 _HIGHEST_DESCRIPTOR = 4096
 _ENTERED, _OUTSIDE = b"+", b"-"
@@ -67,6 +70,13 @@ class Until:
 @dataclass(frozen=True)
 class Kill:
     """Kill the job with all its processes."""
+
+
+@dataclass(frozen=True)
+class Using:
+    """What the keeper tells now and then: the memory that the job has now, in GB."""
+
+    memory_gb: float
 
 
 def keep(connection: Connection) -> None:
@@ -157,6 +167,7 @@ class _Keeper:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._started = boot_time()
         self._next_sample = self._started + SAMPLE_INTERVAL_S
+        self._told_gb, self._tell_at = 0.0, self._started + _FIRST_TELL_S
         self._outcome_fd, self._job = waiting.outcome, waiting.pid
         waiting.begin(start.context)
 
@@ -196,6 +207,9 @@ class _Keeper:
         if isinstance(message, Until):
             self._freeze_at = message.freeze_at
             self._look_at_the_time()
+            if self._limits.none and self._frozen_since is None:
+                # Awake anyway; nobody looks otherwise.
+                self._tell(self._used_gb(), boot_time())
         elif isinstance(message, Kill):
             self._end(Cause.KILLED, "")
 
@@ -216,12 +230,24 @@ class _Keeper:
             return
         used = self._used_gb()
         self._peak_gb = max(self._peak_gb, used)
+        self._tell(used, now)
         self._next_sample = now + self._limits.sample_interval(used)
         detail = self._limits.exceeded(used, now - self._started - self._frozen_s)
         if detail:
             self._end(Cause.LIMIT, detail)
         elif self._look_at_the_kernels_kills():
             _signal_descendants(signal.SIGKILL)
+
+    def _tell(self, used: float, now: float) -> None:
+        """Tell the worker what the job uses, if that is news: each time wakes it."""
+        if now < self._tell_at or abs(used - self._told_gb) <= _WORTH_TELLING * max(used, self._told_gb):
+            return
+        room = select.poll()
+        room.register(self._connection, select.POLLOUT)
+        # Never wait for it: a worker that hangs does not read.
+        if any(event & select.POLLOUT for _, event in room.poll(0)):
+            self._connection.send(Using(used))
+            self._told_gb, self._tell_at = used, now + _TELL_S
 
     def _used_gb(self) -> float:
         if self._group is not None:

@@ -51,9 +51,9 @@ _WORKER_COLUMNS = (
     Column("FAILED", right=True),
     Column("RESTARTS", right=True, spare=2),
     Column("CORES", right=True, spare=7),
-    Column("GB", right=True, spare=7),
+    Column("GB", right=True, spare=5),
     Column("SEEN", right=True, spare=1),
-    Column("RELEASE", spare=5),
+    Column("RELEASE", spare=6),
 )
 _HOST_COLUMNS = (
     Column("HOST"),
@@ -296,7 +296,7 @@ def _worker_row(worker: WorkerStatus) -> list[Text | str]:
         Text(str(record.failed), style="red" if record.failed else ""),
         str(record.restarts),
         str(record.cores),
-        f"{record.memory:g}",
+        worker.memory,
         _seen(None if worker.silent_s == float("inf") else worker.silent_s),
         Text(record.release, style="yellow" if worker.outdated else ""),
     ]

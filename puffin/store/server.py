@@ -35,6 +35,9 @@ class Store:
         The database section.
     timeout_s
         How long one operation may take, in seconds, before the server counts as unreachable.
+    has_pulse
+        Whether `connected_since` is wanted. Without it closing is quicker: the driver lets what listens to it wait up
+        to half a second.
 
     Raises
     ------
@@ -42,11 +45,11 @@ class Store:
         The settings are no connection. Whether the server answers shows only with the first operation.
     """
 
-    def __init__(self, settings: DatabaseSettings, timeout_s: float = 10.0) -> None:
+    def __init__(self, settings: DatabaseSettings, timeout_s: float = 10.0, *, has_pulse: bool = True) -> None:
         self.where = location(settings)
         self.names = settings.names
         self._pulse = Pulse()
-        self._client = client(settings, timeout_s, timeout_s, [self._pulse])
+        self._client = client(settings, timeout_s, timeout_s, [self._pulse] if has_pulse else [])
         # A change stream waits for longer than any other operation may take; connects with the first use.
         self._watching_client = client(settings, timeout_s, timeout_s + _WATCH_S, [])
 

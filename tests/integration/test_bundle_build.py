@@ -58,7 +58,7 @@ def run(*command: str | Path) -> str:
 def test_it_holds_what_a_worker_imports_and_nothing_of_the_manager(bundle: Bundle) -> None:
     names = {wheel.name for wheel in bundle.wheels}
     assert {"puffin-fleet", "pymongo", "psutil", "pyyaml", "click"} <= names
-    assert not names & {"fabric", "paramiko", "pydantic", "rich", "supervisor", "uv", "pip"}
+    assert not names & {"fabric", "paramiko", "pydantic", "rich", "textual", "supervisor", "uv", "pip"}
 
 
 @pytest.fixture(scope="module")

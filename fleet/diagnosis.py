@@ -27,6 +27,7 @@ CLOCK_TOLERANCE_S = 5.0
 _FREE_GB, _NO_GB = 2.0, 0.2
 _INODES, _NO_INODES = 50_000, 1_000
 _FILES, _PROCESSES, _FEW_PROCESSES = 1024, 200, 1024
+_FULL = frozenset(("No space left on device", "Disk quota exceeded"))
 _DEPLOY = "run: puffin-fleet deploy --host {host}"
 _BOOTSTRAP = "puffin bootstrap"
 """What a worker by itself advises; a fleet installs programs with the release."""
@@ -149,6 +150,9 @@ def _directories(host: Host, found: Examined) -> Iterator[Checked]:
 
 def _place(name: str, place: Place, disk: Disk, shared: bool) -> Iterator[Checked]:
     advice = f"choose another {name}, or have {_literal(place.tried)} corrected"
+    if place.write in _FULL:
+        yield _fail(name, f"nothing can be written in {place.tried}: {place.write}", _free_space(name))
+        return
     if place.write:
         yield _fail(name, f"nothing can be written in {place.tried}: {place.write}", advice)
         return
@@ -162,11 +166,15 @@ def _place(name: str, place: Place, disk: Disk, shared: bool) -> Iterator[Checke
     yield from _space(name, place, disk, network)
 
 
+def _free_space(name: str) -> str:
+    return f"free some space, or choose another {name}"
+
+
 def _space(name: str, place: Place, disk: Disk, network: str) -> Iterator[Checked]:
     free = f"{disk.free:.1f} GB free in {place.tried}"
     # Some file systems have no fixed number of inodes, and say 0.
     scarce = 0 < disk.inodes < _INODES
-    advice = f"free some space, or choose another {name}"
+    advice = _free_space(name)
     if disk.free < _NO_GB or 0 < disk.inodes < _NO_INODES:
         yield _fail(f"{name} space", f"{free}, {disk.inodes} inodes", advice)
     elif disk.free < _FREE_GB or scarce:
@@ -398,7 +406,8 @@ def _database(found: Examined) -> Iterator[Checked]:
             yield _ok("database", "cannot be tried from the host before something is deployed")
         return
     if seen.worker_problem:
-        yield _fail("worker check", f"{seen.worker} cannot be asked: {seen.worker_problem}", _DEPLOY)
+        advice = "correct base_dir first: that may be why" if seen.base.write else _DEPLOY
+        yield _fail("worker check", f"{seen.worker} cannot be asked: {seen.worker_problem}", advice)
     for finding in seen.worker_findings:
         yield from _of_worker(seen.worker, finding.subject, finding.verdict, finding.detail)
 

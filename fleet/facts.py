@@ -234,6 +234,8 @@ class States:
         Who keeps the host out of the fleet; None where nobody does.
     ending
         The workers whose present process has been told to end, which it does when its calculation is done.
+    free
+        What its user may still write where the fleet keeps its things, in bytes; None where that is not known.
     """
 
     supervisord: Supervisord
@@ -245,6 +247,7 @@ class States:
     clock: float
     drained: Drained | None = None
     ending: frozenset[str] = frozenset()
+    free: int | None = None
 
 
 @dataclass(frozen=True)
@@ -448,6 +451,7 @@ def parse_states(host: str, reply: Mapping[str, Any]) -> States:
         clock=reader.number("clock"),
         drained=_drained(reader),
         ending=frozenset(reader.texts("ending")),
+        free=reader.optional("free", reader.whole),
     )
 
 

@@ -1,19 +1,21 @@
 """Action `states`: the cheap look at the workers that waiting for something repeats.
 
 Request: host_root. Reply: supervisord, stop, stopped, drained {who, why, since} (or null), recycling, ending [workers
-whose present process was told to end by `control`], pids {worker: pid that runs}, current, clock.
+whose present process was told to end by `control`], pids {worker: pid that runs}, current, clock, free (bytes that its
+user may still write).
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from fleet.hostside.common import Json, read_text
 from fleet.hostside.files import write
-from fleet.hostside.places import drained, host_root, stop_file, stopped
+from fleet.hostside.places import drained, host_root, nearest_existing, stop_file, stopped
 from fleet.hostside.probe import link_name, suffixes
 from fleet.hostside.processes import alive, read_pid
 from fleet.hostside.rpc import observe
@@ -37,7 +39,13 @@ def look(root: Path) -> Json:
         "pids": running_pids(root),
         "current": link_name(root / "current"),
         "clock": time.time(),
+        "free": _free(root),
     }
+
+
+def _free(root: Path) -> int:
+    space = os.statvfs(nearest_existing(root))
+    return space.f_bavail * space.f_frsize
 
 
 def ending(root: Path, programs: Sequence[Json]) -> list[str]:

@@ -33,10 +33,10 @@ demo: $(STAMP)  ## deploy two workers on this machine and let them compute 20 mo
 	$(BIN)/puffin-fleet demo
 
 test: lint system  ## lint, then unit, integration and acceptance tests (PYTEST='-k name' to choose)
-	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 soak: lint system  ## all tests, also those that take long
-	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile --soak $(PYTEST)
+	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile --no-loadscope-reorder --soak $(PYTEST)
 
 lint: $(STAMP)  ## ruff, mypy, yamllint and ansible-lint, and whether the documentation can be built
 	$(BIN)/ruff check .

@@ -438,7 +438,8 @@ def _database(found: Examined) -> Iterator[Checked]:
             yield _ok("database", "cannot be tried from the host before something is deployed")
         return
     if seen.worker_problem:
-        yield _fail("worker check", f"{seen.worker} cannot be asked: {seen.worker_problem}", _DEPLOY)
+        advice = "correct base_dir first: that may be why" if seen.base.write else _DEPLOY
+        yield _fail("worker check", f"{seen.worker} cannot be asked: {seen.worker_problem}", advice)
 
 
 def _of_worker(fleet: Fleet, host: Host, found: Examined) -> Iterator[Checked]:

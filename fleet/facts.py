@@ -235,6 +235,8 @@ class States:
         The workers whose present process has been told to end, which it does when its calculation is done.
     words
         By worker that was asked about, what it said last.
+    free
+        What its user may still write where the fleet keeps its things, in bytes; None where that is not known.
     """
 
     supervisord: Supervisord
@@ -247,6 +249,7 @@ class States:
     drained: Drained | None = None
     ending: frozenset[str] = frozenset()
     words: Mapping[str, str] = field(default_factory=dict)
+    free: int | None = None
 
 
 @dataclass(frozen=True)
@@ -449,6 +452,7 @@ def parse_states(host: str, reply: Mapping[str, Any]) -> States:
         drained=_drained(reader),
         ending=frozenset(reader.texts("ending")),
         words=reader.optional("words", lambda key: _texts(reader.inner(key))) or {},
+        free=reader.optional("free", reader.whole),
     )
 
 

@@ -3,12 +3,13 @@
 Request: host_root; words [workers whose last words are wanted]; lock (token; null where none is held): who lost it is
 told so, and not what others have made of the workers. Reply: words {worker: text}, supervisord, stop, stopped, drained
 {who, why, since} (or null), recycling, ending [workers whose present process was told to end by `control`], pids
-{worker: pid that runs}, current, clock.
+{worker: pid that runs}, current, clock, free (bytes that its user may still write).
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from fleet.hostside.common import Json, read_text, tail_of
 from fleet.hostside.files import write
 from fleet.hostside.guard import require_lock
 from fleet.hostside.loglines import LINE
-from fleet.hostside.places import drained, host_root, link_name, stop_file, stopped, suffixes
+from fleet.hostside.places import drained, host_root, link_name, nearest_existing, stop_file, stopped, suffixes
 from fleet.hostside.processes import alive, read_pid
 from fleet.hostside.rpc import observe
 
@@ -60,7 +61,13 @@ def look(root: Path) -> Json:
         "pids": running_pids(root),
         "current": link_name(root / "current"),
         "clock": time.time(),
+        "free": _free(root),
     }
+
+
+def _free(root: Path) -> int:
+    space = os.statvfs(nearest_existing(root))
+    return space.f_bavail * space.f_frsize
 
 
 def ending(root: Path, programs: Sequence[Json]) -> list[str]:

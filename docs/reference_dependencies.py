@@ -14,7 +14,7 @@ what is installed, where the licences stand. What these packages require in turn
 """
 
 _PARTS = {
-    "": ("Always", "What both commands need. A host's worker gets the same."),
+    "": ("Always", "What the two commands need. On hosts, only what the worker needs of it is installed."),
     "scine": ("Extra `scine`", "Without it a worker runs its own jobs alone, and the demo's jobs only wait."),
     "embedded": ("Extra `embedded`", "For trials and tests. Run as a process of its own, never imported."),
     "dev": ("Extra `dev`", "For tests, checks and these pages."),

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shlex
 from importlib.metadata import requires
 from pathlib import Path
 
+import click
 import pytest
 
 from fleet import shapes
+from fleet.cli import cli as fleet_cli
 from fleet.queue_results import outcome_record
+from puffin.cli import cli as puffin_cli
 from tests.tools.shapes import problems
 from tests.unit.test_queue_results import OUTCOME
 
@@ -77,15 +81,42 @@ def test_the_example_of_a_cluster_is_a_hosts_yaml() -> None:
     assert (hosts["gpu1"].workers[0].gpus, hosts["old8"].cpus[-1], hosts["node01"].user) == (1, 15, "chem")
 
 
-def test_every_verb_in_the_readme_exists() -> None:
-    import click
+def documented_commands() -> dict[str, list[str]]:
+    """Every command that a page shows, in a block or within a line."""
+    found = {}
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        lines = re.findall(r"^(puffin(?:-fleet)? [a-z-].*)$", text, re.MULTILINE)
+        lines += re.findall(r"`(puffin(?:-fleet)? [^`]+)`", text)
+        found[page.name] = [re.split(r"\s+#\s|[|>;]", line)[0] for line in lines if "[OPTIONS]" not in line]
+    return found
 
-    from fleet.cli import cli
 
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    verbs = set(re.findall(r"`puffin-fleet (\w+)", text))
-    assert verbs <= set(cli.list_commands(click.Context(cli)))
-    assert {"deploy", "queue", "status", "trust"} <= verbs
+def wrong_with(line: str) -> str:
+    """What the command itself would say of its verb and options; empty if nothing."""
+    words = [word for word in shlex.split(line) if word not in {"...", "…"}]
+    group: click.Command = {"puffin": puffin_cli, "puffin-fleet": fleet_cli}[words.pop(0)]
+    if words[:1] == ["-c"]:
+        del words[:2]
+    while isinstance(group, click.Group) and words and not words[0].startswith("-") and words[0] != "VERB":
+        command = group.get_command(click.Context(group), words[0])
+        if command is None:
+            return f"no verb {words[0]}"
+        group = command
+        words.pop(0)
+    options = {name for each in group.params for name in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}
+    given = words[: words.index("--")] if "--" in words else words
+    unknown = [word for word in given if re.match(r"--?[a-z]", word) and word.split("=")[0] not in options]
+    return f"no option {unknown}" if unknown else ""
+
+
+def test_every_command_in_the_documentation_exists() -> None:
+    found = documented_commands()
+    assert sum(len(lines) for lines in found.values()) > 150
+    wrong = {(page, line): said for page, lines in found.items() for line in lines if (said := wrong_with(line))}
+    assert wrong == {}
+    assert wrong_with("puffin-fleet deplay") == "no verb deplay"
+    assert wrong_with("puffin-fleet queue list --state new") == "no option ['--state']"
 
 
 def test_results_are_printed_as_documented() -> None:

@@ -89,7 +89,7 @@ def test_each_trouble_as_check_finds_it(looks: dict[str, Ran]) -> None:
     }
     (full,) = (each for each in failed if each["check"] == "base_dir")
     assert "No space left on device" in full["what"]
-    assert "free some space" in full["next"]
+    assert "puffin-fleet prune --host full" in full["next"]
 
 
 def test_what_the_others_have_is_shown(looks: dict[str, Ran]) -> None:
@@ -100,7 +100,7 @@ def test_what_the_others_have_is_shown(looks: dict[str, Ran]) -> None:
         assert f" {host}-1 - started" in looks["logs"].out
     assert "3 of 5 hosts: exit code 0; not so on down, refusing" in looks["exec"].err
     plans = {plan["host"]: plan for plan in looks["plan"].json()}
-    assert {host for host, plan in plans.items() if plan["changes"]} == {"idle"}
+    assert {host for host, plan in plans.items() if not plan["empty"]} == {"idle"}
     assert "3 done" in looks["history"].out
     assert looks["events"].out.count("deployed") == 5
     assert "+    count: 2" in looks["scale"].out

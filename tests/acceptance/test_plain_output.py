@@ -32,6 +32,8 @@ VERBS = {
     "exec": "exec --file FILE -- echo hello",
     "events": "events FILE",
     "logs": "logs FILE",
+    "notify": "notify FILE --once",
+    "inventory": "inventory FILE --ansible",
     "collect": "collect FILE -o collected",
     "history": "history FILE",
     "restart": "restart FILE --now",

@@ -37,7 +37,13 @@ def twenty(ssh_lab: Lab, database: Database) -> Iterator[tuple[Many, SshHost]]:
         "commands": ["/bin/sh"],
         "jobs": ["command"],
     }
-    content["update"] = {"min_healthy_time": "0s", "max_parallel": "100%", "canary": 0, "healthy_deadline": "10m"}
+    content["update"] = {
+        "min_healthy_time": "0s",
+        "max_parallel": "100%",
+        "canary": 0,
+        "failure_budget": "100%",
+        "healthy_deadline": "10m",
+    }
     content["hosts"] = dict.fromkeys(NAMES, content["hosts"]["twenty"])
     yield Many(host.home.parent, content, database), host
     ssh_lab.remove(host)

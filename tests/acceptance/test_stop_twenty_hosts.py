@@ -17,8 +17,9 @@ from tests.lab.fixtures_database import Database
 from tests.lab.sshd import Lab, SshHost
 
 # Where the machine has fewer cores than four, no host can be given four workers: there are more hosts then.
+ALL_WORKERS = int(os.environ.get("PUFFIN_STOP_WORKERS", "80"))
 WORKERS = min(4, os.cpu_count() or 1)
-NAMES = [f"node{number:02}" for number in range(1, 80 // WORKERS + 1)]
+NAMES = [f"node{number:02}" for number in range(1, ALL_WORKERS // WORKERS + 1)]
 STAY, BACK = NAMES[: len(NAMES) // 2], NAMES[len(NAMES) // 2 :]
 """Hosts whose calculations are finished, and hosts whose calculations are given back."""
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,17 @@ def test_a_directory_of_somebody_elses_is_no_place_for_a_fleet(tmp_path: Path) -
     assert take(project / "hosts" / "n1", "ann")["held"]
     (project / "tools").mkdir()
     assert take(project / "hosts" / "n2", "ann")["held"]
+
+
+def test_hosts_that_share_a_home_directory_make_their_first_locks_at_once(tmp_path: Path) -> None:
+    hosts = tmp_path / "reactions" / "hosts"
+    (hosts / "n1").mkdir(parents=True)  # which is as far as the other one has come
+    assert take(hosts / "n2", "ann")["held"]
+    (hosts / "n3").mkdir()
+    (hosts / "n3" / "notes").touch()
+    shutil.rmtree(hosts / "n2")
+    with pytest.raises(Failure, match=r"reactions holds hosts, but no fleet"):
+        take(hosts / "n4", "ann")
 
 
 def test_one_that_ran_out_is_taken_over_and_its_holder_finds_out(tmp_path: Path) -> None:

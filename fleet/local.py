@@ -29,6 +29,9 @@ class LocalRemote:
         self.python = python
         self.round_trips = 0
 
+    def connect(self) -> None:
+        """See `fleet.remote.Remote`; there is nothing to connect to."""
+
     def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
         """See `fleet.remote.Remote`; a program that takes too long is killed."""
         process = self._start(subprocess.PIPE)

@@ -111,6 +111,9 @@ class Remote(Protocol):
     def python(self) -> str:
         """The Python on the host, as configured."""
 
+    def connect(self) -> None:
+        """Make the connection now, instead of at its first use."""
+
     def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
         """Run a program to its end, for at most `timeout` seconds; `data` follows it on its standard input."""
 

@@ -135,6 +135,11 @@ class SshRemote:
         self._chain: list[Connection] = []
         self._lock = threading.Lock()
 
+    def connect(self) -> None:
+        """See `fleet.remote.Remote`; errors as in :meth:`call`."""
+        with self._lock:
+            self._connected()
+
     def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
         """See `fleet.remote.Remote`.
 

@@ -23,6 +23,8 @@ _POLL_S = 0.5
 _SLOWEST_POLL_S = 5.0
 _LONGEST_TROUBLE_S = 120.0
 _TOLD_AT_A_TIME = 64
+_GATHER_S = 3.0
+"""How long hosts that are connected wait for the others, so that all are told at the same moment."""
 
 Say = Callable[[str], None]
 
@@ -154,6 +156,16 @@ class HostControl:
         self._remote = remote
         self._say = say
         self._reported = reported
+
+    def connect(self) -> None:
+        """Make the connection, and nothing else.
+
+        Raises
+        ------
+        RemoteError
+            The host cannot be reached.
+        """
+        self._remote.connect()
 
     def tell(self, how: Stop) -> Told:
         """Write the stop file, so that the workers end when their jobs are done and stay down; one round trip.
@@ -306,7 +318,17 @@ def stop_hosts(
         On Ctrl-C.
     """
     ordering = _InBackground(order)
-    told = fan_out(dict(controls), lambda control: control.tell(how), parallel)
+    gathering = _Gathering(min(parallel, len(controls)))
+
+    def tell(control: HostControl) -> Told:
+        try:
+            control.connect()
+        finally:
+            gathering.arrived()
+        gathering.wait()
+        return control.tell(how)
+
+    told = fan_out(dict(controls), tell, parallel)
     problem = ordering.result()
     ordered = order is not None and problem is None
     first = {result.host: result for result in told}
@@ -329,6 +351,25 @@ def stop_hosts(
         lambda event: audience.finished(event.host, event.result.ok) if event.result else None,
     )
     return ended, problem
+
+
+class _Gathering:
+    """Waits until all are there, but not for those that take long: a power cut waits for nobody."""
+
+    def __init__(self, expected: int) -> None:
+        self._deadline = time.monotonic() + _GATHER_S
+        self._missing = expected
+        self._changed = threading.Condition()
+
+    def arrived(self) -> None:
+        with self._changed:
+            self._missing -= 1
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        with self._changed:
+            while self._missing > 0 and (left := self._deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
 
 
 class _InBackground:

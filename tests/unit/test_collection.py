@@ -75,6 +75,9 @@ class Hostile:
     def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
         raise NotImplementedError
 
+    def connect(self) -> None:
+        pass
+
     def stream(self, program: str) -> Iterator[bytes]:
         found = re.search(r"puffin-[0-9a-f]{24}", program)
         assert found is not None

@@ -149,6 +149,9 @@ class Recorder:
         self.timeouts.append(timeout)
         return CommandResult(0, b"", b"")
 
+    def connect(self) -> None:
+        pass
+
     def stream(self, program: str) -> Iterator[bytes]:
         return iter(())
 

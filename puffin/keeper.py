@@ -230,13 +230,14 @@ class _Keeper:
             return
         used = self._used_gb()
         self._peak_gb = max(self._peak_gb, used)
-        self._tell(used, now)
         self._next_sample = now + self._limits.sample_interval(used)
         detail = self._limits.exceeded(used, now - self._started - self._frozen_s)
         if detail:
             self._end(Cause.LIMIT, detail)
         elif self._look_at_the_kernels_kills():
             _signal_descendants(signal.SIGKILL)
+        else:
+            self._tell(used, now)
 
     def _tell(self, used: float, now: float) -> None:
         """Tell the worker what the job uses, if that is news: each time wakes it."""

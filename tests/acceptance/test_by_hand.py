@@ -84,7 +84,7 @@ def test_restarts(here: Here) -> None:
     assert "will restart when done: one-1" in here.run("restart", "--when-idle", "--host", "one").ok().out
     here.run("restart", "--now").ok()
     until(
-        lambda: any(item["puffin"]["attempt"] > 1 and item["status"] == "pending" for item in here.calculations()),
+        lambda: {item["puffin"]["attempt"] for item in here.calculations()} == {1, 2},
         f"it to be taken again: {here.events()}",
     )
     assert here.running() == ["one-1"]

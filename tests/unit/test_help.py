@@ -115,7 +115,7 @@ def test_scripts_are_printed(shell: str) -> None:
         (["plan", "logs", "run", "collect", "releases", "setup", "scale"], {"pymongo", "paramiko", "textual"}),
         (["watch", "deploy", "queue_look", "notify"], {"paramiko", "textual"}),
     ],
-    ids=["completion", "no database", "no host"],
+    ids=["completion", "no database at once", "no host at once"],
 )
 def test_verbs_begin_without_what_they_may_not_need(verbs: list[str], not_needed: set[str]) -> None:
     code = f"import sys, {', '.join(f'fleet.cli.{verb}' for verb in verbs)}; print(*sys.modules)"

@@ -23,7 +23,7 @@ _EVENTS_KEPT = 1000
 _RECENT_MINUTES = 5
 _KIND_WIDTH = 9
 _ENDS = frozenset({"finished", "failed"})
-FAILURES = frozenset({"failed", "requeued", "reset", "lost", "quarantined", "frozen", "discarded", "crash_loop"})
+FAILURES = frozenset({"failed", "requeued", "reset", "lost", "quarantined", "frozen", "discarded"})
 """Kinds of events that somebody may want to know of."""
 _GOOD = frozenset({"finished", "thawed", "started", "deployed"})
 _TONES = {

@@ -144,7 +144,7 @@ def open_store(fleet: Fleet, timeout_s: float = 5.0) -> Store:
         The settings are no connection.
     """
     try:
-        return Store(connection(fleet), timeout_s)
+        return Store(connection(fleet), timeout_s, pulse=False)
     except ConfigurationError as error:
         raise FleetError(str(error)) from error
 

@@ -15,10 +15,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OVERRIDES := fleet/data/overrides.txt
 OWN_UV := .cache/uv
+COLLECTIONS := .cache/ansible
 
 export PATH := $(PATH):/usr/sbin:/sbin
 # An advertisement for its successor, at every build.
 export NO_MKDOCS_2_WARNING := 1
+
+# The tests start hundreds of short processes: each would compile all it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test soak lint docs clean install system
 
@@ -29,16 +33,20 @@ demo: $(STAMP)  ## deploy two workers on this machine and let them compute 20 mo
 	$(BIN)/puffin-fleet demo
 
 test: lint system  ## lint, then unit, integration and acceptance tests (PYTEST='-k name' to choose)
-	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 soak: lint system  ## all tests, also those that take long
-	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile --soak $(PYTEST)
+	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile --no-loadscope-reorder --soak $(PYTEST)
 
-lint: $(STAMP)  ## ruff, mypy, and whether the documentation can be built
+lint: $(STAMP)  ## ruff, mypy, yamllint and ansible-lint, and whether the documentation can be built
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mkdocs build --strict --site-dir .cache/site
+	$(BIN)/yamllint --strict --config-file ansible/.yamllint ansible
+	$(BIN)/ansible-galaxy collection install ./ansible -p $(COLLECTIONS) --force >/dev/null 2>&1
+	cd ansible
+	PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_COLLECTIONS_PATH="$(CURDIR)/$(COLLECTIONS)" ansible-lint
 
 docs: $(STAMP)  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict

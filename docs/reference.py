@@ -135,6 +135,15 @@ def _keys(schema: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+_AFTER = {
+    "Hooks": """
+`failed`, `quarantined`, `host_lost` and `queue_empty` are each a command (a path; relative ones start at this file; no
+shell), a URL (`https://...`), `url_file: PATH` with a file whose content is a URL that is a secret, or a list of
+those. See [operations](operations.md#being-told-of-what-happens).
+"""
+}
+
+
 def hosts_page() -> str:
     """The page on hosts.yaml."""
     schema = json_schema()
@@ -148,7 +157,7 @@ def hosts_page() -> str:
             meaning += " All keys of [Block](#block), and:"
             inherited = schema["$defs"]["Block"]["properties"]
             keys["properties"] = {key: value for key, value in keys["properties"].items() if key not in inherited}
-        parts.append(f"## {name}\n\n{meaning}\n\n{_keys(keys)}\n")
+        parts.append(f"## {name}\n\n{meaning}\n\n{_keys(keys)}\n{_AFTER.get(name, '')}")
     return "\n".join(parts)
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError
 from fleet.inventory import Fleet, Host
@@ -15,7 +16,9 @@ from fleet.render import database_settings
 from puffin import settings as puffin_settings
 from puffin.errors import ConfigurationError
 from puffin.settings import DatabaseSettings
-from puffin.store import Store
+
+if TYPE_CHECKING:
+    from puffin.store import Store
 
 
 class Remotes(Mapping[str, Remote]):
@@ -95,6 +98,7 @@ def _remote(fleet: Fleet, host: Host) -> Remote:
         jump=host.ssh.jump,
         known_hosts=_path(fleet, host.ssh.known_hosts),
         python=fleet.release.python,
+        hosts_file=fleet.source,
     )
     return SshRemote(host.name, options)
 
@@ -143,8 +147,11 @@ def open_store(fleet: Fleet, timeout_s: float = 5.0) -> Store:
     FleetError
         The settings are no connection.
     """
+    # Not at the top: the driver takes long to import, and many verbs ask no database.
+    from puffin.store import Store
+
     try:
-        return Store(connection(fleet), timeout_s, pulse=False)
+        return Store(connection(fleet), timeout_s, has_pulse=False)
     except ConfigurationError as error:
         raise FleetError(str(error)) from error
 

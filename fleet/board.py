@@ -355,6 +355,7 @@ _WORKER_ORDERS: tuple[tuple[str, Callable[[WorkerStatus], Any]], ...] = (
     ("DONE", lambda worker: -worker.record.done),
     ("FAILED", lambda worker: -worker.record.failed),
     ("RESTARTS", lambda worker: -worker.record.restarts),
+    ("GB", lambda worker: -(worker.record.memory_used or 0)),
 )
 
 
@@ -431,7 +432,7 @@ def _worker_cells(worker: WorkerStatus) -> tuple[Cell, ...]:
         Cell(str(record.done)),
         Cell(str(record.failed), "bad" if record.failed else ""),
         Cell(str(record.restarts)),
-        Cell(f"{record.memory:g}"),
+        Cell(worker.memory),
         Cell("never" if worker.silent_s == float("inf") else duration(worker.silent_s)),
         Cell(record.release, "warn" if worker.outdated else ""),
     )

@@ -81,8 +81,6 @@ class Toolbox:
         Wheels of supervisor's own environment.
     supervisor_version, uv_version
         Exact versions, used in directory names on the host.
-    supervisor_lock
-        Requirements file for ``supervisor``, by hash.
     uv
         The uv program for the host's platform, on this machine.
     """
@@ -90,7 +88,6 @@ class Toolbox:
     platform: Platform
     supervisor: tuple[Wheel, ...]
     supervisor_version: str
-    supervisor_lock: str
     uv: Path
     uv_version: str
 
@@ -190,7 +187,6 @@ def build_toolbox(platform: Platform, cache: Path, progress: Progress = _quiet, 
         platform=platform,
         supervisor=supervisor,
         supervisor_version=next(wheel.version for wheel in supervisor if wheel.name == "supervisor"),
-        supervisor_lock=lock_of(supervisor),
         uv=uv,
         uv_version=version,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
@@ -29,6 +29,8 @@ from fleet.survey import HostWork, tool_directory
 from fleet.waiting import Say, Wanted, Watch, running
 
 INSTALL_TIMEOUT_S = 900.0
+WORKER = "puffin.daemon"
+"""The module that imports all that a worker needs before its first job."""
 
 
 class Running(Enum):
@@ -91,6 +93,8 @@ class Deployment:
         What becomes of the calculations that run.
     deed
         The command that deploys.
+    switched
+        Called when the host's workers are to run the release from now on.
     say
         Told what is being done.
     """
@@ -105,6 +109,7 @@ class Deployment:
         say: Say,
         deed: Deed,
         calculations: Running = Running.WAIT,
+        switched: Callable[[], None] = lambda: None,
     ) -> None:
         self._fleet = fleet
         self._work = work
@@ -113,6 +118,7 @@ class Deployment:
         self._say = say
         self._deed = deed
         self._calculations = calculations
+        self._switched = switched
 
     def prepare(self) -> None:
         """Upload and install what is missing; nothing that runs notices.
@@ -147,13 +153,14 @@ class Deployment:
         self._write_files(
             [write for write in plan.files_to_write if write.file.path not in sections], last=not held_back
         )
+        self._switched()
         self._say("starting workers")
         states = self._supervise()
         self._operate(self._operations(held_back))
         signs.progressed()
         if self._calculations is Running.WHEN_IDLE:
             return Deployed(True, pending=self._leave_behind(states), seconds=time.monotonic() - started)
-        self._end_what_must_end(states, signs)
+        self._end_what_must_end(states, signs, held_back)
         if held_back:
             # By then the workers that make room have changed; the new ones would have had no place before.
             self._wait([worker for worker in self._work.configurations if worker not in held_back], signs)
@@ -202,7 +209,7 @@ class Deployment:
         if work.plan.supervisor_to_install and work.toolbox is not None:
             self._say("installing supervisor")
             target = f"supervisor/{work.plan.supervisor_to_install}"
-            self._install_environment(target, work.supervisor_supply, ["bin/supervisord"])
+            self._install_environment(target, work.supervisor_supply, ["bin/supervisord"], [])
         if not work.plan.install_release:
             return
         self._say(f"installing release {work.release}")
@@ -211,9 +218,9 @@ class Deployment:
             path = self._fleet.release.path
             self._watch.ask("install_release", target=f"releases/{work.release}", path=path, provides=provides)
         else:
-            self._install_environment(f"releases/{work.release}", work.release_supply, ["bin/puffin"])
+            self._install_environment(f"releases/{work.release}", work.release_supply, ["bin/puffin"], [WORKER])
 
-    def _install_environment(self, target: str, supply: Supply, provides: list[str]) -> None:
+    def _install_environment(self, target: str, supply: Supply, provides: list[str], imports: list[str]) -> None:
         self._watch.ask(
             "install_release",
             INSTALL_TIMEOUT_S,
@@ -223,6 +230,7 @@ class Deployment:
             uv=self._uv(),
             python=None,
             provides=provides,
+            imports=imports,
         )
 
     def _held_back(self) -> list[str]:
@@ -306,13 +314,18 @@ class Deployment:
         changes = self._work.plan.workers_changed
         return [change.name for change in changes if change.restart or self._calculations is Running.NOW]
 
-    def _end_what_must_end(self, states: States, signs: Signs) -> None:
-        """Let workers that are removed, or whose program changes, end; then bring supervisord up to date."""
+    def _end_what_must_end(self, states: States, signs: Signs, held_back: Sequence[str]) -> None:
+        """Let workers that are removed, or whose program changes, end; then bring supervisord up to date.
+
+        That may take days. The others run the release by then, which is what the hosts behind a canary wait for.
+        """
         again = self._to_restart()
         ending = running(states, [*self._work.plan.workers_removed, *again])
         if not ending:
             return
-        self._watch.end(ending, now=self._calculations is Running.NOW, on_look=signs.looked)
+        others = [worker for worker in self._work.configurations if worker not in {*ending, *again, *held_back}]
+        now = self._calculations is Running.NOW
+        self._watch.end(ending, now=now, beside=self._wanted(others), on_look=signs.looked)
         self._supervise()
         if again:
             self._operate([{"operation": "start", "workers": again}])
@@ -325,10 +338,12 @@ class Deployment:
         return (*_changed(self._work.plan), *removed)
 
     def _wait(self, workers: Sequence[str], signs: Signs) -> tuple[WorkerHealth, ...]:
+        return self._watch.wait_until_healthy(self._wanted(workers), signs.looked)
+
+    def _wanted(self, workers: Sequence[str]) -> Wanted:
         work = self._work
         configurations = {worker: work.configurations[worker] for worker in workers}
-        wanted = Wanted(work.release, configurations, frozenset(work.plan.kept_stopped))
-        return self._watch.wait_until_healthy(wanted, signs.looked)
+        return Wanted(work.release, configurations, frozenset(work.plan.kept_stopped))
 
 
 def _section(worker: str) -> str:

@@ -129,7 +129,7 @@ class HostPart:
         with contextlib.suppress(RemoteError, DatabaseError):
             if removed:
                 self._store.registry.forget(removed)
-            if self._work.plan.install_release:
+            if self._work.plan.install_release and len(self._work.facts.releases) >= self._fleet.release.keep:
                 self._prune()
 
     def _prune(self) -> None:
@@ -142,9 +142,16 @@ class HostPart:
     def revert(self) -> GoodState:
         """Put the host back to its last good state."""
         good = Reversal(self._place.host, self._watch(lambda: False), self._say, self._how.deed.id).carry_out()
-        with contextlib.suppress(DatabaseError):  # then `status` compares with what was noted before
-            self._store.control.note_releases(self._fleet.name, {self._place.host: good.release})
+        self._note(good.release)
         return good
+
+    def _note(self, release: str) -> None:
+        """Say what the workers are to run, at once: else `status` takes the new ones for old until all hosts are done.
+
+        Without the database `status` compares with what was noted before, until the end of the deploy or the next one.
+        """
+        with contextlib.suppress(DatabaseError):
+            self._store.control.note_releases(self._fleet.name, {self._place.host: release})
 
     def cancel(self) -> None:
         """Make what is being done give up soon."""
@@ -169,6 +176,7 @@ class HostPart:
             say=self._say,
             deed=self._how.deed,
             calculations=self._how.calculations,
+            switched=lambda: self._note(self._work.release),
         )
 
 
@@ -234,7 +242,12 @@ def deploy_hosts(
             raise
         for result in results:
             lock.conclude(result.host, _outcome(result, releases[result.host]))
-        troubles = (*_after(fleet, lock, how, results), *_leave_word(fleet, store, how, releases, results))
+        # The hook comes last: it may look at what was left, and may be cut off.
+        unnoted = _leave_word(fleet, store, how, releases, results)
+        try:
+            troubles = (*_after(fleet, lock, how, results), *unnoted)
+        except KeyboardInterrupt as interrupted:
+            raise Interrupted(results) from interrupted
     return Ended(tuple(results), troubles)
 
 

@@ -12,7 +12,7 @@ from fleet.inventory import Fleet, Host
 from fleet.remote import Remote
 from fleet.reply import Reader
 from fleet.stopping import HostControl, Stop, Told
-from puffin.store import WorkerRecord
+from puffin.records import WorkerRecord
 
 _TIMEOUT_S = 900.0
 

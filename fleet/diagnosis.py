@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from fleet import manifest
 from fleet.drift import changed_by_hand
 from fleet.errors import InventoryError
-from fleet.examination import UNLIMITED, Examined, Limit, Place
+from fleet.examination import UNLIMITED, Examined, Limit, Place, WorkerFinding
 from fleet.facts import Disk, Facts, ProgramState
 from fleet.hostsfile import path_problem
 from fleet.inventory import Fleet, Host
@@ -26,6 +26,7 @@ LONGEST_SOCKET_PATH = 97
 CLOCK_TOLERANCE_S = 5.0
 _FREE_GB, _NO_GB = 2.0, 0.2
 _INODES, _NO_INODES = 50_000, 1_000
+_FULL = ("No space left", "quota exceeded")
 _FILES, _PROCESSES, _FEW_PROCESSES = 1024, 200, 1024
 _DEPLOY = "run: puffin-fleet deploy --host {host}"
 _BOOTSTRAP = "puffin bootstrap"
@@ -33,6 +34,11 @@ _BOOTSTRAP = "puffin bootstrap"
 _EXTRAS = (
     "for SCINE's programs say 'release: {{{{extras: [scine]}}}}' in hosts.yaml and deploy; "
     "where none is wanted: 'puffin: {{{{programs: {{{{{0}: {{{{available: false}}}}}}}}}}}}'"
+)
+_SCINE = "scine"
+_NO_SCINE = (
+    "where no SCINE jobs are wanted nothing has to be done; "
+    "else say 'release: {{extras: [scine]}}' in hosts.yaml and deploy"
 )
 _LOGS = "see 'puffin-fleet logs --host {host}'"
 _EXIT_CODES = {2: "its settings are refused", 3: "quarantined after many failures in a row"}
@@ -100,6 +106,7 @@ def diagnose(fleet: Fleet, host: Host, found: Examined) -> tuple[Finding, ...]:
         _boot(host, found.facts),
         _leftovers(found),
         _database(found),
+        _of_worker(fleet, host, found),
     )
     checked = [each for look in looks for each in look]
     return tuple(
@@ -150,7 +157,9 @@ def _directories(host: Host, found: Examined) -> Iterator[Checked]:
 def _place(name: str, place: Place, disk: Disk, shared: bool) -> Iterator[Checked]:
     advice = f"choose another {name}, or have {_literal(place.tried)} corrected"
     if place.write:
-        yield _fail(name, f"nothing can be written in {place.tried}: {place.write}", advice)
+        full = any(words in place.write for words in _FULL)
+        what = f"nothing can be written in {place.tried}: {place.write}"
+        yield _fail(name, f"{what}; {_free(place, disk)}" if full else what, _make_room(name) if full else advice)
         return
     if place.link:
         what = f"no hard links in {place.tried} ({place.file_system}): {place.link}"
@@ -163,16 +172,29 @@ def _place(name: str, place: Place, disk: Disk, shared: bool) -> Iterator[Checke
 
 
 def _space(name: str, place: Place, disk: Disk, network: str) -> Iterator[Checked]:
-    free = f"{disk.free:.1f} GB free in {place.tried}"
     # Some file systems have no fixed number of inodes, and say 0.
     scarce = 0 < disk.inodes < _INODES
-    advice = f"free some space, or choose another {name}"
     if disk.free < _NO_GB or 0 < disk.inodes < _NO_INODES:
-        yield _fail(f"{name} space", f"{free}, {disk.inodes} inodes", advice)
+        yield _fail(f"{name} space", _free(place, disk), _make_room(name))
     elif disk.free < _FREE_GB or scarce:
-        yield _warn(f"{name} space", f"{free}, {disk.inodes} inodes", advice)
+        yield _warn(f"{name} space", _free(place, disk), _make_room(name))
     else:
         yield _ok(name, f"{place.path}: {disk.free:.0f} GB free{network}")
+
+
+def _free(place: Place, disk: Disk) -> str:
+    inodes = f" and {disk.inodes} inodes" if disk.inodes else ""
+    return f"{disk.free:.1f} GB{inodes} free on the file system of {place.tried} ({place.file_system})"
+
+
+def _make_room(name: str) -> str:
+    """What to do where a disk is full."""
+    if name == "base_dir":
+        return (
+            "a new release takes 0.5 GB with SCINE's programs, 0.1 GB without: remove old ones with 'puffin-fleet "
+            "prune --host {host}', free space otherwise, or choose a base_dir on another file system in hosts.yaml"
+        )
+    return f"calculations write there: free some space, or choose a {name} on another file system in hosts.yaml"
 
 
 def _sockets(facts: Facts) -> Iterator[Checked]:
@@ -384,8 +406,26 @@ def _leftovers(found: Examined) -> Iterator[Checked]:
         yield _warn("leftovers", f"something was cut off while it wrote {names}", _DEPLOY)
 
 
+def _members(found: Examined) -> Iterator[Checked]:
+    """Where the replica set sends its clients: only the primary takes writes, but any of them may be it tomorrow."""
+    said = {reached.address for reached in found.examination.reachable if reached.problem}
+    for place, member in enumerate(found.examination.members):
+        if not member.problem or member.address in said:
+            continue
+        what = f"the database's replica set sends its clients to {member.address}, which the host cannot reach"
+        advice = (
+            "have that name resolved and that port open for the host, or give the member another address in the set's "
+            "own configuration (rs.conf()); for a set of one server 'directConnection=true' in database.uri does"
+        )
+        if place == 0:
+            yield _fail("database", f"{what}: {member.problem}", advice)
+        else:
+            yield _warn("database", f"{what}: {member.problem}; workers stop when it becomes primary", advice)
+
+
 def _database(found: Examined) -> Iterator[Checked]:
     seen = found.examination
+    yield from _members(found)
     if seen.worker is None:
         bad = [reached for reached in seen.reachable if reached.problem]
         for reached in bad:
@@ -398,13 +438,38 @@ def _database(found: Examined) -> Iterator[Checked]:
             yield _ok("database", "cannot be tried from the host before something is deployed")
         return
     if seen.worker_problem:
-        yield _fail("worker check", f"{seen.worker} cannot be asked: {seen.worker_problem}", _DEPLOY)
+        advice = "correct base_dir first: that may be why" if seen.base.write else _DEPLOY
+        yield _fail("worker check", f"{seen.worker} cannot be asked: {seen.worker_problem}", advice)
+
+
+def _of_worker(fleet: Fleet, host: Host, found: Examined) -> Iterator[Checked]:
+    """What a worker said of itself, when it was asked."""
+    seen = found.examination
+    lacking = _not_asked_for(fleet, host, seen.worker_findings)
     for finding in seen.worker_findings:
-        yield from _of_worker(seen.worker, finding.subject, finding.verdict, finding.detail)
+        if finding.subject not in lacking:
+            yield from _said(seen.worker or "", finding.subject, finding.verdict, finding.detail)
+    if lacking:
+        names = [subject.removeprefix("program ") for subject in lacking]
+        what = f"{', '.join(names)} not installed: only jobs that need none of them are taken, such as sleep"
+        yield _warn("programs", what, _NO_SCINE)
 
 
-def _of_worker(worker: str, subject: str, verdict: str, detail: str) -> Iterator[Checked]:
-    """What a worker said of itself. That it runs already is as it should be, and disk is taken while it does."""
+def _not_asked_for(fleet: Fleet, host: Host, findings: Sequence[WorkerFinding]) -> list[str]:
+    """Programs that are missing since the release has none of SCINE's, and that hosts.yaml does not name either."""
+    if _SCINE in fleet.release.extras:
+        return []
+    named = {*(host.puffin.get("programs") or {}), *(name for shape in host.workers for name in shape.programs)}
+    missing = [each.subject for each in findings if each.verdict == "FAIL" and _is_uninstalled(each)]
+    return [subject for subject in missing if subject.removeprefix("program ") not in named]
+
+
+def _is_uninstalled(finding: WorkerFinding) -> bool:
+    return finding.subject.startswith("program ") and _BOOTSTRAP in finding.detail
+
+
+def _said(worker: str, subject: str, verdict: str, detail: str) -> Iterator[Checked]:
+    """That it runs already is as it should be, and disk is taken while it does."""
     if subject in {"worker", "configuration"}:
         return
     said_by = f"this is what {worker} says of itself on the host"

@@ -17,7 +17,8 @@ from fleet.render import database_settings
 from fleet.status import status_of
 
 if TYPE_CHECKING:
-    from puffin.store import WorkerRecord
+    from puffin.records import WorkerRecord
+    from puffin.store import Member
 
 _MOST_NAMES = 3
 _ORDER = (Severity.FAIL, Severity.WARN, Severity.OK)
@@ -42,6 +43,8 @@ class DatabaseSeen:
         What workers of the fleet reported.
     stopped
         Whether the fleet was told to stop.
+    members
+        Where its replica set sends clients; empty where it is none.
     """
 
     where: str
@@ -52,6 +55,7 @@ class DatabaseSeen:
     answered: datetime | None = None
     records: Sequence[WorkerRecord] = ()
     stopped: bool = False
+    members: Sequence[Member] = ()
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,20 @@ def addresses(fleet: Fleet, host: Host) -> tuple[tuple[str, int], ...]:
         return ((str(settings["ip"]), int(settings.get("port") or _MONGO_PORT)),)
     names = uri.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
     return tuple(_address(name) for name in names.split(","))
+
+
+def goes_to_members(fleet: Fleet, host: Host) -> bool:
+    """Whether a host's workers go where the database's replica set sends them, and not to one server only.
+
+    Parameters
+    ----------
+    fleet, host
+        What hosts.yaml says.
+    """
+    own = host.puffin.get("database") or {}
+    settings = deep_merge(database_settings(fleet.database, ""), own)
+    elsewhere = settings.get("ssh_tunnel") or {"ip", "port", "uri"} & set(own)
+    return not elsewhere and "directconnection=true" not in str(settings.get("uri") or "").lower()
 
 
 def _address(name: str) -> tuple[str, int]:

@@ -241,28 +241,6 @@ def recorded(directory: Path) -> RunningServer | None:
     return server if server.process() else None
 
 
-def stop_recorded(directory: Path) -> bool:
-    """Stop the server that another process left running in a directory.
-
-    Returns
-    -------
-    bool
-        Whether there was one.
-    """
-    server = recorded(directory)
-    process = server.process() if server else None
-    if server is None or process is None:
-        return False
-    process.terminate()
-    deadline = time.monotonic() + _STOP_TIMEOUT_S
-    while (process := server.process()) is not None:
-        if time.monotonic() > deadline:
-            process.kill()
-        time.sleep(_RETRY_S)
-    _note(directory).unlink(missing_ok=True)
-    return True
-
-
 def _note(directory: Path) -> Path:
     return directory / "server.json"
 

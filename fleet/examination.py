@@ -80,6 +80,8 @@ class Examination:
         By worker that is down, the last lines that it wrote.
     reachable
         Addresses of the database that were tried, where no worker could be asked.
+    members
+        Addresses to which the database's replica set sends its clients, the primary's first.
     worker, worker_findings, worker_problem
         The worker whose own check was asked, what it found, and why it could not be asked.
     """
@@ -94,6 +96,7 @@ class Examination:
     unfinished: tuple[str, ...]
     logs: Mapping[str, tuple[str, ...]]
     reachable: tuple[Reached, ...]
+    members: tuple[Reached, ...]
     worker: str | None
     worker_findings: tuple[WorkerFinding, ...]
     worker_problem: str
@@ -162,7 +165,8 @@ def _examination(reader: Reader) -> Examination:
         release_problem=reader.text("release_problem"),
         unfinished=reader.texts("unfinished"),
         logs={name: logs.texts(name) for name in logs.names()},
-        reachable=tuple(Reached(item.text("address"), item.text("problem")) for item in reader.items("reachable")),
+        reachable=_all_reached(reader, "reachable"),
+        members=_all_reached(reader, "members"),
         worker=reader.optional("worker", reader.text),
         worker_findings=tuple(
             WorkerFinding(item.text("subject"), item.text("verdict"), item.text("detail"))
@@ -170,6 +174,10 @@ def _examination(reader: Reader) -> Examination:
         ),
         worker_problem=reader.text("worker_problem"),
     )
+
+
+def _all_reached(reader: Reader, key: str) -> tuple[Reached, ...]:
+    return tuple(Reached(item.text("address"), item.text("problem")) for item in reader.items(key))
 
 
 def _place(reader: Reader) -> Place:

@@ -201,10 +201,12 @@ def fan_out(
         work.put(entry)
     events: queue.SimpleQueue[HostEvent[Value]] = queue.SimpleQueue()
     stop = threading.Event()
-    for _ in range(max(1, min(parallel, len(hosts)))):
-        # Daemons: a thread that waits for a dead host must not keep the program from ending.
-        threading.Thread(target=_work, args=(work, function, events, stop), daemon=True).start()
-    return _collect(list(hosts), events, stop, on_event)
+    # Daemons: a thread that waits for a dead host must not keep the program from ending.
+    threads = [
+        threading.Thread(target=_work, args=(work, function, events, stop), daemon=True)
+        for _ in range(max(1, min(parallel, len(hosts))))
+    ]
+    return _collect(list(hosts), threads, events, stop, on_event)
 
 
 def _work(
@@ -254,6 +256,7 @@ def as_fleet_error(host: str, error: BaseException) -> FleetError:
 
 def _collect(
     names: Sequence[str],
+    threads: Sequence[threading.Thread],
     events: queue.SimpleQueue[HostEvent[Value]],
     stop: threading.Event,
     on_event: Callable[[HostEvent[Value]], None] | None,
@@ -261,6 +264,9 @@ def _collect(
     started: set[str] = set()
     results: dict[str, HostResult[Value]] = {}
     try:
+        # Here, since Ctrl-C may come while they are started.
+        for thread in threads:
+            thread.start()
         while len(results) < len(names):
             event = events.get()
             started.add(event.host)
@@ -269,6 +275,12 @@ def _collect(
             if on_event is not None:
                 on_event(event)
     except KeyboardInterrupt as error:
+        stop.set()
+        while not events.empty():
+            event = events.get()
+            started.add(event.host)
+            if event.result is not None:
+                results[event.host] = event.result
         rest = {name: _unfinished(name, name in started) for name in names if name not in results}
         raise Interrupted([results.get(name) or rest[name] for name in names]) from error
     finally:

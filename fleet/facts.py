@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.affinity import Processor
@@ -53,7 +53,7 @@ class Hardware:
         Processor quota of the control group, in cores; None without one.
     cpus
         One logical processor per usable physical core.
-    memory, memory_available
+    memory
         GB (1024**3 bytes), within the limit of the control group.
     disk, scratch
         Where base_dir and scratch are; scratch is None where none is configured.
@@ -69,7 +69,6 @@ class Hardware:
     quota: float | None
     cpus: tuple[int, ...]
     memory: float
-    memory_available: float
     disk: Disk
     scratch: Disk | None
     processors: tuple[Processor, ...] = ()
@@ -234,6 +233,10 @@ class States:
         Who keeps the host out of the fleet; None where nobody does.
     ending
         The workers whose present process has been told to end, which it does when its calculation is done.
+    words
+        By worker that was asked about, what it said last.
+    free
+        What its user may still write where the fleet keeps its things, in bytes; None where that is not known.
     """
 
     supervisord: Supervisord
@@ -245,6 +248,8 @@ class States:
     clock: float
     drained: Drained | None = None
     ending: frozenset[str] = frozenset()
+    words: Mapping[str, str] = field(default_factory=dict)
+    free: int | None = None
 
 
 @dataclass(frozen=True)
@@ -285,8 +290,8 @@ class Facts:
         The directories; `run_dir` is `<host_root>/run`, or elsewhere with that a link to it.
     shared
         Whether base_dir is on a network file system.
-    releases, wheels, uv_versions, uv_on_path, supervisors
-        What is installed and uploaded; `uv_on_path` is a path or None.
+    releases, wheels, uv_versions, supervisors
+        What is installed and uploaded.
     current, previous
         Releases that the host's links name.
     supervisor
@@ -328,7 +333,6 @@ class Facts:
     releases: tuple[Release, ...]
     wheels: tuple[Wheel, ...]
     uv_versions: tuple[str, ...]
-    uv_on_path: str | None
     supervisors: tuple[str, ...]
     current: str | None
     previous: str | None
@@ -400,7 +404,6 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
             Wheel(item.text("sha256"), item.text("name"), item.whole("size")) for item in reader.items("wheels")
         ),
         uv_versions=reader.inner("uv").texts("installed"),
-        uv_on_path=reader.inner("uv").optional("on_path", reader.inner("uv").text),
         supervisors=reader.texts("supervisors"),
         current=reader.optional("current", reader.text),
         previous=reader.optional("previous", reader.text),
@@ -448,7 +451,13 @@ def parse_states(host: str, reply: Mapping[str, Any]) -> States:
         clock=reader.number("clock"),
         drained=_drained(reader),
         ending=frozenset(reader.texts("ending")),
+        words=reader.optional("words", lambda key: _texts(reader.inner(key))) or {},
+        free=reader.optional("free", reader.whole),
     )
+
+
+def _texts(reader: Reader) -> dict[str, str]:
+    return {name: reader.text(name) for name in reader.names()}
 
 
 def _hardware(reader: Reader) -> Hardware:
@@ -463,7 +472,6 @@ def _hardware(reader: Reader) -> Hardware:
             Processor(item.whole("cpu"), item.whole("core"), item.whole("node")) for item in cores.items("processors")
         ),
         memory=memory.number("total"),
-        memory_available=memory.number("available"),
         disk=_disk(reader.inner("disk")),
         scratch=reader.optional("scratch", lambda key: _disk(reader.inner(key))),
         gpus=reader.optional(

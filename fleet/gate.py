@@ -9,6 +9,9 @@ from enum import Enum
 from fleet.health import Health, WorkerHealth
 from fleet.hostsfile import Update
 
+SLOW_S = 15.0
+"""A worker that takes longer than this to start is asked what it waits for."""
+
 MOST_STARTS = 3
 """A worker seen in more processes than this, while it should become healthy, is in a crash loop."""
 
@@ -37,6 +40,8 @@ class Look:
         The workers for which the host has failed; empty unless it has.
     why
         In words, what is waited for or has gone wrong.
+    passes_at
+        When it will have passed if all stays as it is, on the clock of the gate; None where it would not.
     """
 
     verdict: Verdict
@@ -44,6 +49,7 @@ class Look:
     computing: bool = False
     failed: tuple[WorkerHealth, ...] = ()
     why: str = ""
+    passes_at: float | None = None
 
 
 class Gate:
@@ -72,6 +78,16 @@ class Gate:
     def looping(self) -> frozenset[str]:
         """Workers that were seen to be started again and again."""
         return frozenset(worker for worker, pids in self._pids.items() if len(pids) > MOST_STARTS)
+
+    def slow(self, now: float) -> list[str]:
+        """Workers that have been starting for so long that somebody will wonder why.
+
+        Parameters
+        ----------
+        now
+            The time.
+        """
+        return sorted(worker for worker, since in self._starting_since.items() if now - since > SLOW_S)
 
     def saw(self, pids: Mapping[str, int]) -> None:
         """Note the processes that run now; a worker in a new one has to prove itself anew.
@@ -111,7 +127,7 @@ class Gate:
         why = (
             f"{ready} of {len(workers)} workers ready; {open_[0].worker}: {open_[0].detail or 'in good health so far'}"
         )
-        return Look(Verdict.WAIT, proven, computing, why=why)
+        return Look(Verdict.WAIT, proven, computing, why=why, passes_at=self._passes_at(open_))
 
     def _note(self, worker: WorkerHealth, now: float) -> None:
         if worker.health is Health.STARTING:
@@ -136,6 +152,11 @@ class Gate:
 
     def _passed(self, worker: WorkerHealth, now: float) -> bool:
         return worker.health is Health.STOPPED or self._healthy_long_enough(worker.worker, now)
+
+    def _passes_at(self, open_: Sequence[WorkerHealth]) -> float | None:
+        if any(worker.health is not Health.HEALTHY for worker in open_):
+            return None
+        return max(self._healthy_since[worker.worker] for worker in open_) + self._update.min_healthy_time
 
     def _proven(self, workers: Sequence[WorkerHealth], now: float) -> bool:
         return any(self._healthy_long_enough(worker.worker, now) for worker in workers)

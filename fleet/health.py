@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from fleet.facts import States
 
 if TYPE_CHECKING:
-    from puffin.store import WorkerRecord
+    from puffin.records import WorkerRecord
 
 
 class Health(Enum):
@@ -30,11 +30,6 @@ class WorkerHealth:
     worker: str
     health: Health
     detail: str = ""
-
-    @property
-    def settled(self) -> bool:
-        """Whether waiting longer changes nothing."""
-        return self.health in {Health.HEALTHY, Health.STOPPED, Health.FAILED}
 
 
 def judge(
@@ -83,12 +78,21 @@ def judge(
         elif worker in states.recycling:
             found.append(_recycling(worker, record))
         elif program.state != "RUNNING":
-            found.append(WorkerHealth(worker, Health.STARTING, program.state.lower()))
+            why = f": {program.spawnerr}" if program.spawnerr else ""
+            found.append(_with_words(WorkerHealth(worker, Health.STARTING, f"{program.state.lower()}{why}"), states))
         else:
             # A predecessor that was killed never took its report back.
             own = record if record is not None and record.pid == program.pid else None
-            found.append(_by_report(worker, own, release, configuration))
+            found.append(_with_words(_by_report(worker, own, release, configuration), states))
     return tuple(found)
+
+
+def _with_words(worker: WorkerHealth, states: States) -> WorkerHealth:
+    """What a worker that takes long to start says of that itself; first, since lines on a terminal are cut off."""
+    words = states.words.get(worker.worker)
+    if worker.health is not Health.STARTING or not words:
+        return worker
+    return replace(worker, detail=f"log: {words} ({worker.detail})")
 
 
 def _recycling(worker: str, record: WorkerRecord | None) -> WorkerHealth:

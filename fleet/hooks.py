@@ -85,13 +85,15 @@ def check_hooks(fleet: Fleet) -> None:
         A hook is no file or cannot be executed; all of them at once.
     """
     found = [(hook, path) for hook in Hook if (path := hook_path(fleet, hook)) is not None]
-    problems = [
-        Problem(message, path=f"hooks.{hook.value}", source=fleet.source)
-        for hook, path in found
-        if (message := _wrong_with(path))
-    ]
+    problems = [_problem(fleet, hook, message) for hook, path in found if (message := _wrong_with(path))]
     if problems:
         raise InventoryError(tuple(problems))
+
+
+def _problem(fleet: Fleet, hook: Hook, message: str) -> Problem:
+    path = f"hooks.{hook.value}"
+    source, line = fleet.places.get(path, (fleet.source, None))
+    return Problem(message, path, source, line)
 
 
 def _wrong_with(path: Path) -> str:

@@ -28,6 +28,7 @@ from fleet.values import (
     Processors,
     Section,
     Share,
+    Targets,
     Word,
     check_uri,
     database_name,
@@ -186,7 +187,9 @@ class Update(Section):
     """How a deploy rolls out. Times are such as 10s, 5m or 1h30m; a bare number is in seconds."""
 
     max_parallel: Annotated[AnyShare, AfterValidator(more_than_none)] = _part(
-        "25%", "hosts changed at a time, a number or a percentage"
+        "25%",
+        "hosts whose workers change at a time, a number or a percentage; `--parallel` is only how many are looked at "
+        "and installed on at a time",
     )
     canary: int = Field(default=1, ge=0, description="hosts that must prove a release before the others begin")
     stagger: Duration = _time("0s", "least time between the beginnings of two hosts")
@@ -205,10 +208,17 @@ class Update(Section):
 
 
 class Hooks(Section):
-    """Programs run on this machine before and after a deploy."""
+    """Programs run on this machine before and after a deploy; commands and URLs that `puffin-fleet notify` tells."""
 
     pre_deploy: Filled | None = Field(default=None, description="before; if it fails, nothing is deployed")
     post_deploy: Filled | None = Field(default=None, description="after")
+    failed: Targets = Field(default=(), description="told of calculations that failed")
+    quarantined: Targets = Field(
+        default=(), description="told of workers that were put to rest, after failures or after crashes"
+    )
+    host_lost: Targets = Field(default=(), description="told of hosts whose workers are all silent, and should not be")
+    queue_empty: Targets = Field(default=(), description="told when the last open calculation has ended")
+    host_lost_after: Duration = _time("5m", "how long the workers of a host must be silent")
 
 
 class Block(Section):
@@ -312,7 +322,7 @@ class HostsFile(Section):
         description="the hosts, by name or range: `node[01-40]`, `rack[1-2]n[1-8]`, `n[1,3-5]`"
     )
     update: _Update = Field(default=Update(), description="how a deploy rolls out")
-    hooks: _Hooks = Field(default=Hooks(), description="programs run around a deploy")
+    hooks: _Hooks = Field(default=Hooks(), description="who is told of what happens")
 
 
 class Fleet(Section):
@@ -325,3 +335,5 @@ class Fleet(Section):
     update: Update
     hooks: Hooks
     source: str
+    places: Mapping[str, tuple[str, int | None]] = Field(default={})
+    """File and line of each hook, by path: what is wrong with one shows only when it is to be run."""

@@ -118,7 +118,8 @@ def parse_inventory(
     if problems or file is None:
         raise InventoryError(_in_order(problems, document.files))
     parts = {key: getattr(file, key) for key in ("database", "release", "update", "hooks")}
-    return Fleet(name=file.fleet, hosts=tuple(hosts), source=source, **parts)
+    places = {f"hooks.{name}": document.place(("hooks", name)) for name in Hooks.model_fields}
+    return Fleet(name=file.fleet, hosts=tuple(hosts), source=source, places=places, **parts)
 
 
 def _validated(document: Document) -> tuple[HostsFile | None, list[Problem]]:

@@ -106,7 +106,7 @@ def hold(
     lock = keeper.take(timeout_s, say)
     stop = threading.Event()
     # A daemon: a host that hangs must not keep the command from ending.
-    renewal = threading.Thread(target=keeper.renew_until, args=(stop, lock), name="lock renewal", daemon=True)
+    renewal = threading.Thread(target=keeper.renew_until, args=(stop,), name="lock renewal", daemon=True)
     renewal.start()
     try:
         yield lock

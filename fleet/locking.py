@@ -68,7 +68,6 @@ class Lock:
         self.failed = dict(failed)
         self._mutex = threading.Lock()
         self._outcomes: dict[str, Outcome] = {}
-        self._lost: set[str] = set()
 
     def conclude(self, host: str, outcome: Outcome) -> None:
         """Set what is written down on a host when the lock is given back; without it, that it was interrupted.
@@ -93,22 +92,6 @@ class Lock:
         """
         with self._mutex:
             return self._outcomes.get(host, Outcome(Result.INTERRUPTED))
-
-    def lost(self, host: str) -> bool:
-        """Whether the host has told that the lock is no longer ours.
-
-        Parameters
-        ----------
-        host
-            Its name.
-        """
-        with self._mutex:
-            return host in self._lost
-
-    def note_lost(self, host: str) -> None:
-        """Remember that a host has told so."""
-        with self._mutex:
-            self._lost.add(host)
 
 
 def wait_until_free(
@@ -317,14 +300,17 @@ class Keeper:
             changed_by=(changed.text("who"), changed.text("verb")) if changed else None,
         )
 
-    def renew_until(self, stop: threading.Event, lock: Lock) -> None:
-        """Renew, each host by itself: one that cannot be reached for a while is tried again in time."""
+    def renew_until(self, stop: threading.Event) -> None:
+        """Renew, each host by itself: one that cannot be reached for a while is tried again in time.
+
+        That a lock was taken away the host says itself, to the next request that carries its token.
+        """
         while not stop.wait(self._limit_s / 4):
             for result in self._fan(sorted(self._mine), self._renew):
                 if result.error is not None:
                     log.debug("renewing the lock of %s: %s", result.host, result.error)
                 elif result.value is False:
-                    lock.note_lost(result.host)
+                    log.debug("the lock of %s is no longer ours", result.host)
 
     def _renew(self, host: str) -> bool:
         reply = self._ask(host, {"step": "renew", "token": self._token}, self._limit_s / 4)

@@ -287,11 +287,6 @@ class HostPlan:
         """Whether carrying this out would undo what somebody changed by hand, which nobody has agreed to."""
         return not self.repair and bool(self.drift.files_changed or self.drift.files_missing)
 
-    @property
-    def interrupts(self) -> tuple[str, ...]:
-        """Running workers that end once their calculation has ended: recycled, restarted or removed."""
-        return (*(change.name for change in self.workers_changed), *self.workers_removed)
-
     def to_json(self) -> shapes.Plan:
         """Plain data for ``--json``; file contents are left out.
 

@@ -13,7 +13,7 @@ from fleet.execute import ask, fan_out
 from fleet.facts import Facts
 from fleet.remote import HostResult, Remote
 from fleet.reply import Reader
-from puffin.store import WorkerRecord
+from puffin.records import WorkerRecord
 
 ACTION = "prune"
 TIMEOUT_S = 900.0

@@ -6,10 +6,14 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from fleet.status import status_of
 from puffin.errors import DatabaseError
-from puffin.store import Store, WorkerRecord
+from puffin.records import WorkerRecord
+
+if TYPE_CHECKING:
+    from puffin.store import Store
 
 _FRESH_S = 1.0
 _ENDED = frozenset({"stopped", "quarantined"})
@@ -33,7 +37,6 @@ class Reported:
         self._read = float("-inf")
         self._now: datetime | None = None
         self._records: dict[str, list[WorkerRecord]] = {}
-        self._claims: dict[str, datetime] = {}
         self._lost: frozenset[str] = frozenset()
 
     def of(self, host: str) -> list[WorkerRecord]:
@@ -86,8 +89,8 @@ class Reported:
     def _words(self, worker: str, record: WorkerRecord | None) -> str:
         if record is None or not record.calculation:
             return worker
-        claimed = self._claims.get(record.calculation)
-        since = f" for {_duration((self._now - claimed).total_seconds())}" if claimed and self._now else ""
+        began = record.since
+        since = f" for {_duration((self._now - began).total_seconds())}" if began and self._now else ""
         return f"{worker}: {record.order} {record.calculation}{since}"
 
     def _look(self) -> None:
@@ -95,10 +98,6 @@ class Reported:
         try:
             records = self._store.registry.workers(self._fleet)
             self._now = self._store.server_time()
-            running = [record.calculation for record in records if record.calculation]
-            unknown = [calculation for calculation in running if calculation not in self._claims]
-            if unknown:
-                self._claims.update(self._store.events.claimed(unknown))
         except DatabaseError:
             return
         lost = [one.record.uuid for one in status_of(records, self._now) if one.state == "lost"]

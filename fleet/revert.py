@@ -10,7 +10,7 @@ from fleet.facts import States, parse_states
 from fleet.plan import named_like_ours
 from fleet.reply import Reader
 from fleet.waiting import Say, Wanted, Watch, running
-from puffin.store import WorkerRecord
+from puffin.records import WorkerRecord
 
 _DOWN = frozenset({"STOPPED", "EXITED", "FATAL", "UNKNOWN"})
 

@@ -13,7 +13,7 @@ The rules, in the order in which they matter:
    on which nothing runs yet has nothing to lose and waits for the canaries only; where that is all of them, there are
    no canaries.
 3. Failures are counted over the whole rollout; more than `failure_budget` halt it. A host that makes no progress for
-   `progress_deadline` has failed.
+   `progress_deadline` has failed, unless it is done before it hears of that; what that halted stays halted.
 4. With `auto_revert` a host on which the release does not run is put back to its last good state at once, and after a
    halt so is every host that was changed and had something before; without it a halt only means that no further host
    begins.
@@ -215,7 +215,12 @@ class Rollout:
         proven
             Whether that shows that the release runs; where all workers are stopped on purpose, it does not.
         """
-        self._set(host, stage=Stage.DONE, proven=proven or self._hosts[host].proven, since=now)
+        state = self._hosts[host]
+        if state.cancelled and state.reason and not self._halt:
+            # It was counted as overdue and told to give up, but was done before it heard of that.
+            self._failures -= 1
+            self._set(host, cancelled=False, reason="")
+        self._set(host, stage=Stage.DONE, proven=proven or state.proven, since=now)
 
     def failed(self, host: str, reason: str, now: float) -> None:
         """Note that a host failed.

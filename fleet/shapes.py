@@ -118,6 +118,7 @@ class Stopped(TypedDict):
     ok: Annotated[bool, "whether it could be told"]
     running: Annotated[list[str] | None, "workers that still run; null where that is not known"]
     by_database: Annotated[bool, "whether it could not be reached and was told through the database"]
+    trouble: Annotated[str, "why it could not be reached, where it was told through the database; else empty"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 
 
@@ -211,6 +212,9 @@ class Worker(TypedDict):
     seen: Annotated[str | None, "when it last reported"]
     lasting_s: Annotated[float | None, "how long it had its calculation, or was in its state, when it last reported"]
     reports_within_s: Annotated[float | None, "how long it may be silent"]
+    memory_used: Annotated[
+        float | None, "what its calculation had when it last reported, GB, a second after its start at the earliest"
+    ]
     since: Annotated[str | None, "since when it has its calculation, or is in its state"]
     age_s: Annotated[float | None, "how long that is now"]
     silent_s: Annotated[float | None, "how long ago it last reported"]
@@ -478,6 +482,44 @@ class WorkerFinding(TypedDict):
     detail: Annotated[str, "what was found"]
 
 
+class WorkerShape(TypedDict):
+    """Workers of one kind on a host, as hosts.yaml describes them."""
+
+    cores: Annotated[int, "cores of each"]
+    memory: Annotated[float, "memory of each, GB"]
+    disk: Annotated[float | None, "disk of each, GB"]
+    gpus: Annotated[int, "graphics processors of each"]
+    count: Annotated[int | str, "how many, or `auto`"]
+    jobs: Annotated[list[str], "the jobs it takes; empty for all"]
+
+
+class InventoryHost(TypedDict):
+    """One line for each host of hosts.yaml."""
+
+    host: Annotated[str, "its name"]
+    connection: Annotated[str, "`ssh` or `local`"]
+    address: Annotated[str, "its address; empty for this machine"]
+    user: Annotated[str | None, "the user there; null for what `~/.ssh/config` says"]
+    groups: Annotated[list[str], "its groups, in order"]
+    base_dir: Annotated[str, "where the fleet's files are"]
+    scratch: Annotated[str | None, "where its jobs work; null for below base_dir"]
+    workers: Annotated[list[WorkerShape], "its workers"]
+
+
+class Told(TypedDict):
+    """One line for each try to tell a hook of something."""
+
+    event: Annotated[str, "`failed`, `quarantined`, `host_lost` or `queue_empty`"]
+    id: Annotated[str, "the same each time this is told"]
+    at: Annotated[str, "when it happened, in UTC"]
+    text: Annotated[str, "it, in words"]
+    hook: Annotated[str, "the hook, without what may be secret in its address"]
+    told: Annotated[bool, "whether it was told"]
+    tries: Annotated[int, "how often that was tried"]
+    error: Annotated[str, "why it could not be told; empty if it was"]
+    again_at: Annotated[str | None, "when it is tried again; null where it was told, or is given up"]
+
+
 PRINTED: dict[str, type] = {
     "check": Finding,
     "plan": Plan,
@@ -496,6 +538,8 @@ PRINTED: dict[str, type] = {
     "logs": Log,
     "collect": Collected,
     "history": Deed,
+    "notify": Told,
+    "inventory": InventoryHost,
     "prune": Pruned,
     "unlock": Unlocked,
     "destroy": Destroyed,

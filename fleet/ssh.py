@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import random
+import shlex
 import socket
 import stat
 import threading
@@ -78,6 +79,8 @@ class SshOptions:
         Seconds for each step of connecting.
     ssh_config
         Used instead of ~/.ssh/config and /etc/ssh/ssh_config.
+    hosts_file
+        The file that names the host, for advice.
     """
 
     address: str
@@ -89,19 +92,25 @@ class SshOptions:
     python: str = DEFAULT_PYTHON
     connect_timeout: float = 10.0
     ssh_config: Path | None = None
+    hosts_file: str = "hosts.yaml"
+
+    def trust(self, name: str) -> str:
+        """The command that records a host's key."""
+        return f"puffin-fleet trust {shlex.quote(self.hosts_file)} --host {name}"
 
 
 class _Refuse:
     """Refuses hosts without a known key, and says how to make it known."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, options: SshOptions) -> None:
         self._name = name
+        self._options = options
 
     def missing_host_key(self, client: Any, hostname: str, key: Any) -> NoReturn:
         raise UnknownHostKey(
             self._name,
             f"the host key of {hostname} is not known; it shows {key.get_name()} {key.fingerprint}",
-            f"compare it with the host's own, then run: puffin-fleet trust hosts.yaml --host {self._name}",
+            f"compare it with the host's own, then run: {self._options.trust(self._name)}",
             key.fingerprint,
             f"{hostname} {key.get_name()} {key.get_base64()}",
         )
@@ -270,7 +279,7 @@ def _config(name: str, options: SshOptions) -> Config:
 
 def _secure(name: str, connection: Connection, options: SshOptions, key: paramiko.PKey | None) -> None:
     """Check host keys, and set what may be tried to get in; nothing ever asks for a password."""
-    connection.client.set_missing_host_key_policy(_Refuse(name))
+    connection.client.set_missing_host_key_policy(_Refuse(name, options))
     for path in (options.known_hosts, Path("~/.ssh/known_hosts"), Path("/etc/ssh/ssh_known_hosts")):
         if path is not None and path.expanduser().is_file():
             _load_known_hosts(name, connection, path.expanduser())
@@ -361,10 +370,10 @@ def _may_pass(error: Exception) -> bool:
 def _translated(name: str, connection: Connection, options: SshOptions, error: Exception) -> RemoteError:
     """Say in words what went wrong while connecting."""
     if isinstance(error, paramiko.BadHostKeyException):
-        return _changed(name, connection, error)
+        return _changed(name, connection, options, error)
     if isinstance(error, paramiko.AuthenticationException) or "authentication methods" in str(error):
         return _refused(name, connection, options)
-    hint = "check the address and port in hosts.yaml, and that sshd runs there"
+    hint = f"check the address and port in {options.hosts_file}, and that sshd runs there"
     return UnreachableError(name, STEP, _unreachable(connection, options, error), hint)
 
 
@@ -383,7 +392,9 @@ def _unreachable(connection: Connection, options: SshOptions, error: Exception) 
     return f"{place}: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}"
 
 
-def _changed(name: str, connection: Connection, error: paramiko.BadHostKeyException) -> ChangedHostKey:
+def _changed(
+    name: str, connection: Connection, options: SshOptions, error: paramiko.BadHostKeyException
+) -> ChangedHostKey:
     key, expected = error.key, error.expected_key
     port = connection.port
     hostname = connection.host if port == 22 else f"[{connection.host}]:{port}"
@@ -392,7 +403,7 @@ def _changed(name: str, connection: Connection, error: paramiko.BadHostKeyExcept
         f"THE HOST KEY OF {hostname} HAS CHANGED: it shows {key.get_name()} {key.fingerprint}, "
         f"known is {expected.get_name()} {expected.fingerprint}. Somebody may be listening in",
         "nothing was sent. If the host was installed anew, make sure of that, remove its old key with: "
-        f"ssh-keygen -R '{hostname}', then run: puffin-fleet trust hosts.yaml --host {name}",
+        f"ssh-keygen -R '{hostname}', then run: {options.trust(name)}",
         key.fingerprint,
         f"{hostname} {key.get_name()} {key.get_base64()}",
     )

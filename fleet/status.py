@@ -22,6 +22,8 @@ _ENDED = frozenset({"stopped", "quarantined"})
 _AWAY = frozenset({"lost", "unreported", *_ENDED})
 _WRONG = frozenset({"lost", "quarantined", "frozen", "unreported"})
 _ORDER = ("lost", "quarantined", "unreported", "frozen", "starting", "draining", "running", "idle", "stopped")
+_FULL = 10_000_000
+"""With less than so many bytes left on its disk, a host is in trouble: logs and results need room."""
 _DOWN_FOR_GOOD = frozenset({"FATAL", "BACKOFF", "UNKNOWN"})
 _ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
@@ -88,6 +90,12 @@ class WorkerStatus:
     def works(self) -> bool:
         """Whether it lives, as far as is known."""
         return self.state not in _AWAY
+
+    @property
+    def memory(self) -> str:
+        """What its calculation uses of the memory it is granted, as ``1.2/8``, in GB; the latter alone if not known."""
+        granted, used = f"{self.record.memory:g}", self.record.memory_used
+        return granted if used is None or not self.works else f"{used:.1f}/{granted}"
 
     @property
     def wrong(self) -> bool:
@@ -339,6 +347,8 @@ def _own_troubles(status: HostStatus) -> Iterable[str]:
         yield f"not reached: {look.error}"
     elif look is not None and look.states is not None and not look.states.supervisord.reachable:
         yield f"supervisord: {look.states.supervisord.problem or 'does not run'}"
+    if look is not None and look.states is not None and look.states.free is not None and look.states.free < _FULL:
+        yield f"disk full: {look.states.free / 1e6:.1f} MB free"
     if not status.workers:
         yield "no worker has reported"
 

@@ -91,12 +91,15 @@ class Stopped:
         Whether there is anything at all.
     matched
         Whether it has any of the workers that were to stop.
+    trouble
+        Why it could not be reached; empty where it was.
     """
 
     running: tuple[str, ...]
     by_database: bool = False
     deployed: bool = True
     matched: bool = True
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -313,8 +316,10 @@ def stop_hosts(
         if result.value is not None:
             return controls[host].see_off(result.value, how)
         assert result.error is not None  # noqa: S101 - there is either
-        if not (ordered and how.wait):
+        if not ordered:
             raise result.error
+        if not how.wait:
+            raise _left_word(result.error, bool(reported.left(host)))
         return _see_off_by_report(host, reported, how.timeout_s, result.error, lambda what: audience.step(host, what))
 
     ended = fan_out(
@@ -358,14 +363,27 @@ def _see_off_by_report(host: str, reported: Reported, timeout_s: float | None, e
             names = ", ".join(record.worker for record in left)
             raise _silent(error, names)
         if deadline is not None and time.monotonic() >= deadline:
-            return Stopped(tuple(known), by_database=True)
+            return Stopped(tuple(known), by_database=True, trouble=_what(error))
         say(f"cannot be reached; told through the database, waiting for {reported.doing(host, known)}")
         time.sleep(1.0)
-    return Stopped((), by_database=True)
+    return Stopped((), by_database=True, trouble=_what(error))
+
+
+def _what(error: Exception) -> str:
+    return error.what if isinstance(error, RemoteError) else str(error)
 
 
 def _silent(error: Exception, names: str) -> Exception:
+    do = "do" if "," in names else "does"
+    return _with_hint(error, f"{names} {do} not report to the database either; the order stands there for later")
+
+
+def _left_word(error: Exception, some_work: bool) -> Exception:
+    """Nobody waits to see whether the order is read."""
+    return _with_hint(error, "its workers read the stop in the database within 75 s") if some_work else error
+
+
+def _with_hint(error: Exception, hint: str) -> Exception:
     if not isinstance(error, RemoteError):
         return error
-    hint = f"{names} do not report to the database either; the order stands there for when they do"
     return RemoteError(error.host, error.step, error.what, "\n  ".join(filter(None, (error.hint, hint))))

@@ -33,7 +33,7 @@ from fleet.plan import (
 from fleet.remote import HostResult
 from fleet.render import HostPaths, RenderedFile, configuration_hash, host_paths, job_directories, render_host
 from fleet.wheels import Platform
-from puffin.store import WorkerRecord
+from puffin.records import WorkerRecord
 
 EXISTING = "existing"
 """Stands for supervisor's version where an existing environment brings it."""

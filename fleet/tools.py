@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fleet.errors import FleetError
+from puffin.indexes import uv_environment
 
 _TAIL_LINES = 20
 THIS_MACHINE = "this machine"
@@ -125,41 +125,4 @@ def uv_settings() -> dict[str, str]:
     if any(path.is_file() for path in [*own, Path("/etc/uv/uv.toml")]):
         return settings
     text = run_tool([sys.executable, "-m", "pip", "config", "list"], "read pip's settings")
-    return {**settings, **uv_environment(text, os.environ)}
-
-
-_PIP_TO_UV = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_EXTRA_INDEX_URL",
-    "find-links": "UV_FIND_LINKS",
-    "trusted-host": "UV_INSECURE_HOST",
-    "cert": "SSL_CERT_FILE",
-}
-_UV_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_CONFIG_FILE")
-
-
-def uv_environment(pip_config: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Translate the output of ``pip config list`` into variables of uv.
-
-    Parameters
-    ----------
-    pip_config
-        Lines such as ``global.index-url='https://...'``; later lines win, as they do in pip.
-    environment
-        Present variables: whoever set uv's index there is left alone, and no variable is changed.
-    """
-    if any(name in environment for name in _UV_INDEX_VARIABLES):
-        return {}
-    options = {}
-    for line in pip_config.splitlines():
-        name, _, value = line.partition("=")
-        section, _, option = name.rpartition(".")
-        if section in ("global", "download", ":env:") and option in _PIP_TO_UV:
-            options[option] = str(ast.literal_eval(value))
-    variables = {
-        _PIP_TO_UV[option]: ("," if option == "find-links" else " ").join(value.split())
-        for option, value in options.items()
-    }
-    if "UV_EXTRA_INDEX_URL" in variables:  # pip takes the best version of all indexes
-        variables["UV_INDEX_STRATEGY"] = "unsafe-best-match"
-    return {name: value for name, value in variables.items() if name not in environment}
+    return {**settings, **uv_environment(text, os.environ, "download")}

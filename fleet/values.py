@@ -14,6 +14,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?[smhd])+\Z")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 URI = re.compile(r"mongodb(?:\+srv)?://(?:([^@/]*)@)?[^@/?\s]+(?:/([^?\s]*))?(?:\?(\S*))?\Z")
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::(.*))?\Z")
 _SECRET_OPTIONS = re.compile(r"(password|token|secret)[a-z]*[=:]", re.IGNORECASE)
 PASSWORD_ADVICE = "put the password in a file and name it in database.password_file"  # noqa: S105 - a sentence
 
@@ -137,14 +138,77 @@ AnyShare = Annotated[Share, BeforeValidator(share, json_schema_input_type=str | 
 Gigabytes = Annotated[float, Field(gt=0)]
 
 
+class Target(Section):
+    """Who is told of an event: a command, a URL, or a file with one. Exactly one of them is not empty."""
+
+    command: str = ""
+    # May hold a secret: never in what is printed of this.
+    url: str = Field(default="", repr=False)
+    url_file: str = ""
+
+
+_URL = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[!-~]*)?\Z")
+
+
+def is_url(value: str) -> bool:
+    """Whether something can be sent to this: http:// or https://, a host, no user, nothing to be escaped."""
+    return _URL.match(value) is not None
+
+
+def _target(value: object) -> Target:
+    if isinstance(value, Target):
+        return value
+    if isinstance(value, Mapping) and list(value) == ["url_file"]:
+        value = value["url_file"]
+        if isinstance(value, str) and value.strip() and not re.search(r"[\n\0]", value):
+            return Target(url_file=value)
+        raise refuse("url_file must be the path of a file whose first line is a URL")
+    if not isinstance(value, str) or not value.strip() or re.search(r"[\n\0]", value):
+        raise refuse("must be a command, a URL, 'url_file: PATH', or a list of those")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+        if not is_url(value):
+            raise refuse("must be a URL such as https://host/path, without a user or spaces (not repeated here)")
+        return Target(url=value)
+    return Target(command=value)
+
+
+def targets(value: object) -> object:
+    """Read one command, URL or ``url_file: PATH``, or a list of those."""
+    if value is None:
+        return ()
+    return tuple(_target(each) for each in (value if isinstance(value, list | tuple) else [value]))
+
+
 def check_uri(value: str) -> str:
-    match = URI.match(value)
-    if match is None:
-        raise refuse("must look like mongodb://host:port or mongodb+srv://host")
-    user, _, options = match.groups()
-    if ":" in (user or "") or _SECRET_OPTIONS.search(options or ""):
+    """Refuse what is no connection string; never with words of it, since they may be a password's."""
+    scheme, _, rest = value.partition("://")
+    # Who forgets to escape a password's '@', '/' or '?' shall be told of the password, not of what it breaks.
+    user, at, _ = rest.rpartition("@")
+    if (at and ":" in user) or _SECRET_OPTIONS.search(rest.partition("?")[2]):
         raise refuse(f"must not hold a password: {PASSWORD_ADVICE}")
+    if any(character in user for character in "@/?"):
+        raise refuse("must not hold a user's name with '@', '/' or '?': give it as database.username")
+    if URI.match(value) is None:
+        raise refuse("must look like mongodb://host:port or mongodb+srv://host")
+    servers = re.split(r"[/?]", rest[len(user + at) :], maxsplit=1)[0].split(",")
+    problems = [problem for server in servers if (problem := _server_problem(server, scheme.endswith("+srv")))]
+    if problems:
+        raise refuse(problems[0])
+    if scheme.endswith("+srv") and len(servers) > 1:
+        raise refuse("must name one host after mongodb+srv://, which stands for several servers")
     return value
+
+
+def _server_problem(server: str, srv: bool) -> str:
+    match = _SERVER.match(server)
+    if match is None or not match[1].strip("[]"):
+        return "must name a host, such as mongodb://db.example:27017 or mongodb://[::1]:27017; several with commas"
+    port = match[2]
+    if port is None:
+        return ""
+    if srv:
+        return "must not name a port after mongodb+srv://, which looks it up itself"
+    return "" if port.isascii() and port.isdigit() and 1 <= int(port) <= 65535 else "must have a port from 1 to 65535"
 
 
 def database_name(value: str) -> str:
@@ -203,4 +267,9 @@ Processors = Annotated[
 Devices = Annotated[
     Literal["auto"] | tuple[str, ...],
     BeforeValidator(_devices, json_schema_input_type=Literal["auto"] | list[int | str]),
+]
+Targets = Annotated[
+    tuple[Target, ...],
+    BeforeValidator(targets, json_schema_input_type=str | dict[Literal["url_file"], str] | list[str | dict[str, str]]),
+    Field(strict=False),
 ]

@@ -18,11 +18,15 @@ from fleet.hostsfile import Update
 from fleet.logs import messages_of, telling
 from fleet.remote import ConnectionLost, Remote, UnreachableError
 from puffin.errors import DatabaseUnavailable
-from puffin.store import WorkerRecord
+from puffin.records import WorkerRecord
 
 Found = TypeVar("Found")
 
 POLL_S = 1.0
+_LOOK_S = 3.0
+"""How long a host is left alone while its workers report nothing new: a look costs it a process."""
+
+_LONGEST_PROOF_S = 15.0
 _LOG_LINES = 15
 _LONGEST_TROUBLE_S = 120.0
 _LONGEST_PAUSE_S = 5.0
@@ -115,6 +119,7 @@ class Watch:
         self._read_records = read_records
         self._say = say
         self._cancelled = cancelled
+        self._known: frozenset[tuple[object, ...]] = frozenset()
 
     def ask(self, action: str, timeout: float = 120.0, **request: Any) -> dict[str, Any]:
         """Do an action of `fleet.hostside` on the host; once more where the connection was lost over it.
@@ -149,10 +154,17 @@ class Watch:
         if self._cancelled():
             raise Cancelled(f"{self._place.host}: given up")
 
-    def states(self) -> States:
-        """The present states of the host's workers."""
+    def states(self, words: Sequence[str] = ()) -> States:
+        """The present states of the host's workers.
+
+        Parameters
+        ----------
+        words
+            Workers whose last words are wanted as well.
+        """
         return self._insist(
-            lambda: parse_states(self._place.host, self.ask("states")), (ConnectionLost, UnreachableError)
+            lambda: parse_states(self._place.host, self.ask("states", words=list(words))),
+            (ConnectionLost, UnreachableError),
         )
 
     def records(self) -> list[WorkerRecord]:
@@ -167,6 +179,7 @@ class Watch:
         workers: Sequence[str],
         *,
         now: bool = False,
+        beside: Wanted | None = None,
         on_look: Callable[[Look], None] = lambda _: None,
     ) -> States:
         """Have workers end, and wait until they have.
@@ -180,6 +193,8 @@ class Watch:
             Their names.
         now
             Whether they give their calculations back instead of finishing them.
+        beside
+            What others shall run meanwhile; they are looked at as well, since this may take days.
         on_look
             Told what each look found.
 
@@ -191,8 +206,9 @@ class Watch:
         Raises
         ------
         RemoteError
-            They took longer than `update.drain_timeout`.
+            They took longer than `update.drain_timeout`, or a worker beside them failed.
         """
+        gate = Gate(self._update, time.monotonic())
         begun = time.monotonic()
         deadline = begun + self._update.drain_timeout
         states, told = self.states(), set[int]()
@@ -208,7 +224,9 @@ class Watch:
                 self.ask("control", operations=[{**order, "workers": left}])
             why = f"waiting for {', '.join(left)} to finish"
             self._say(why)
-            on_look(Look(Verdict.WAIT, computing=not now, why=why))
+            others = self._look_beside(beside, gate, states)
+            computing = not now and (others.computing or others.verdict is Verdict.PASSED)
+            on_look(Look(Verdict.WAIT, others.proven, computing, why=why))
             self._pause(begun)
             states = self.states()
         return states
@@ -238,28 +256,54 @@ class Watch:
         changing_since = time.monotonic()
         gate = Gate(self._update, changing_since)
         while True:
-            workers = self._judge(wanted, gate)
+            workers = self._judge(wanted, gate, self.states(gate.slow(time.monotonic())))
             look = gate.look(workers, time.monotonic())
             on_look(look)
-            if look.verdict is Verdict.FAILED:
-                hint = self._last_lines(look.failed[0].worker)
-                raise RemoteError(self._place.host, "waiting for workers", look.why, hint)
+            self._refuse_failed(look)
             if look.verdict is Verdict.PASSED:
                 return workers
             self._say(look.why)
             if not look.computing:
                 changing_since = time.monotonic()
-            self._pause(changing_since)
+            self._await_news(changing_since, look.passes_at)
 
-    def _judge(self, wanted: Wanted, gate: Gate) -> tuple[WorkerHealth, ...]:
-        states = self.states()
+    def _look_beside(self, beside: Wanted | None, gate: Gate, states: States) -> Look:
+        if beside is None or not beside.configurations:
+            return Look(Verdict.PASSED)
+        look = gate.look(self._judge(beside, gate, states), time.monotonic())
+        self._refuse_failed(look)
+        return look
+
+    def _refuse_failed(self, look: Look) -> None:
+        if look.verdict is Verdict.FAILED:
+            hint = self._last_lines(look.failed[0].worker)
+            raise RemoteError(self._place.host, "waiting for workers", look.why, hint)
+
+    def _judge(self, wanted: Wanted, gate: Gate, states: States) -> tuple[WorkerHealth, ...]:
         # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
         pids = {program.name: program.pid for program in states.supervisord.programs if program.pid}
         gate.saw(pids)
-        found = health.judge(wanted.configurations, wanted.release, states, self.records(), gate.looping)
+        records = self.records()
+        self._known = _telling(records)
+        found = health.judge(wanted.configurations, wanted.release, states, records, gate.looping)
         there = {worker for worker, pid in wanted.leaving.items() if pids.get(worker) == pid}
         found = tuple(_as_leaving(one) if one.worker in there else one for one in found)
         return tuple(_as_stopped(one) if one.worker in wanted.stopped else one for one in found)
+
+    def _await_news(self, since: float, passes_at: float | None) -> None:
+        """Wait until a worker of the host has reported what matters, or it is time to look at the host itself.
+
+        What the workers reported is asked of the database once for all hosts; a look costs the host a process.
+        """
+        begun = time.monotonic()
+        until = begun + min(_LONGEST_PAUSE_S, _LOOK_S + (begun - since) / 60)
+        if passes_at is not None:  # nothing is decided before; one that dies meanwhile is then seen in another process
+            until = min(passes_at, begun + _LONGEST_PROOF_S)
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LONGEST_PAUSE_S, POLL_S + (begun - since) / 60))
+            self.check()
+            if _telling(self.records()) != self._known:
+                return
 
     def _insist(
         self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...], patience: float = _LONGEST_TROUBLE_S
@@ -287,6 +331,14 @@ class Watch:
         if not lines:
             return f"its log is empty; see 'puffin-fleet logs --host {self._place.host}'"
         return "last lines of its log:\n    " + "\n    ".join(lines)
+
+
+def _telling(records: Sequence[WorkerRecord]) -> frozenset[tuple[object, ...]]:
+    """What of the workers' reports a verdict depends on; not what they compute, which changes all the time."""
+    return frozenset(
+        (record.worker, record.pid, record.release, record.configuration, record.state in {"starting", "stopped"})
+        for record in records
+    )
 
 
 def shared(read: ReadRecords, age_s: float = POLL_S) -> ReadRecords:

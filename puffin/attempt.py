@@ -11,6 +11,8 @@ the calculation is taken or cancelled         the job is killed, nothing is writ
 the worker is told to stop at once            the job is killed, the calculation is given back
 the database is away                          the job is frozen; the result waits on disk until it can be written
 the job or its keeper is killed from outside  given back, or failed when that happens too often
+every process is told to end, and the job     likewise: so it is where a machine is switched off
+fails of that
 ============================================  ============================================================
 """
 
@@ -162,7 +164,9 @@ class Attempt:
             if bench.signals.wake in ready:
                 bench.signals.clear()
             if job.connection in ready:
-                return ""
+                if job.hear():
+                    return ""
+                bench.reporter.note(memory_used=job.memory_gb)
             bench.ping.maybe(boot_time(), f"running {self._claim.order}", self._claim.id)
             order = bench.orders.current
             if order.stop is Stop.NOW:
@@ -185,6 +189,9 @@ class Attempt:
             return self._conclude(ended, released)
         if self._kind.writes_own_end:
             status = bench.results.complete_own_end(claim, ended.usage)
+            if status is Status.FAILED and verdicts.was_swept_away(ended):
+                bench.results.retract(claim, bench.loss(loss), keep_away=False)
+                return None
             if status is not None:
                 return self._tell(status, ended, "")
         if told_to_stop and ended.cause is Cause.KILLED:

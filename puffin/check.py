@@ -133,7 +133,7 @@ def _database(config: Configuration) -> Iterator[Finding]:
 def _reached_database(config: Configuration, database: DatabaseSettings) -> Iterator[Finding]:
     gateway = config.settings.database.ssh_tunnel
     where = location(config.settings.database) + (f" through {gateway}" if gateway else "")
-    store = Store(database, timeout_s=5.0, pulse=False)
+    store = Store(database, timeout_s=5.0)
     try:
         store.check()
         yield Finding("database", Verdict.GOOD, f"{where}, {', '.join(store.names)}")

@@ -13,6 +13,7 @@ import ctypes
 import os
 import pickle
 import resource
+import select
 import signal
 import sys
 import time
@@ -20,6 +21,7 @@ import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 import psutil
@@ -34,6 +36,8 @@ from puffin.limits import GB, SAMPLE_INTERVAL_S, Limits, resident_gb
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LONGEST_WAIT_S = 60.0
+_FIRST_TELL_S, _TELL_S = 1.0, 10.0
+_WORTH_TELLING = 0.05
 _OUTCOME_BYTES = 32 * 1024
 _HIGHEST_DESCRIPTOR = 4096
 _ENTERED, _OUTSIDE = b"+", b"-"
@@ -68,6 +72,13 @@ class Kill:
     """Kill the job with all its processes."""
 
 
+@dataclass(frozen=True)
+class Using:
+    """What the keeper tells now and then: the memory that the job has now, in GB."""
+
+    memory_gb: float
+
+
 def keep(connection: Connection) -> None:
     """Wait for a job and see it through; the target of the process that the fork server forks.
 
@@ -79,8 +90,10 @@ def keep(connection: Connection) -> None:
     os.setsid()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     # A terminal's or an operator's signals are for the worker, which decides what becomes of the job.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    told = _Told()
+    signal.signal(signal.SIGTERM, told.note)
     # Forked before there is anything to do: a job that comes need not wait for it.
     group = JobGroup.make(os.environ.get(MARK, ""))
     waiting = _fork_job(group)
@@ -90,7 +103,7 @@ def keep(connection: Connection) -> None:
         if freeze_at is None:
             ended = Ended(Cause.KILLED, None, 0, "", Usage(wall_s=0.0, cpu_s=0.0, peak_memory_gb=0.0))
         else:
-            ended = _Keeper(connection, waiting, start, freeze_at).see_through()
+            ended = _Keeper(connection, waiting, start, freeze_at, told).see_through()
         connection.send(ended)
     except (EOFError, OSError):
         # Without it nobody renews the lease or writes the result.
@@ -114,9 +127,29 @@ def _wait_for_right(connection: Connection, freeze_at: float) -> float | None:
     return freeze_at
 
 
+class _Told:
+    """When this process was last told to end, which it does not do.
+
+    Nobody means a keeper: it has a session of its own and no job's program knows of it. A SIGTERM comes to it when one
+    goes to every process, as where the machine is switched off; the job and its programs have got it too.
+    """
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def note(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle the signal."""
+        self._at = boot_time()
+
+    def seconds_before(self, end: float) -> float | None:
+        """How long before the job's end that was; None if it never was. Who hears of it later counts it as then."""
+        return None if self._at is None else max(0.0, end - self._at)
+
+
 class _Keeper:
-    def __init__(self, connection: Connection, waiting: _Waiting, start: Start, freeze_at: float) -> None:
+    def __init__(self, connection: Connection, waiting: _Waiting, start: Start, freeze_at: float, told: _Told) -> None:
         self._connection = connection
+        self._told = told
         self._limits = start.limits
         self._freeze_at = freeze_at
         self._frozen_since: float | None = None
@@ -134,11 +167,13 @@ class _Keeper:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._started = boot_time()
         self._next_sample = self._started + SAMPLE_INTERVAL_S
+        self._told_gb, self._tell_at = 0.0, self._started + _FIRST_TELL_S
         self._outcome_fd, self._job = waiting.outcome, waiting.pid
         waiting.begin(start.context)
 
     def see_through(self) -> Ended:
         status = self._watch()
+        end = boot_time()
         _kill_descendants()
         outcome = _read_outcome(self._outcome_fd)
         if status >= 0 and outcome is not None:
@@ -146,7 +181,8 @@ class _Keeper:
             self._cause, self._detail = Cause.ENDED, ""
         if self._cause is Cause.ENDED and not (outcome and outcome.success):
             self._look_at_the_kernels_kills()
-        return Ended(self._cause, outcome, status, self._detail, self._usage())
+        terminated_s = self._told.seconds_before(end)
+        return Ended(self._cause, outcome, status, self._detail, self._usage(), terminated_s)
 
     def _watch(self) -> int:
         """Serve messages, time and limits until the job's first process has ended; return its status."""
@@ -171,6 +207,9 @@ class _Keeper:
         if isinstance(message, Until):
             self._freeze_at = message.freeze_at
             self._look_at_the_time()
+            if self._limits.none and self._frozen_since is None:
+                # Awake anyway; nobody looks otherwise.
+                self._tell(self._used_gb(), boot_time())
         elif isinstance(message, Kill):
             self._end(Cause.KILLED, "")
 
@@ -191,12 +230,24 @@ class _Keeper:
             return
         used = self._used_gb()
         self._peak_gb = max(self._peak_gb, used)
+        self._tell(used, now)
         self._next_sample = now + self._limits.sample_interval(used)
         detail = self._limits.exceeded(used, now - self._started - self._frozen_s)
         if detail:
             self._end(Cause.LIMIT, detail)
         elif self._look_at_the_kernels_kills():
             _signal_descendants(signal.SIGKILL)
+
+    def _tell(self, used: float, now: float) -> None:
+        """Tell the worker what the job uses, if that is news: each time wakes it."""
+        if now < self._tell_at or abs(used - self._told_gb) <= _WORTH_TELLING * max(used, self._told_gb):
+            return
+        room = select.poll()
+        room.register(self._connection, select.POLLOUT)
+        # Never wait for it: a worker that hangs does not read.
+        if any(event & select.POLLOUT for _, event in room.poll(0)):
+            self._connection.send(Using(used))
+            self._told_gb, self._tell_at = used, now + _TELL_S
 
     def _used_gb(self) -> float:
         if self._group is not None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from enum import Enum
 
 RENEW_FRACTION = 1 / 3
@@ -117,21 +116,6 @@ def at(lease: Lease, now: float) -> Lease:
 def is_due(lease: Lease, now: float) -> bool:
     """Whether a renewal should be sent now."""
     return lease.hold is not Hold.LOST and now >= lease.next_try
-
-
-def has_lapsed(renewed: datetime, lease_s: float, server_now: datetime) -> bool:
-    """Whether a claim may be taken away from its holder.
-
-    Parameters
-    ----------
-    renewed
-        The last renewal, as the server stamped it.
-    lease_s
-        How long it is valid, in seconds.
-    server_now
-        The server's clock.
-    """
-    return server_now - renewed > timedelta(seconds=lease_s)
 
 
 def may_judge(connected_since: float | None, now: float, lease_s: float) -> bool:

@@ -39,6 +39,8 @@ class WorkerRecord:
         where it does not say.
     reports_within_s
         It reports at least this often, in seconds; None where it does not say.
+    memory_used
+        What its calculation had when it reported, in GB; None where it has none or does not say.
     """
 
     uuid: str
@@ -63,6 +65,7 @@ class WorkerRecord:
     seen: datetime | None = None
     lasting_s: float | None = None
     reports_within_s: float | None = None
+    memory_used: float | None = None
 
     @property
     def since(self) -> datetime | None:

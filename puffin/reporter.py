@@ -96,7 +96,20 @@ class Reporter:
             before, self._record = self._record, dataclasses.replace(self._record, **changes)
             if _doing(before) != _doing(self._record):
                 self._since = _now()
+            if before.calculation != self._record.calculation:
+                self._record = dataclasses.replace(self._record, memory_used=None)
         self._wake.set()
+
+    def note(self, **changes: Any) -> None:
+        """Change fields of the worker's record that can wait: they go with the next report.
+
+        Parameters
+        ----------
+        **changes
+            The fields.
+        """
+        with self._lock:
+            self._record = dataclasses.replace(self._record, **changes)
 
     def event(self, kind: str, calculation: str = "", detail: str = "") -> None:
         """Note that something happened.

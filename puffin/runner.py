@@ -19,7 +19,7 @@ from puffin import keeper
 from puffin.calculations import Usage
 from puffin.errors import DaemonError
 from puffin.jobs.base import Cause, Ended, JobContext, JobKind
-from puffin.keeper import Kill, Start, Until, boot_time
+from puffin.keeper import Kill, Start, Until, Using, boot_time
 from puffin.leftovers import MARK
 from puffin.limits import Limits
 
@@ -37,7 +37,8 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 class RunningJob:
     """A job that has been started.
 
-    Its ``connection`` becomes readable when it has ended; :meth:`ended` then says how.
+    Its ``connection`` becomes readable when there is something to :meth:`hear`: that it has ended, and :meth:`ended`
+    then says how, or how much memory it has now, which is in ``memory_gb``; None before it was told.
     """
 
     def __init__(self, process: Any, connection: Connection, context: JobContext) -> None:
@@ -45,6 +46,9 @@ class RunningJob:
         self._lock = threading.Lock()
         self._started = boot_time()
         self._patience_s: float | None = None
+        self._is_over = False
+        self._said: object = None
+        self.memory_gb: float | None = None
         self.connection = connection
         self.context = context
 
@@ -77,6 +81,18 @@ class RunningJob:
         self._patience_s = patience_s
         self._send(Kill())
 
+    def hear(self) -> bool:
+        """Wait for what its keeper says next; return whether that is the end."""
+        try:
+            said = self.connection.recv()
+        except (EOFError, OSError):
+            said = None
+        if isinstance(said, Using):
+            self.memory_gb = said.memory_gb
+        else:
+            self._is_over, self._said = True, said
+        return self._is_over
+
     def ended(self) -> Ended:
         """Wait for the job's end.
 
@@ -85,16 +101,14 @@ class RunningJob:
         Ended
             How it ended. A keeper that was killed cannot say; the job then died with it.
         """
-        if self._patience_s is not None and not self.connection.poll(self._patience_s):
-            # Somebody stopped the keeper, so it cannot obey. The job dies with it.
-            self._process.kill()
-        try:
-            ended = self.connection.recv()
-        except (EOFError, OSError):
-            ended = None
+        while not self._is_over:
+            if self._patience_s is not None and not self.connection.poll(self._patience_s):
+                # Somebody stopped the keeper, so it cannot obey. The job dies with it.
+                self._process.kill()
+            self.hear()
         self._process.join()
-        if isinstance(ended, Ended):
-            return ended
+        if isinstance(self._said, Ended):
+            return self._said
         usage = Usage(wall_s=boot_time() - self._started, cpu_s=0.0, peak_memory_gb=0.0)
         return Ended(Cause.KILLED, None, self._process.exitcode or 0, KEEPER_KILLED, usage)
 

@@ -12,11 +12,30 @@ from puffin.jobs.base import Cause, Ended
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 """A job does not end itself by these: an operator does, or the kernel when memory runs out."""
 
+_SWITCHING_OFF_S = 120.0
+"""systemd waits 90 s before it kills what does not end; what fails later had another reason."""
+
 _WORDS_OF_A_LOST_CONNECTION = ("No suitable servers found", "socket error or timeout", "generic server error")
 """What the C++ driver says, below the SCINE library."""
 
 _SMALL_OUTPUT_BYTES = 64 * 1024
 _SMALL_COMMENT_BYTES = 4 * 1024
+
+
+def was_swept_away(ended: Ended) -> bool:
+    """Whether a job failed since every process was told to end, as where the machine is switched off.
+
+    A job that catches that SIGTERM, or whose programs die of it, reports a failure that says nothing of its
+    calculation. What it completed nevertheless counts, and so does a limit that it exceeded.
+
+    Parameters
+    ----------
+    ended
+        How it ended.
+    """
+    if ended.terminated_s is None or ended.terminated_s > _SWITCHING_OFF_S or ended.cause is Cause.LIMIT:
+        return False
+    return ended.outcome is None or not ended.outcome.success
 
 
 def loss(ended: Ended) -> str:
@@ -27,6 +46,8 @@ def loss(ended: Ended) -> str:
     ended
         How it ended.
     """
+    if was_swept_away(ended):
+        return "every process was told to end while it ran, as when the machine is switched off"
     if ended.cause is Cause.KILLED:
         return ended.detail or "its processes were killed"
     if ended.cause is Cause.ENDED and ended.outcome is None and -ended.exit_status in _FROM_OUTSIDE:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import datetime, timezone
 
 import click
@@ -18,7 +19,7 @@ from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, data_console, note, print_json
 from fleet.diagnosis import Finding, Severity
-from fleet.doctor import DatabaseSeen, Group, addresses, grouped, of_database, of_hosts
+from fleet.doctor import DatabaseSeen, Group, addresses, goes_to_members, grouped, of_database, of_hosts
 from fleet.errors import ExitCode, FleetError
 from fleet.examination import ACTION, Examined, parse_examined
 from fleet.execute import ask, fan_out
@@ -28,6 +29,7 @@ from puffin.errors import DatabaseError
 
 _STYLES = {Severity.FAIL: "bold red", Severity.WARN: "yellow", Severity.OK: "green"}
 _TIMEOUT_S = 180.0
+_MEMBERS_PATIENCE_S = 5.0
 _WIDEST = 120
 _NARROWEST = 40
 
@@ -53,7 +55,7 @@ def check(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json
         open_remotes(chosen.fleet, chosen.hosts) as remotes,
     ):
         asking = aside.submit(_ask_database, chosen)
-        results = _examine(chosen, remotes, parallel, board)
+        results = _examine(chosen, remotes, parallel, board, asking)
         seen = asking.result()
     hosts = {host.name: host for host in chosen.hosts}
     findings = (*of_database(chosen.fleet, seen), *of_hosts(chosen.fleet, hosts, results, seen.stopped))
@@ -76,6 +78,7 @@ def _ask_database(chosen: Chosen) -> DatabaseSeen:
         asked = _now()
         clock = store.server_time()
         answered = _now()
+        members = store.members()
         name = chosen.fleet.name
         return DatabaseSeen(
             where=f"{store.where}, {', '.join(store.names)}",
@@ -85,6 +88,7 @@ def _ask_database(chosen: Chosen) -> DatabaseSeen:
             answered=answered,
             records=store.registry.workers(name),
             stopped=store.control.is_stopped(name),
+            members=members,
         )
     except DatabaseError as error:
         return DatabaseSeen(store.where, problem=str(error))
@@ -97,7 +101,17 @@ def _now() -> datetime:
     return datetime.now(timezone.utc).replace(tzinfo=None)
 
 
-def _examine(chosen: Chosen, remotes: Remotes, parallel: int, board: Board) -> list[HostResult[Examined]]:
+def _members(asking: Future[DatabaseSeen]) -> list[tuple[str, int]]:
+    """Where the replica set sends its clients; nothing where the server does not answer soon: that is said anyway."""
+    try:
+        return [(member.host, member.port) for member in asking.result(_MEMBERS_PATIENCE_S).members]
+    except FutureTimeout:
+        return []
+
+
+def _examine(
+    chosen: Chosen, remotes: Remotes, parallel: int, board: Board, asking: Future[DatabaseSeen]
+) -> list[HostResult[Examined]]:
     fleet = chosen.fleet
 
     def examine(host: Host) -> Examined:
@@ -105,7 +119,8 @@ def _examine(chosen: Chosen, remotes: Remotes, parallel: int, board: Board) -> l
         known = host_facts.probe_request(
             fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=host.wants_gpus
         )
-        request = {**known, "addresses": addresses(fleet, host)}
+        members = _members(asking) if goes_to_members(fleet, host) else []
+        request = {**known, "addresses": addresses(fleet, host), "members": members}
         asked = time.time()
         reply = ask(remotes[host.name], ACTION, request, _TIMEOUT_S)
         return parse_examined(host.name, reply, asked, time.time())

@@ -66,10 +66,12 @@ def stop(
     if supervisord and workers:
         raise UsageError("--supervisord ends all workers of a host: leave --worker out")
     how = Stop(now=now, wait=not no_wait, timeout_s=timeout, supervisord=supervisord, workers=workers)
-    return _stop(chosen, how, parallel, json_lines, whole=chosen.whole and not workers)
+    code, _ = _stop(chosen, how, parallel, json_lines, whole=chosen.whole and not workers)
+    return code
 
 
-def _stop(chosen: Chosen, how: Stop, parallel: int, json_lines: bool, whole: bool) -> int:
+def _stop(chosen: Chosen, how: Stop, parallel: int, json_lines: bool, whole: bool) -> tuple[int, list[str]]:
+    """Stop, report, and return the exit code and the hosts that know of it."""
     store = open_store(chosen.fleet)
     reported = Reported(store, chosen.fleet.name)
     by = new_deed("stop").who
@@ -93,9 +95,13 @@ def _stop(chosen: Chosen, how: Stop, parallel: int, json_lines: bool, whole: boo
     else:
         print_table((Column("HOST"), Column("WORKERS")), [[one.host, _stop_words(one, how.wait)] for one in results])
     _refuse_unknown(how.workers, [result.value.matched for result in results if result.value])
+    for result in results:
+        if result.value and result.value.trouble:
+            note(f"{result.host} could not be told by SSH: {result.value.trouble}", "yellow")
     left = [worker for result in results if result.value for worker in result.value.running]
     failed = report_failures(results)
-    return ExitCode.FAILED if failed or (left and how.wait) else ExitCode.DONE
+    known = [result.host for result in results if result.value and result.value.deployed]
+    return (ExitCode.FAILED if failed or (left and how.wait) else ExitCode.DONE), known
 
 
 def _refuse_unknown(workers: Sequence[str], matched: Sequence[bool]) -> None:
@@ -111,6 +117,7 @@ def _stop_record(result: HostResult[Stopped]) -> shapes.Stopped:
         "ok": result.ok,
         "running": list(value.running) if value else None,
         "by_database": bool(value and value.by_database),
+        "trouble": value.trouble if value else "",
         "error": str(result.error or ""),
     }
 
@@ -192,11 +199,12 @@ def drain(
     chosen = options.choose(hosts_file, (host,))
     who = new_deed("drain").who
     how = Stop(now=now, wait=not no_wait, timeout_s=timeout, drain=(who, why))
-    code = _stop(chosen, how, parallel, json_lines, whole=False)
+    code, told = _stop(chosen, how, parallel, json_lines, whole=False)
 
     def leave_word(control: Control) -> None:
-        for one in chosen.hosts:
-            control.note_drained(chosen.fleet.name, one.name, who, why)
+        # A host that does not know works on, and nothing may say that it does not.
+        for name in told:
+            control.note_drained(chosen.fleet.name, name, who, why)
 
     _order(chosen, leave_word, "The hosts know; 'status' does not show it.")
     return code

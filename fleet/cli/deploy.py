@@ -65,7 +65,7 @@ def _ways(command: Command) -> Command:
 
 @click.command()
 @options.hosts_file
-@options.parallel
+@options.parallel_preparing
 @options.as_json
 @_ways
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
@@ -101,7 +101,7 @@ def deploy(
 
 @click.command()
 @options.hosts_file
-@options.parallel
+@options.parallel_preparing
 @options.as_json
 @_ways
 @click.option("--release", "release", default=PREVIOUS, metavar="ID", help="The release; else the one before.")
@@ -237,8 +237,8 @@ def _carry_out(
     with Board("Deploying", len(to_change)) as board:
         try:
             ended = deploy_hosts(chosen.fleet, to_change, remotes, store, how, board)
-        except Interrupted as interrupted:
-            _say_how_far(interrupted.results)
+        except KeyboardInterrupt as interrupted:
+            _say_how_far(to_change, interrupted.results if isinstance(interrupted, Interrupted) else ())
             raise
     results.update((result.host, result) for result in ended.results)
     return Ended(tuple(results.values()), ended.troubles)
@@ -251,11 +251,13 @@ def _before(work: HostResult[HostWork]) -> HostResult[Deployed]:
     return HostResult(work.host, Deployed(False))
 
 
-def _say_how_far(results: Sequence[HostResult[Deployed]]) -> None:
-    done = [result.host for result in results if result.ok]
-    rest = [result.host for result in results if not result.ok]
-    note(f"\ndone {', '.join(done) or 'none'}; not finished {', '.join(rest) or 'none'}.", "yellow")
-    note("Until then the old release works; the same command goes on where this one stopped.", "yellow")
+def _say_how_far(works: Sequence[HostWork], results: Sequence[HostResult[Any]]) -> None:
+    """What was locked or prepared is not done yet: only what `deploy` itself has said of a host."""
+    done = [result.host for result in results if isinstance(result.value, Deployed)]
+    rest = [work.host.name for work in works if work.host.name not in done]
+    note(f"\ndone {condensed(done) or 'none'}; not finished {condensed(rest) or 'none'}.", "yellow")
+    if rest:
+        note("Until then the old release works; the same command goes on where this one stopped.", "yellow")
 
 
 def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:

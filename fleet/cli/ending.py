@@ -191,6 +191,7 @@ def _forget(chosen: Chosen, store: Store, hosts: Sequence[str]) -> None:
     try:
         records = store.registry.workers(chosen.fleet.name)
         store.registry.forget(uuid for host in hosts for uuid in workers_of(host, records))
+        store.control.forget_hosts(chosen.fleet.name, hosts)
     except DatabaseError as error:
         note(f"{error}\n  'status' goes on showing these workers; run this again when the database answers.", "yellow")
 

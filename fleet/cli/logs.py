@@ -89,7 +89,7 @@ def logs(
     hosts = chosen.hosts if calculation is None else hosts_of(chosen, calculation)
     with open_remotes(chosen.fleet, hosts) as remotes:
         tailing = Tailing(remotes, hosts, _request(chosen, wanted), follow)
-        printer = _Printer(json_lines, several=len(hosts) > 1)
+        printer = _Printer(json_lines)
         for found in tailing.lines():
             if isinstance(found, Notice):
                 _say(found)
@@ -177,13 +177,10 @@ class _Printer:
     ----------
     json_lines
         Whether as JSON.
-    several
-        Whether there is more than one host.
     """
 
-    def __init__(self, json_lines: bool, several: bool) -> None:
+    def __init__(self, json_lines: bool) -> None:
         self._json_lines = json_lines
-        self._several = several
         self._console = data_console()
         self._colours: dict[str, str] = {}
         self._day = ""

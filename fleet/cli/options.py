@@ -58,6 +58,12 @@ def parallel(command: Command) -> Command:
     )(command)
 
 
+def parallel_preparing(command: Command) -> Command:
+    """Add --parallel, for what changes hosts as hosts.yaml says, and only looks and prepares in parallel."""
+    meaning = "Hosts looked at and installed on at a time; how many change at a time says update.max_parallel."
+    return click.option("--parallel", type=click.IntRange(1, 256), default=20, show_default=True, help=meaning)(command)
+
+
 def parallel_or_all(command: Command) -> Command:
     """Add --parallel, for what must reach all hosts as nearly at once as can be."""
     return click.option(

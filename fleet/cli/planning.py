@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -19,7 +20,10 @@ from fleet.remote import HostResult
 from fleet.status import status_of
 from fleet.survey import Goal, HostWork, survey
 from puffin.errors import DatabaseError
-from puffin.store import Store, WorkerRecord
+from puffin.records import WorkerRecord
+
+if TYPE_CHECKING:
+    from puffin.store import Store
 
 _STYLES = {
     "add": "green",

@@ -86,7 +86,7 @@ def opened(hosts_file: str | None, uri: str | None, databases: Sequence[str]) ->
     if lost:
         hints = "".join(nearest(name, settings.names) for name in lost)
         raise UsageError(f"no database {', '.join(lost)} in hosts.yaml{hints}; it has {', '.join(settings.names)}")
-    store = Store(settings, _TIMEOUT_S, pulse=False)
+    store = Store(settings, _TIMEOUT_S)
     try:
         yield Target(store, settings, tuple(databases) or settings.names, fleet)
     finally:

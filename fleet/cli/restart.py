@@ -23,7 +23,7 @@ from fleet.survey import probe_all
 @click.command()
 @options.hosts_file
 @options.workers
-@options.parallel
+@options.parallel_preparing
 @options.as_json
 @options.lock_timeout
 @click.option(
@@ -102,4 +102,6 @@ def _words(result: HostResult[Deployed]) -> Text:
         return Text("will restart when done: " + ", ".join(value.pending))
     if not value.changed:
         return Text("left alone: stopped, or no such worker", style="dim")
+    if not value.workers:
+        return Text("started: what was down", style="green")
     return Text("restarted: " + ", ".join(one.worker for one in value.workers), style="green")

@@ -17,6 +17,7 @@ from fleet.cli import options
 from fleet.cli.output import note, note_console, print_error, report_failures
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.inventory import Fleet, Host, expand_range, json_schema, parse_inventory
+from fleet.names import condensed
 from fleet.proposal import Group, group
 from fleet.remote import UnknownHostKey
 from fleet.scout import look
@@ -57,24 +58,28 @@ def init(
     """
     if Path(path).exists() and not force:
         raise UsageError(f"{path} exists: use --force to replace it")
+    given = {"--fleet": name, "--database": uri, "--name": names, "--host": hosts}
+    lacking = [option for option, value in given.items() if not value]
+    if lacking and not sys.stdin.isatty():
+        raise UsageError(f"nobody can be asked here: give {' and '.join(lacking)}")
     template = functools.partial(
         hosts_template,
-        name or _asked("Name of the fleet", "reactions", "--fleet"),
-        database_uri=uri or _asked("Database server", "mongodb://localhost:27017", "--database"),
-        database_names=list(names) or [_asked("Database", "default", "--name")],
-        hosts=list(hosts) or _asked("Hosts, separated by spaces", HERE, "--host").split(),
+        name or _asked("Name of the fleet", "reactions"),
+        database_uri=uri or _asked("Database server", "mongodb://localhost:27017"),
+        database_names=list(names) or [_asked("Database", "default")],
+        hosts=list(hosts) or _asked("Hosts, separated by spaces", HERE).split(),
         user=user,
     )
     text = template()
     keys = [host_key(host) for host in template.keywords["hosts"]]
-    if not no_probe and (groups := _look_at_hosts(parse_inventory(text, path), keys)):
+    if not no_probe and (groups := _look_at_hosts(parse_inventory(text, path), keys, path)):
         text = template(groups=groups)
     Path(path).write_text(text, encoding="utf-8")
     note(f"wrote {path}; look at it, then: puffin-fleet plan {path}")
     return ExitCode.DONE
 
 
-def _look_at_hosts(fleet: Fleet, keys: Sequence[str]) -> tuple[Group, ...]:
+def _look_at_hosts(fleet: Fleet, keys: Sequence[str], path: str) -> tuple[Group, ...]:
     """What to propose for hosts, as far as they can be reached; what is in the way of the others is said."""
     names = {key: expand_range(key)[0] for key in keys[:_MOST_HOSTS]}
     note(f"looking at {', '.join(names.values())} (--no-probe leaves that out)")
@@ -82,16 +87,14 @@ def _look_at_hosts(fleet: Fleet, keys: Sequence[str]) -> tuple[Group, ...]:
     results = look(fleet, hosts)
     failed = report_failures(results)
     if failed:
-        note("for hosts not reached, check 'workers' and 'scratch' in the file, or write it again: init --force")
+        note(f"for hosts not reached, check 'workers' and 'scratch' in {path}, or write it again: init --force {path}")
     if len(keys) > len(names):
         note(f"not looked at, so that it does not take too long: {', '.join(keys[_MOST_HOSTS:])}")
     seen = {result.host: result.value for result in results if result.value is not None}
     return group({key: seen[name] for key, name in names.items() if name in seen}, names)
 
 
-def _asked(question: str, default: str, option: str) -> str:
-    if not sys.stdin.isatty():
-        raise UsageError(f"nobody can be asked here: give {option}")
+def _asked(question: str, default: str) -> str:
     return str(click.prompt(question, default=default, err=True))
 
 
@@ -120,17 +123,20 @@ def trust(hosts_file: str | None, patterns: tuple[str, ...], yes: bool) -> int:
     puffin-fleet trust --host node7
     """
     chosen = options.choose(hosts_file, patterns)
-    failed = 0
+    failed, base = 0, Path(chosen.fleet.source).parent
+    unasked: list[str] = []
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
         for host in chosen.hosts:
             if host.connection == "ssh":
-                failed += not _trust(host, remotes, Path(chosen.fleet.source).parent, yes)
+                failed += not _trust(host, remotes, base, yes, unasked)
+    if unasked:
+        raise UsageError(f"nobody can be asked here: say --yes to record what {condensed(unasked)} showed")
     return ExitCode.FAILED if failed else ExitCode.DONE
 
 
-def _trust(host: Host, remotes: Remotes, base: Path, yes: bool) -> bool:
+def _trust(host: Host, remotes: Remotes, base: Path, yes: bool, unasked: list[str]) -> bool:
     """Ask about each key on the way to a host, its own and those of hosts to jump through, until all are known."""
-    for _ in range(_MOST_KEYS):
+    for recorded in range(_MOST_KEYS):
         try:
             # Only the connection matters: whatever the host says to an empty program, its key was known by then.
             remotes.renew(host).call("", timeout=20)
@@ -138,22 +144,20 @@ def _trust(host: Host, remotes: Remotes, base: Path, yes: bool) -> bool:
             place = unknown.known_hosts_line.split()[0]
             console = note_console()
             console.print(f"[bold]{escape(host.name)}[/]: {escape(place)} shows [bold]{escape(unknown.fingerprint)}[/]")
-            if not yes and not _agreed(f"Is this the key of {place}?"):
+            if not yes and not sys.stdin.isatty():
+                unasked.append(host.name)
+                return False
+            if not yes and not click.confirm(f"Is this the key of {place}?", err=True):
                 return False
             _record(host, base, unknown.known_hosts_line)
         except FleetError as error:
             print_error(host.name, error)
             return False
         else:
-            note(f"{host.name}: its key is known")
+            if not recorded:
+                note(f"{host.name}: its key is known")
             return True
     return False
-
-
-def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here: say --yes to record it")
-    return click.confirm(question, err=True)
 
 
 def _record(host: Host, base: Path, line: str) -> None:

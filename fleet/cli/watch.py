@@ -34,7 +34,7 @@ from fleet.queue_text import duration
 from fleet.remote import HostResult
 from fleet.status import HostLook, HostStatus, WorkerStatus, by_host, status_of, to_json, totals
 from puffin.errors import DatabaseError
-from puffin.store import Store
+from puffin.store import DrainNote, Store
 
 _FEW = 16
 """Up to so many workers are shown one by one without being asked for."""
@@ -51,9 +51,9 @@ _WORKER_COLUMNS = (
     Column("FAILED", right=True),
     Column("RESTARTS", right=True, spare=2),
     Column("CORES", right=True, spare=7),
-    Column("GB", right=True, spare=7),
+    Column("GB", right=True, spare=5),
     Column("SEEN", right=True, spare=1),
-    Column("RELEASE", spare=5),
+    Column("RELEASE", spare=6),
 )
 _HOST_COLUMNS = (
     Column("HOST"),
@@ -89,6 +89,7 @@ class _View:
     strangers: Sequence[WorkerStatus]
     queues: Mapping[str, Mapping[str, int]]
     told_to_stop: bool
+    drained: Mapping[str, DrainNote]
     at: datetime
     failed: Sequence[HostResult[States]]
 
@@ -172,6 +173,7 @@ class _Look:
             strangers=[each for each in statuses if each.record.host not in everyone and each.works],
             queues={name: store.calculations(name).count_by_status() for name in store.names},
             told_to_stop=store.control.is_stopped(fleet.name),
+            drained={host: note for host, note in store.control.drained(fleet.name).items() if host in chosen},
             at=at,
             failed=[each for each in results or () if not each.ok],
         )
@@ -296,7 +298,7 @@ def _worker_row(worker: WorkerStatus) -> list[Text | str]:
         Text(str(record.failed), style="red" if record.failed else ""),
         str(record.restarts),
         str(record.cores),
-        f"{record.memory:g}",
+        worker.memory,
         _seen(None if worker.silent_s == float("inf") else worker.silent_s),
         Text(record.release, style="yellow" if worker.outdated else ""),
     ]
@@ -333,16 +335,29 @@ def _notes(chosen: Chosen, view: _View) -> Iterator[tuple[str, str]]:
         yield f"something is wrong with {wrong} workers: --workers shows all", "yellow"
     if view.told_to_stop:
         yield "The fleet is told to stop: 'puffin-fleet start' lifts that.", "yellow"
-    outdated = sum(worker.outdated for worker in workers)
+    yield from ((text, "yellow") for text in _drained(view.drained))
+    outdated = [worker for worker in workers if worker.outdated]
     if outdated:
+        idle = sum(not worker.record.calculation for worker in outdated)
         later = "each changes when its calculation is done"
-        yield f"{outdated} of {len(workers)} workers still run an earlier release; {later}", "yellow"
+        others = f"; {idle} of them idle: 'puffin-fleet deploy' if that lasts" if idle else ""
+        yield f"{len(outdated)} of {len(workers)} workers still run an earlier release: {later}{others}", "yellow"
     if view.strangers and chosen.whole:
         hosts = condensed(sorted({worker.record.host for worker in view.strangers}))
         yield f"{len(view.strangers)} workers of hosts that are not in hosts.yaml report, too: {hosts}", "yellow"
     for name, counts_by_state in view.queues.items():
         words = ", ".join(f"{count} {state}" for state, count in sorted(counts_by_state.items())) or "no calculations"
         yield f"database {name}: {words}", ""
+
+
+def _drained(drained: Mapping[str, DrainNote]) -> Iterator[str]:
+    """Hosts that were taken out together in one line."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for host, found in drained.items():
+        together.setdefault((found.by, found.why), []).append(host)
+    for (by, why), hosts in sorted(together.items()):
+        back = f"'puffin-fleet resume {hosts[0] if len(hosts) == 1 else 'HOST'}' brings back"
+        yield f"{condensed(sorted(hosts))} drained by {by}{f': {why}' if why else ''}; {back}"
 
 
 # Again and again ---------------------------------------------------------------------------------------

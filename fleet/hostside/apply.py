@@ -21,8 +21,8 @@ from pathlib import Path
 from fleet.hostside.common import Failure, Json, inside, locked, os_failure
 from fleet.hostside.files import UNFINISHED, Staged, directory, link, private_directory, same, stage
 from fleet.hostside.guard import require_lock
-from fleet.hostside.places import host_root
-from fleet.hostside.probe import link_name, releases
+from fleet.hostside.installed import releases
+from fleet.hostside.places import host_root, link_name
 
 DIRECTORIES = {
     "bin": 0o755,

@@ -22,8 +22,7 @@ from pathlib import Path
 from fleet.hostside.common import Failure, Json, plain_name, wait_until
 from fleet.hostside.files import directory, write
 from fleet.hostside.guard import require_lock
-from fleet.hostside.places import ORDERS, host_root, socket_path, stop_file, stopped
-from fleet.hostside.probe import suffixes
+from fleet.hostside.places import ORDERS, host_root, socket_path, stop_file, stopped, suffixes
 from fleet.hostside.rpc import (
     ACTIVE,
     ALREADY_STARTED,

@@ -1,9 +1,10 @@
 """Action `examine`: what a probe finds, and whether a worker would find what it needs; leaves nothing behind.
 
-Request: that of `probe`, and addresses [[host, port]] of the database, for hosts on which nothing is deployed.
+Request: that of `probe`; addresses [[host, port]] of the database, for hosts on which nothing is deployed; and
+members [[host, port]] of its replica set.
 Reply: that of `probe`, and examination {clock_first, clock_last, python_home, base, scratch, limits {name: [soft,
-hard]}, release_problem, unfinished, logs {worker: [lines]}, reachable [{address, problem}], worker,
-worker_findings [{subject, verdict, detail}], worker_problem}.
+hard]}, release_problem, unfinished, logs {worker: [lines]}, reachable [{address, problem}], members [{address,
+problem}], worker, worker_findings [{subject, verdict, detail}], worker_problem}.
 
 Where a worker is deployed, its own `check` is asked, in the environment that supervisord has: only that way the
 credentials, and the paths of programs, are the ones that it will use.
@@ -50,6 +51,7 @@ def main(request: Json) -> Json:
         "unfinished": _unfinished(places),
         "logs": _logs(root, found["supervisord"]["programs"]),
         **_database(root, found, request.get("addresses", ())),
+        "members": list(_reached(request.get("members", ()))),
     }
     return {**found, "examination": {**examination, "clock_first": first, "clock_last": time.time()}}
 

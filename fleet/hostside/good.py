@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -23,8 +24,7 @@ from fleet.hostside.apply import Wanted, put_files, switch_release
 from fleet.hostside.common import Failure, Json, digest, locked, os_failure, read_text
 from fleet.hostside.files import UNFINISHED, same, write
 from fleet.hostside.guard import require_lock
-from fleet.hostside.places import host_root
-from fleet.hostside.probe import link_name
+from fleet.hostside.places import host_root, link_name
 
 STEP = "putting back"
 GOOD, BEFORE = "good", "good-before"
@@ -54,7 +54,7 @@ def keep(root: Path) -> Json:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         for name in KEPT:
-            shutil.copytree(root / name, fresh / name, copy_function=_copy)
+            shutil.copytree(root / name, fresh / name, copy_function=_copy, ignore=_not_ours)
         if (root / MANIFEST).exists():
             _copy(str(root / MANIFEST), str(fresh / MANIFEST))
         write(fresh / "release", f"{release}\n".encode(), 0o600)
@@ -70,6 +70,15 @@ def keep(root: Path) -> Json:
         shutil.rmtree(fresh, ignore_errors=True)
         raise os_failure(error, "keeping the good state") from error
     return {"release": release}
+
+
+def _not_ours(directory: str, names: list[str]) -> list[str]:
+    """What no deploy writes and cannot be copied: a pipe would never end, a link may lead nowhere or in circles."""
+    return [name for name in names if not _can_be_copied(Path(directory, name))]
+
+
+def _can_be_copied(path: Path) -> bool:
+    return os.access(path, os.R_OK) and (path.is_file() or (path.is_dir() and not path.is_symlink()))
 
 
 def _copy(source: str, target: str) -> str:

@@ -118,10 +118,9 @@ def memory(system: Path = Path("/")) -> Json:
     """Memory in GB (1024**3 bytes): what the machine has, within the limit of the control groups."""
     entries = dict(_entries(read_text(system / "proc/meminfo")))
     installed = int(entries.get("MemTotal", "0 kB").split()[0]) * 1024
-    available = int(entries.get("MemAvailable", "0 kB").split()[0]) * 1024
     limits = [limit for limit in _memory_limits(system) if limit < _NO_LIMIT]
     total = min([installed, *limits]) if installed else min(limits, default=0)
-    return {"total": total / GIGABYTE, "available": min(available, total) / GIGABYTE}
+    return {"total": total / GIGABYTE}
 
 
 def _memory_limits(system: Path) -> Iterator[int]:

@@ -3,8 +3,8 @@
 Request: fleet_root, target (`releases/<id>` or `supervisor/<version>`), provides [paths that must be there],
 and either path (an existing environment to link to), or uv (its path; null: the one on PATH),
 wheels [{sha256, name}], python (null: the Python that runs this) and requirements (a text that names by version
-and hash what the host's own package index has to give; null: nothing, and uv stays off the network);
-optional host_root and lock (token).
+and hash what the host's own package index has to give; null: nothing, and uv stays off the network), and
+imports [modules that its Python must be able to import]; optional host_root and lock (token).
 Reply: installed (bool: false if it was there), target (absolute), seconds.
 
 Scripts in an environment hold its absolute path, so it is built in its final place; the file `.complete`
@@ -68,13 +68,14 @@ def _build(fleet: Path, target: Path, request: Json) -> bool:
         "UV_NO_PROGRESS": "1",
     }
     _discard(target)
-    _run([uv, "venv", "--offline", "--no-project", "--python", python, str(target)], environment)
+    _run("uv venv", [uv, "venv", "--offline", "--no-project", "--python", python, str(target)], environment)
     if request.get("requirements"):
         _install_from_index(uv, target, request["requirements"], environment)
     install = ["pip", "install", "--offline", "--no-index", "--no-deps", "--python", str(target / "bin/python")]
     if wheels:
-        _run([uv, *install, *map(str, wheels)], environment)
+        _run("uv pip install", [uv, *install, *map(str, wheels)], environment)
     _check_provided(target, request)
+    _try_imports(target, request.get("imports", ()), environment)
     write(target / COMPLETE, mark_of(request["wheels"]), 0o644)
     return True
 
@@ -87,11 +88,20 @@ def _install_from_index(uv: str, target: Path, requirements: str, environment: d
     words = ["pip", "install", "--refresh", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
     settings = {name: value for name, value in environment.items() if name != "UV_NO_CONFIG"}
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.expanduser raises where there is no entry
-    _run(
-        [uv, *words, "--python", str(target / "bin/python"), "--requirement", str(file)],
-        {**index_environment(os.environ, home), **settings},
-        "name an index that has it in pip's or uv's settings on the host, or set release.install to push",
-    )
+    command = [uv, *words, "--python", str(target / "bin/python"), "--requirement", str(file)]
+    status, said = _execute(command, {**index_environment(os.environ, home), **settings})
+    if status != 0 and (meaning := explain(said)):
+        hint = "name an index that has it in pip's or uv's settings on the host, or set release.install to push"
+        raise Failure(f"{meaning}:\n{said}", STEP, hint)
+    if status != 0:
+        raise _failed("uv pip install", status, said)
+
+
+def _try_imports(target: Path, modules: Sequence[str], environment: dict[str, str]) -> None:
+    """What this host cannot import shows before anything changes; and it is compiled once for all workers."""
+    if modules:
+        command = [str(target / "bin/python"), "-I", "-c", f"import {', '.join(modules)}"]
+        _run("importing what was installed", command, environment, "check release.python and release.extras")
 
 
 def _verified(fleet: Path, wheels: Sequence[Json]) -> list[Path]:
@@ -136,7 +146,14 @@ def _discard(target: Path) -> None:
         raise os_failure(error, STEP, target) from error
 
 
-def _run(words: Sequence[str], environment: dict[str, str], index_hint: str = "") -> None:
+def _run(what: str, words: Sequence[str], environment: dict[str, str], hint: str = "") -> None:
+    status, said = _execute(words, environment)
+    if status != 0:
+        raise _failed(what, status, said, hint)
+
+
+def _execute(words: Sequence[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Run a program to its end; its status and the last lines it wrote."""
     try:
         done = subprocess.run(
             words,
@@ -149,15 +166,14 @@ def _run(words: Sequence[str], environment: dict[str, str], index_hint: str = ""
         )
     except OSError as error:
         raise os_failure(error, STEP, words[0]) from error
-    if done.returncode != 0:
-        said = without_credentials(done.stdout.decode("utf-8", "replace"))
-        last = "\n".join(said.splitlines()[-20:])
-        meaning = explain(said) if index_hint else ""
-        if meaning:
-            raise Failure(f"{meaning}:\n{last}", STEP, index_hint)
-        verb = "uv venv" if words[1] == "venv" else "uv pip install"
-        hint = "free some space there" if "No space left" in last else ""
-        raise Failure(f"{verb} ended with status {done.returncode}:\n{last}", STEP, hint)
+    said = without_credentials(done.stdout.decode("utf-8", "replace"))
+    return done.returncode, "\n".join(said.splitlines()[-20:])
+
+
+def _failed(what: str, status: int, said: str, hint: str = "") -> Failure:
+    if "No space left" in said:
+        hint = "free some space there"
+    return Failure(f"{what} ended with status {status}:\n{said}", STEP, hint)
 
 
 def _check_provided(environment: Path, request: Json) -> None:

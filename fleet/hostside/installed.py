@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,20 @@ def _environment(path: Path) -> Environment:
         return Environment(path, True, mark.lstat().st_mtime)
     except OSError:
         return Environment(path, False, 0.0)
+
+
+def releases(directory: Path) -> list[Json]:
+    """Complete releases only: an interrupted installation is as good as none."""
+    found = []
+    for path in sorted(directory.glob("*")):
+        if path.name.startswith("."):
+            continue
+        link = path.is_symlink()
+        complete = (path / "bin" / "puffin").exists() if link else (path / COMPLETE).exists()
+        if complete:
+            target = os.readlink(path) if link else None  # noqa: PTH115 - as written, not resolved
+            found.append({"id": path.name, "path": target})
+    return found
 
 
 def wheels_of(found: Iterable[Environment]) -> set[str] | None:

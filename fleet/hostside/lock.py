@@ -58,6 +58,8 @@ def _refuse_strange(root: Path) -> None:
     if root.exists() or root.parent.name != "hosts" or not fleet.exists():
         return
     found = sorted(path.name for path in fleet.iterdir() if not path.name.startswith("."))
+    if found == ["hosts"] and not any((fleet / "hosts").glob("*/*")):
+        return  # another host with the same home directory is about to make its first lock
     ours = (f"*/{MUTEX}", "*/etc/supervisord.conf")
     if found and not any(any((fleet / "hosts").glob(pattern)) for pattern in ours):
         what = f"{fleet} holds {', '.join(found[:3])}{' and more' if len(found) > 3 else ''}, but no fleet"

@@ -203,3 +203,13 @@ def nearest_existing(path: Path) -> Path:
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
+
+
+def link_name(path: Path) -> str | None:
+    """The release a link names, if it is there."""
+    return Path(os.readlink(path)).name if path.is_symlink() and path.exists() else None  # noqa: PTH115
+
+
+def suffixes(directory: Path, prefix: str) -> list[str]:
+    """The workers named by files such as `stop.node1-1`."""
+    return sorted(path.name[len(prefix) :] for path in directory.glob(prefix + "*"))

@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,7 +22,18 @@ from fleet.hostside import boot, hardware
 from fleet.hostside.common import Json, digest, expand, read_text
 from fleet.hostside.gpus import gpus
 from fleet.hostside.guard import holder_of, serial_of
-from fleet.hostside.places import Places, drained, on_network, roomy_places, run_directory, stop_file, stopped
+from fleet.hostside.installed import releases
+from fleet.hostside.places import (
+    Places,
+    drained,
+    link_name,
+    on_network,
+    roomy_places,
+    run_directory,
+    stop_file,
+    stopped,
+    suffixes,
+)
 from fleet.hostside.processes import orphans
 from fleet.hostside.rpc import drifted, observe
 
@@ -110,24 +120,9 @@ def _installed(places: Places) -> Json:
         "wheels": wheels,
         "uv": {
             "installed": [path.parent.name[len("uv-") :] for path in tools if os.access(path, os.X_OK)],
-            "on_path": shutil.which("uv"),
         },
         "supervisors": [path.parent.name for path in sorted((places.fleet / "supervisor").glob("*/.complete"))],
     }
-
-
-def releases(directory: Path) -> list[Json]:
-    """Complete releases only: an interrupted installation is as good as none."""
-    found = []
-    for path in sorted(directory.glob("*")):
-        if path.name.startswith("."):
-            continue
-        link = path.is_symlink()
-        complete = (path / "bin" / "puffin").exists() if link else (path / ".complete").exists()
-        if complete:
-            target = os.readlink(path) if link else None  # noqa: PTH115 - as written, not resolved
-            found.append({"id": path.name, "path": target})
-    return found
 
 
 def _deployed(root: Path) -> Json:
@@ -156,16 +151,7 @@ def _deploy_of(manifest: Path) -> str | None:
         return None
 
 
-def link_name(path: Path) -> str | None:
-    """The release a link names, if it is there."""
-    return Path(os.readlink(path)).name if path.is_symlink() and path.exists() else None  # noqa: PTH115
-
-
-def suffixes(directory: Path, prefix: str) -> list[str]:
-    """The workers named by files such as `stop.node1-1`."""
-    return sorted(path.name[len(prefix) :] for path in directory.glob(prefix + "*"))
-
-
 def _files(root: Path) -> list[Path]:
     found = [*(root / "bin").glob("*"), *(root / "etc").glob("**/*")]
-    return sorted(path for path in found if path.is_file() and not path.name.endswith(".new~"))
+    ours = (path for path in found if path.is_file() and not path.name.endswith(".new~"))
+    return sorted(path for path in ours if os.access(path, os.R_OK))  # what cannot be read is not ours

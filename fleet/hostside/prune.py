@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,9 +192,3 @@ def _remove(path: Path) -> None:
         return
     except OSError as error:
         raise os_failure(error, STEP, path) from error
-
-
-def remove_all(paths: Iterable[Path]) -> None:
-    """Remove environments and what belongs to them."""
-    for path in paths:
-        _remove(path)

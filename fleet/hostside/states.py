@@ -1,27 +1,51 @@
 """Action `states`: the cheap look at the workers that waiting for something repeats.
 
-Request: host_root. Reply: supervisord, stop, stopped, drained {who, why, since} (or null), recycling, ending [workers
-whose present process was told to end by `control`], pids {worker: pid that runs}, current, clock.
+Request: host_root; words [workers whose last words are wanted]; lock (token; null where none is held): who lost it is
+told so, and not what others have made of the workers. Reply: words {worker: text}, supervisord, stop, stopped, drained
+{who, why, since} (or null), recycling, ending [workers whose present process was told to end by `control`], pids
+{worker: pid that runs}, current, clock, free (bytes that its user may still write).
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fleet.hostside.common import Json, read_text
+from fleet.hostside.common import Json, read_text, tail_of
 from fleet.hostside.files import write
-from fleet.hostside.places import drained, host_root, stop_file, stopped
-from fleet.hostside.probe import link_name, suffixes
+from fleet.hostside.guard import require_lock
+from fleet.hostside.loglines import LINE
+from fleet.hostside.places import drained, host_root, link_name, nearest_existing, stop_file, stopped, suffixes
 from fleet.hostside.processes import alive, read_pid
 from fleet.hostside.rpc import observe
+
+_RECENT_S = 120.0
+_LINES, _LONGEST = 5, 300
 
 
 def main(request: Json) -> Json:
     """Look."""
-    return look(host_root(request))
+    require_lock(request)
+    root = host_root(request)
+    found = look(root)
+    programs = {program["name"]: program for program in found["supervisord"]["programs"]}
+    said = {name: last_words(root, programs[name]) for name in request.get("words", ()) if name in programs}
+    return {**found, "words": {name: text for name, text in said.items() if text}}
+
+
+def last_words(root: Path, program: Json) -> str:
+    """What a worker said last: in its log, or before it had one; only what its present process said, if it has one."""
+    since = program["start"] if program["pid"] else time.time() - _RECENT_S
+    files = [root / "log" / f"{program['name']}.{suffix}" for suffix in ("log", "out")]
+    for file in sorted(filter(Path.is_file, files), key=lambda file: file.stat().st_mtime, reverse=True):
+        lines = [line for line in tail_of(file, _LINES) if line.strip()] if file.stat().st_mtime >= since else []
+        if lines:
+            found = LINE.match(lines[-1])
+            return (found["message"] or "" if found else lines[-1]).strip()[:_LONGEST]
+    return ""
 
 
 def look(root: Path) -> Json:
@@ -37,7 +61,13 @@ def look(root: Path) -> Json:
         "pids": running_pids(root),
         "current": link_name(root / "current"),
         "clock": time.time(),
+        "free": _free(root),
     }
+
+
+def _free(root: Path) -> int:
+    space = os.statvfs(nearest_existing(root))
+    return space.f_bavail * space.f_frsize
 
 
 def ending(root: Path, programs: Sequence[Json]) -> list[str]:

@@ -128,6 +128,8 @@ class Ended:
         Which limit it exceeded.
     usage
         What it used.
+    terminated_s
+        How many seconds before its end a SIGTERM went to every process, its keeper's too; None if none did.
     """
 
     cause: Cause
@@ -135,6 +137,7 @@ class Ended:
     exit_status: int
     detail: str
     usage: Usage
+    terminated_s: float | None = None
 
 
 JobFunction = Callable[[JobContext], Outcome]

@@ -9,9 +9,10 @@ from puffin.records import WorkerRecord
 from puffin.store.bench import Bench, Tenure
 from puffin.store.calculations import Calculations
 from puffin.store.control import Control, DrainNote
-from puffin.store.driver import connection_uri, location
+from puffin.store.driver import Member, connection_uri, location
 from puffin.store.events import Event, EventRecord, Events, EventSelection, new_event_id
-from puffin.store.follower import EventFollower
+from puffin.store.follower import EventFollower, Position
+from puffin.store.notifier import NotifierSeat, Sitting
 from puffin.store.queue import Queue
 from puffin.store.registry import Registry
 from puffin.store.results import CalculationResult
@@ -28,8 +29,12 @@ __all__ = [
     "EventRecord",
     "EventSelection",
     "Events",
+    "Member",
+    "NotifierSeat",
+    "Position",
     "Queue",
     "Registry",
+    "Sitting",
     "Store",
     "Tenure",
     "WorkerRecord",

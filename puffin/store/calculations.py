@@ -217,6 +217,12 @@ class Calculations:
             rows = self._collection.aggregate([{"$group": {"_id": "$status", "n": {"$sum": 1}}}])
             return {str(row["_id"]): int(row["n"]) for row in rows}
 
+    def any_open(self) -> bool:
+        """Whether any calculation waits or is being worked on; cheap however many there are."""
+        open_ones = {"status": {"$in": [Status.NEW.value, Status.PENDING.value]}}
+        with translated("looking for open calculations", self._where):
+            return self._collection.find_one(open_ones, {"_id": 1}) is not None
+
     def news(self) -> Iterator[bool]:
         """Watch for calculations that become new.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus, urlsplit
@@ -120,6 +121,31 @@ def location(settings: DatabaseSettings) -> str:
     if settings.uri:
         return urlsplit(settings.uri).netloc.rpartition("@")[2]
     return f"{settings.ip}:{settings.port}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One server of a replica set, at the address at which the set tells its clients to go to it."""
+
+    host: str
+    port: int
+    primary: bool
+
+
+def members_of(hello: Mapping[str, Any]) -> tuple[Member, ...]:
+    """The servers of a replica set that hold data, the primary first; empty where a server is alone.
+
+    Parameters
+    ----------
+    hello
+        What a server says of itself.
+    """
+    names = [str(name) for name in (*hello.get("hosts", ()), *hello.get("passives", ()))]
+    found = []
+    for name in names if hello.get("setName") else ():
+        host, _, port = name.rpartition(":")
+        found.append(Member(host.strip("[]"), int(port), name == hello.get("primary")))
+    return tuple(sorted(found, key=lambda member: not member.primary))
 
 
 class Pulse(monitoring.TopologyListener):

@@ -261,19 +261,6 @@ class Events:
         """
         return EventStream(self._watched, selection, longest_s, self._where)
 
-    def claimed(self, calculations: Sequence[str]) -> dict[str, datetime]:
-        """When calculations were last claimed, naive and in UTC; those of which nothing is known are left out.
-
-        Parameters
-        ----------
-        calculations
-            Their ids.
-        """
-        selection = {"kind": "claimed", "calculation": {"$in": list(calculations)}}
-        with translated("reading events", self._where):
-            found = self._database[EVENTS].find(selection, {"calculation": 1, "at": 1}).sort("at", 1)
-            return {str(event["calculation"]): event["at"] for event in found}
-
 
 class EventStream:
     """News of events, from the moment it is made; see :meth:`Events.watch`."""

@@ -11,7 +11,8 @@ nobody listened.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
 
@@ -26,6 +27,22 @@ _POLL_S = 1.0
 _AWAIT_S = 0.5
 _LOOK_ALL_THE_SAME_S = 15.0
 _AT_MOST = 1000
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a follower has come, for another one that goes on there.
+
+    Parameters
+    ----------
+    complete_to
+        Everything noted before this was given, but for what was noted late; naive, in UTC, by the server's clock.
+    given
+        Ids of the events since shortly before that, which were given already.
+    """
+
+    complete_to: datetime
+    given: frozenset[str]
 
 
 class EventFollower:
@@ -43,6 +60,8 @@ class EventFollower:
         How many of the past to begin with.
     listen
         Whether to listen where the server tells of changes.
+    position
+        Where an earlier follower of the same selection was; it goes on there, without a backlog.
     """
 
     def __init__(
@@ -53,6 +72,7 @@ class EventFollower:
         backlog: int,
         *,
         listen: bool = True,
+        position: Position | None = None,
     ) -> None:
         self._events = events
         self._server_time = server_time
@@ -60,9 +80,14 @@ class EventFollower:
         self._backlog = backlog
         self._listen = listen
         self._stream: EventStream | None = None
-        self._given: set[str] = set()
-        self._complete_to: datetime | None = None
-        self._looked = 0.0
+        self._given: set[str] = set(position.given) if position else set()
+        self._complete_to: datetime | None = position.complete_to if position else None
+        self._looked = float("-inf")
+
+    @property
+    def position(self) -> Position | None:
+        """How far it has come; None before it has looked for the first time."""
+        return None if self._complete_to is None else Position(self._complete_to, frozenset(self._given))
 
     def poll(self, longest_s: float = 1.0) -> list[EventRecord]:
         """The events that nobody was given yet, as soon as there are any.
@@ -110,18 +135,30 @@ class EventFollower:
             self._listen = False
 
     def _heard(self) -> list[EventRecord]:
+        if time.monotonic() - self._looked > _LOOK_ALL_THE_SAME_S:
+            return self._catch_up()
         found: list[EventRecord] = []
         enough = time.monotonic() + _AWAIT_S
-        while self._stream is not None and (event := self._stream.next()) is not None:
+        while (event := self._next(found)) is not None:
             if event.id not in self._given and self._selection.matches(event):
                 self._given.add(event.id)
                 found.append(event)
             # Where something happens all the time there is never nothing to hear.
             if len(found) >= _AT_MOST or (found and time.monotonic() > enough):
                 break
-        if time.monotonic() - self._looked > _LOOK_ALL_THE_SAME_S:
-            found += self._catch_up()
         return found
+
+    def _next(self, found: Sequence[EventRecord]) -> EventRecord | None:
+        """The next event of the stream. If it breaks, what was found before counts as given, so it is given first."""
+        if self._stream is None:
+            return None
+        try:
+            return self._stream.next()
+        except DatabaseError:
+            if not found:
+                raise
+            self.close()
+            return None
 
     def _seen(self) -> list[EventRecord]:
         return self._catch_up() if time.monotonic() - self._looked >= _POLL_S else []

@@ -19,6 +19,9 @@ from puffin.queueing import Change, Entry, Selection, Sort, Submission, Submitte
 from puffin.store.driver import translated
 
 _CHUNK = 500
+_DUPLICATE = 11000
+_FIRST = "first"
+"""Has the key of whatever was submitted without `again`; unique, so that of two who submit at once one is refused."""
 
 
 class Queue:
@@ -55,9 +58,14 @@ class Queue:
         with translated("preparing the queue", self._where):
             for collection in ("structures", "calculations"):
                 self._database[collection].create_index("puffin.key", name="puffin_key", sparse=True)
+                self._database[collection].create_index(
+                    f"puffin.{_FIRST}", name="puffin_first", sparse=True, unique=True
+                )
 
     def submit(self, work: Sequence[Submission], again: bool = False) -> list[Submitted]:
         """Add calculations, each with its structure, unless the identical one is there; five round trips in all.
+
+        Others may submit the same at the same time: the indices of `prepare` let one of them through.
 
         Parameters
         ----------
@@ -83,20 +91,45 @@ class Queue:
                 continue
             if structure_key not in structures:
                 structures[structure_key] = ObjectId()
-                document = documents.structure_document(item.molecule, now)
+                document = _first(documents.structure_document(item.molecule, now))
                 new_structures.append({"_id": structures[structure_key], **document})
             complete = dataclasses.replace(item.request, structures=[structures[structure_key]])
-            new_calculations.append({"_id": ObjectId(), **documents.calculation_document(complete, now, key)})
+            document = documents.calculation_document(complete, now, key)
+            new_calculations.append({"_id": ObjectId(), **(document if again else _first(document))})
             done.append(Submitted(str(new_calculations[-1]["_id"]), Status.NEW, added=True))
             if not again:
                 there[key] = dataclasses.replace(done[-1], added=False)
+        # The structures first: a worker may take a calculation the moment it is there.
+        self._use_others(self._insert("structures", new_structures), new_calculations)
+        refused = self._insert("calculations", new_calculations)
+        if not refused:
+            return done
+        there = self._known_calculations([document["puffin"]["key"] for document in refused])
+        ids = {str(document["_id"]) for document in refused}
+        return [there[key] if item.id in ids else item for item, key in zip(done, keys, strict=True)]
+
+    def _insert(self, collection: str, new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Insert all but those that somebody else has submitted in this moment; return these."""
+        if not new:
+            return []
         with translated("submitting calculations", self._where):
-            # The structures first: a worker may take a calculation the moment it is there.
-            if new_structures:
-                self._database["structures"].insert_many(new_structures, ordered=False)
-            if new_calculations:
-                self._calculations.insert_many(new_calculations, ordered=False)
-        return done
+            try:
+                self._database[collection].insert_many(new, ordered=False)
+            except pymongo.errors.BulkWriteError as error:
+                problems = error.details["writeErrors"]
+                if any(problem["code"] != _DUPLICATE for problem in problems):
+                    raise
+                return [new[problem["index"]] for problem in problems]
+        return []
+
+    def _use_others(self, refused: Sequence[dict[str, Any]], requested: Sequence[dict[str, Any]]) -> None:
+        """Let calculations have the structures that somebody else has just submitted, instead of their own."""
+        if not refused:
+            return
+        there = self._known_structures([document["puffin"]["key"] for document in refused])
+        others = {document["_id"]: there[document["puffin"]["key"]] for document in refused}
+        for document in requested:
+            document["structures"] = [others.get(id_, id_) for id_ in document["structures"]]
 
     def _known_structures(self, keys: Sequence[str]) -> dict[str, ObjectId]:
         with translated("looking for known structures", self._where):
@@ -279,6 +312,10 @@ class Queue:
         if document is None:
             return None
         return outcomes.to_details(document, self._outcomes([queueing.to_entry(self.name, document)])[0])
+
+
+def _first(document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "puffin": {**document["puffin"], _FIRST: document["puffin"]["key"]}}
 
 
 _Item = TypeVar("_Item")

@@ -18,8 +18,9 @@ from puffin.settings import DatabaseSettings
 from puffin.store.bench import JUDGE, Bench
 from puffin.store.calculations import _WATCH_S, Calculations
 from puffin.store.control import CONTROL, Control
-from puffin.store.driver import Pulse, client, location, translated
+from puffin.store.driver import Member, Pulse, client, location, members_of, translated
 from puffin.store.events import EVENTS, Events
+from puffin.store.notifier import NotifierSeat
 from puffin.store.queue import Queue
 from puffin.store.registry import WORKERS, Registry
 from puffin.store.results import CalculationResult, to_result
@@ -34,9 +35,9 @@ class Store:
         The database section.
     timeout_s
         How long one operation may take, in seconds, before the server counts as unreachable.
-    pulse
-        Whether to note since when the server answers. Who only asks something needs that not: with it the driver takes
-        half a second to close.
+    has_pulse
+        Whether `connected_since` is wanted. Without it closing is quicker: the driver lets what listens to it wait up
+        to half a second.
 
     Raises
     ------
@@ -44,11 +45,11 @@ class Store:
         The settings are no connection. Whether the server answers shows only with the first operation.
     """
 
-    def __init__(self, settings: DatabaseSettings, timeout_s: float = 10.0, pulse: bool = True) -> None:
+    def __init__(self, settings: DatabaseSettings, timeout_s: float = 10.0, *, has_pulse: bool = True) -> None:
         self.where = location(settings)
         self.names = settings.names
         self._pulse = Pulse()
-        self._client = client(settings, timeout_s, timeout_s, [self._pulse] if pulse else [])
+        self._client = client(settings, timeout_s, timeout_s, [self._pulse] if has_pulse else [])
         # A change stream waits for longer than any other operation may take; connects with the first use.
         self._watching_client = client(settings, timeout_s, timeout_s + _WATCH_S, [])
 
@@ -71,7 +72,7 @@ class Store:
 
     @property
     def connected_since(self) -> float | None:
-        """Since when the server answers without a break, in boot time (s); None if it does not, or without pulse."""
+        """Since when the server has answered without a break; None if it does not. Boot time in seconds."""
         return self._pulse.since
 
     def server_time(self) -> datetime:
@@ -81,6 +82,11 @@ class Store:
         if not isinstance(now, datetime):
             raise DatabaseError(f"the database at {self.where} does not tell its time")
         return now
+
+    def members(self) -> tuple[Member, ...]:
+        """Where the server's replica set sends its clients, the primary first; empty where the server is alone."""
+        with translated("asking for the members of the replica set", self.where):
+            return members_of(self._client.admin.command("hello"))
 
     def server_version(self) -> str:
         """What the server says that it is; empty where it does not say."""
@@ -193,6 +199,16 @@ class Store:
     def control(self) -> Control:
         """Orders to whole fleets; kept in the first database."""
         return Control(self._database(self.names[0])[CONTROL], self.where)
+
+    def notifier(self, fleet: str) -> NotifierSeat:
+        """Where the notifier of a fleet keeps how far it is; in the first database.
+
+        Parameters
+        ----------
+        fleet
+            The fleet.
+        """
+        return NotifierSeat(self._database(self.names[0])[CONTROL], fleet, self.where)
 
     def _database(self, name: str) -> MongoDatabase[dict[str, Any]]:
         return self._client[name]

@@ -66,7 +66,7 @@ def test_hosts_are_looked_at_and_a_layout_proposed(tmp_path: Path, node: SshHost
     # What could not be looked at is said, with what to do, and has what was proposed for the others.
     assert "looking at node1, stranger, nowhere.invalid" in ran.err
     assert "the host key of [localhost]:" in ran.err
-    assert "puffin-fleet trust hosts.yaml --host stranger" in ran.err
+    assert f"puffin-fleet trust {file} --host stranger" in ran.err
     assert "nowhere.invalid failed at connect: the name nowhere.invalid cannot be resolved" in ran.err
     assert f"wrote {file}" in ran.err
     # Nothing was left on the host.
@@ -108,7 +108,7 @@ def test_what_is_not_given_is_asked_for(tmp_path: Path) -> None:
 def test_what_is_not_given_and_cannot_be_asked_for(tmp_path: Path) -> None:
     ran = puffin_fleet("init", tmp_path / "hosts.yaml", home=tmp_path)
     assert ran.code == 2
-    assert "nobody can be asked here: give" in ran.err
+    assert "nobody can be asked here: give --fleet and --database and --name and --host" in ran.err
     assert not (tmp_path / "hosts.yaml").exists()
 
 

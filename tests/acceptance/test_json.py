@@ -32,6 +32,7 @@ class Tour:
         self.verbs: set[str] = set()
         here.content["defaults"]["workers"]["count"] = 1
         here.content["update"]["min_healthy_time"] = 0
+        here.content["hooks"] = {"queue_empty": "/bin/true"}
         self.release("first")
 
     def release(self, name: str) -> None:
@@ -96,6 +97,8 @@ def look(tour: Tour, place: Path, calculation: str) -> None:
     tour("logs", "--json")
     tour("collect", "-o", str(place / "collected"), "--yes", "--json")
     tour("history", "--json")
+    tour("notify", "--try", "--json")
+    tour("inventory", "--json")
     tour("check", "--json")
     tour("ps", "--json")
     tour("exec", "--json", "--", "true")

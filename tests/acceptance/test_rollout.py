@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import signal
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.commands import BIN
 from tests.acceptance.here import Here, until
 
 
@@ -95,6 +100,23 @@ def test_a_worker_that_is_removed_ends_its_calculation_however_often_and_long_a_
     assert [record["worker"] for record in here.workers().values()] == ["here-1"]
 
 
+@pytest.mark.soak
+def test_a_canary_proves_the_release_while_a_worker_that_is_removed_computes(here: Here) -> None:
+    here.content["hosts"]["there"] = {"connection": "local"}
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=20, count=4)
+    until(lambda: here.all_are("pending"), "all calculations to be taken")
+    here.content["defaults"]["workers"]["count"] = 1
+    here.content["update"] |= {"canary": 1, "max_parallel": 1}
+    begun = here.root.parent / "there/etc/workers/there-2.yaml"
+    with ThreadPoolExecutor(1) as aside:
+        deploying = aside.submit(here.run, "deploy", "--yes")
+        until(lambda: not begun.exists(), "the second host to begin")
+        assert here.all_are("pending")
+        deploying.result().ok()
+    assert here.all_are("complete")
+
+
 def test_status_says_how_many_still_run_the_release_before(here: Here, tmp_path: Path) -> None:
     here.run("deploy", "--yes").ok()
     here.submit(seconds=25)
@@ -111,6 +133,22 @@ def test_status_says_how_many_still_run_the_release_before(here: Here, tmp_path:
         "the other one to follow",
     )
     assert "earlier release" not in here.run("status").err
+
+
+def test_ctrl_c_says_what_is_done_and_that_the_same_command_goes_on(here: Here, tmp_path: Path) -> None:
+    hook, begun = tmp_path / "hook", tmp_path / "begun"
+    hook.write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 600\n")
+    hook.chmod(0o755)
+    here.content["hooks"] = {"pre_deploy": str(hook)}
+    here.run("plan").ok()  # writes the file
+    words = [str(BIN / "puffin-fleet"), "deploy", "--yes", str(here.file)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        until(begun.exists, "the hook to begin: by then the host is locked, and nothing is changed")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"done none; not finished here." in said
+    assert b"the same command goes on where this one stopped" in said
 
 
 def test_a_deploy_in_a_hurry_gives_the_calculations_back(here: Here) -> None:
@@ -131,7 +169,14 @@ def test_a_rollback_goes_to_the_release_before_and_a_deploy_forward_again(here: 
     other = tmp_path / "other-env"
     other.symlink_to(sys.prefix)
     here.content["release"]["path"] = str(other)
+    hook, seen = tmp_path / "hook", tmp_path / "seen"
+    hook.write_text(f"#!/bin/sh\nexec {BIN}/puffin-fleet status --json {here.file} >{seen}\n")
+    hook.chmod(0o755)
+    here.content["hooks"] = {"post_deploy": str(hook)}
     here.run("deploy", "--yes").ok()
+    # Who asks before the deploy is over hears already that all is as it should be.
+    reported = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert [one["release"] == one["wanted_release"] for one in reported if "wanted_release" in one] == [True, True]
     (second,) = {record["release"] for record in here.workers().values()}
     assert first != second
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pymongo
 import pytest
 from pymongo.errors import PyMongoError
 
-from fleet.embedded import EmbeddedDatabase, EmbeddedDatabaseError, RunningServer, program, recorded, stop_recorded
+from fleet.embedded import EmbeddedDatabase, EmbeddedDatabaseError, RunningServer, program, recorded
 from tests.lab.database import DatabaseServer
 from tests.lab.fixtures_database import Database
 from tests.lab.requirements import missing
@@ -73,19 +72,6 @@ def test_a_server_that_cannot_start_shows_what_it_printed(tmp_path: Path) -> Non
     with pytest.raises(EmbeddedDatabaseError, match=r"(?s)ended at once with status 1\..*File exists: "):
         database.start()
     assert recorded(tmp_path) is None
-
-
-def test_what_another_process_left_running_can_be_stopped(tmp_path: Path) -> None:
-    script = (
-        "import sys, pathlib; from fleet.embedded import EmbeddedDatabase;"
-        "EmbeddedDatabase(pathlib.Path(sys.argv[1])).start()"
-    )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, cwd=Path(__file__).parents[2])
-    server = recorded(tmp_path)
-    assert server is not None
-    assert stop_recorded(tmp_path)
-    assert server.process() is None
-    assert not stop_recorded(tmp_path)
 
 
 def test_acknowledged_writes_survive_a_kill(own_database_server: DatabaseServer) -> None:

@@ -74,12 +74,15 @@ def test_all_that_is_wrong_with_hooks_is_said_at_once(tmp_path: Path) -> None:
     fleet = fleet_with(tmp_path, pre_deploy="", post_deploy="")
     (tmp_path / "hooks" / "pre_deploy").unlink()
     (tmp_path / "hooks" / "post_deploy").chmod(0o644)
+    lines = (tmp_path / "hosts.yaml").read_text().splitlines()
+    pre, post = (next(n for n, line in enumerate(lines, 1) if name in line) for name in ("pre_deploy", "post_deploy"))
     with pytest.raises(InventoryError) as refused:
         check_hooks(fleet)
     assert refused.value.exit_code == ExitCode.USAGE
+    file, hooks = tmp_path / "hosts.yaml", tmp_path / "hooks"
     assert str(refused.value).splitlines() == [
-        f"{tmp_path}/hosts.yaml hooks.pre_deploy: no file {tmp_path}/hooks/pre_deploy",
-        f"{tmp_path}/hosts.yaml hooks.post_deploy: {tmp_path}/hooks/post_deploy cannot be executed: 'chmod +x' it",
+        f"{file}:{pre} hooks.pre_deploy: no file {hooks}/pre_deploy",
+        f"{file}:{post} hooks.post_deploy: {hooks}/post_deploy cannot be executed: 'chmod +x' it",
     ]
 
 

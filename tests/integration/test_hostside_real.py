@@ -189,6 +189,14 @@ def test_a_release_without_what_it_should_provide_is_not_complete(site: Site) ->
     assert not (site.fleet / "releases/empty/.complete").exists()
 
 
+def test_a_release_that_this_host_cannot_import_is_not_complete(site: Site) -> None:
+    site.install("releases/imported", imports=["supervisor.options"])
+    assert list((site.fleet / "releases/imported").rglob("options.*.pyc")) != []  # compiled once for all workers
+    with pytest.raises(ActionFailed, match=r"(?s)importing what was installed ended .*no_such_module.*release\.extras"):
+        site.install("releases/strange", imports=["supervisor.options", "no_such_module"])
+    assert not (site.fleet / "releases/strange/.complete").exists()
+
+
 def test_two_installations_at_once_do_not_disturb_each_other(site: Site) -> None:
     other = SshRemote("n", site.host.options)
     both = [site, Site(site.host, other, site.wheel)]

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import pytest
 from fleet import facts
 from fleet.errors import ExitCode
 from fleet.execute import ask
-from fleet.hostside import audit, guard, lock, probe
+from fleet.hostside import audit, guard, lock, probe, states
 from fleet.hostside.common import Failure
 from fleet.local import LocalRemote
 from fleet.lock import (
@@ -128,6 +129,17 @@ def test_a_directory_of_somebody_elses_is_no_place_for_a_fleet(tmp_path: Path) -
     assert take(project / "hosts" / "n1", "ann")["held"]
     (project / "tools").mkdir()
     assert take(project / "hosts" / "n2", "ann")["held"]
+
+
+def test_hosts_that_share_a_home_directory_make_their_first_locks_at_once(tmp_path: Path) -> None:
+    hosts = tmp_path / "reactions" / "hosts"
+    (hosts / "n1").mkdir(parents=True)  # which is as far as the other one has come
+    assert take(hosts / "n2", "ann")["held"]
+    (hosts / "n3").mkdir()
+    (hosts / "n3" / "notes").touch()
+    shutil.rmtree(hosts / "n2")
+    with pytest.raises(Failure, match=r"reactions holds hosts, but no fleet"):
+        take(hosts / "n4", "ann")
 
 
 def test_one_that_ran_out_is_taken_over_and_its_holder_finds_out(tmp_path: Path) -> None:
@@ -384,16 +396,22 @@ def test_of_two_that_overlap_one_goes_on(places: dict[str, Path], local: dict[st
         assert [guard.read_holder(place) for place in places.values()] == [None] * 3
 
 
-def test_it_is_renewed_while_the_work_goes_on_and_a_loss_is_noticed(
+def test_it_is_renewed_while_the_work_goes_on_and_who_lost_it_is_told(
     places: dict[str, Path], local: dict[str, Remote]
 ) -> None:
     with hold(local, targets(places), new_deed("deploy"), 0, 3, limit_s=2.0) as held:
         first = guard.read_holder(places["a"])
         wait_for(lambda: guard.read_holder(places["a"])["until"] > first["until"] + 1)  # type: ignore[index]
-        assert not held.lost("a")
+        look = {"host_root": str(places["a"]), "lock": held.token}
+        states.main(look)
         lock.main({"host_root": str(places["a"]), "step": "break", "id": "u", "who": "eve@here"})
-        wait_for(lambda: held.lost("a"))
-        assert not held.lost("b")
+        # Not only what changes a host is refused then, but waiting for its workers as well.
+        with pytest.raises(Failure, match="was removed with 'unlock'"):
+            states.main(look)
+        take(places["a"], "eve")
+        with pytest.raises(Failure, match="eve@here took the lock of this host over, for 'deploy'"):
+            states.main(look)
+        states.main({**look, "host_root": str(places["b"])})
 
 
 def test_a_command_that_a_hook_runs_uses_the_lock_it_runs_under(

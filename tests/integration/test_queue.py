@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -56,6 +57,32 @@ def test_what_is_there_is_not_submitted_again(people: Calculations) -> None:
     assert [(done.added, done.status) for done in first] == [(True, Status.NEW)] * 2
     assert [(done.added, done.id) for done in second] == [(False, first[1].id), (False, first[0].id)]
     assert len(everything(people)) == 2
+
+
+def submit_in_step(uri: str, name: str, rounds: int, barrier: Any) -> None:
+    store = Store(DatabaseSettings(uri=uri, name=name))
+    for number in range(rounds):
+        molecules = [Molecule("helium", ("He",), ((float(number), 0.0, float(z)),)) for z in range(5)]
+        barrier.wait(60)
+        store.queue(name).submit(work(*molecules))
+    store.close()
+
+
+def test_two_who_submit_the_same_at_once_add_it_once(people: Calculations, queue: Queue, database: Database) -> None:
+    processes, rounds = multiprocessing.get_context("fork"), 10
+    barrier = processes.Barrier(2)
+    words = (database.uri, queue.name, rounds, barrier)
+    both = [processes.Process(target=submit_in_step, args=words) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    documents = list(queue.documents.find())
+    assert len(documents) == len({document["puffin"]["key"] for document in documents}) == 5 * rounds
+    structures = {document["_id"] for document in queue.client[queue.name]["structures"].find()}
+    assert len(structures) == 5 * rounds
+    assert {id_ for document in documents for id_ in document["structures"]} == structures
 
 
 def test_the_same_twice_in_one_submission(people: Calculations) -> None:

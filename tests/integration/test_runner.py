@@ -154,6 +154,31 @@ def test_frozen_time_is_no_walltime(runner: Runner, tmp_path: Path) -> None:
     assert (ended.cause, ended.detail) == (Cause.LIMIT, "walltime limit of 1.5 s exceeded")
 
 
+HOLD = "data = b'x' * (200 * 2**20)\n"
+
+
+@pytest.mark.parametrize("limits", [NONE, Limits(1.0, None)], ids=["unlimited", "limited"])
+def test_the_keeper_tells_what_the_job_uses_and_then_how_it_ended(
+    runner: Runner, tmp_path: Path, limits: Limits
+) -> None:
+    code = HOLD + "import pathlib, time\nwhile not pathlib.Path('end').exists(): time.sleep(0.02)"
+    with start(runner, tmp_path, code, limits) as job:
+        assert job.memory_gb is None
+        time.sleep(1.1)  # it looks when the right to run is extended, but not in the first second
+        job.extend(boot_time() + FOREVER_S)
+        assert wait([job.connection], 30)
+        assert not job.hear()
+        assert job.memory_gb is not None
+        assert 0.19 < job.memory_gb < 0.4
+        (tmp_path / "end").touch()
+        assert job.ended().cause is Cause.ENDED
+
+
+def test_a_worker_that_does_not_listen_holds_up_no_keeper(runner: Runner, tmp_path: Path) -> None:
+    with start(runner, tmp_path, HOLD + "import time; time.sleep(2)", Limits(1.0, None)) as job:
+        assert job.ended().cause is Cause.ENDED  # what was told before is passed over
+
+
 def test_what_ended_before_it_was_killed_counts(runner: Runner, tmp_path: Path) -> None:
     with start(runner, tmp_path, "print('done')") as job:
         until(job.connection.poll, "the job to end")

@@ -462,3 +462,22 @@ def test_the_registry_tells_what_the_worker_does(workers: Workers, queue: Queue,
     assert queue.store.registry.workers("lab")[0].restarts == 0, "a stop is no crash"
     kinds = [event["kind"] for event in queue.store.events.latest(100, "lab")]
     assert kinds[:4] == ["started", "claimed", "finished", "stopped"]
+
+
+def test_the_registry_tells_the_memory_that_a_job_uses(workers: Workers, queue: Queue, tmp_path: Path) -> None:
+    worker = workers.start()
+    id_ = queue.code("data = b'x' * (300 * 2**20)\n" + waiting_code(tmp_path))
+    started(tmp_path)
+    time.sleep(2.5)  # it is told after a second at the earliest, and goes with the next report
+    worker.signal(signal.SIGTERM)
+
+    def memory() -> float | None:
+        [record] = queue.store.registry.workers("lab")
+        return record.memory_used if record.state == "draining" else None
+
+    assert 0.28 < until(memory, "the report") < 0.5
+    let_end(tmp_path)
+    queue.wait(id_)
+    worker.wait()
+    [record] = queue.store.registry.workers("lab")
+    assert (record.state, record.memory_used) == ("stopped", None)

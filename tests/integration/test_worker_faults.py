@@ -194,6 +194,49 @@ def test_kill_9_of_all_at_once(workers: Workers, queue: Queue, path: Path) -> No
     never_ran_side_by_side(path)
 
 
+def catching_code(path: Path) -> str:
+    """Code of a job that takes a SIGTERM for a failure of its own, and says so."""
+    return (
+        "import signal\ndef caught(*_): raise RuntimeError('its program was interrupted')\n"
+        "signal.signal(signal.SIGTERM, caught)\n" + ticking_code(path)
+    )
+
+
+@pytest.mark.parametrize("order", ["lab_code", "lab_own_end"])
+def test_a_machine_that_is_switched_off_sends_sigterm_to_every_process(
+    workers: Workers, queue: Queue, path: Path, order: str
+) -> None:
+    """The job may be quicker to fail than the worker to hear of it: that is no failure of the calculation."""
+    id_ = queue.submit(order, {"code": catching_code(path)})
+    worker = workers.start()
+    runs(path, 1)
+    keeper, job = keeper_and_job(worker, path)
+    for process in (job, keeper, *(one for one in worker.below() if one.pid not in {job.pid, keeper.pid})):
+        process.terminate()
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    document = queue[id_]
+    assert (document["status"], document["executor"]) == ("new", "")
+    assert document["puffin"]["lost_on"] == [f"host-of-{worker.uuid}"]
+    worker.start()
+    runs(path, 2)
+    let_end(path)
+    assert queue.wait(id_)["puffin"]["attempt"] == 2
+
+
+@pytest.mark.parametrize("order", ["lab_code", "lab_own_end"])
+def test_a_job_that_alone_gets_a_sigterm_and_fails_of_it_has_failed(
+    workers: Workers, queue: Queue, path: Path, order: str
+) -> None:
+    id_ = queue.submit(order, {"code": catching_code(path)})
+    worker = workers.start()
+    runs(path, 1)
+    _, job = keeper_and_job(worker, path)
+    job.terminate()
+    assert "its program was interrupted" in queue.wait(id_, "failed")["comment"]
+    assert worker.stop() == 0
+
+
 def test_what_is_lost_too_often_fails_and_says_where(workers: Workers, queue: Queue) -> None:
     id_ = queue.code("import os, signal; os.kill(os.getppid(), signal.SIGKILL); signal.pause()")
     worker = workers.start(daemon={"max_attempts": 3})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +57,10 @@ class DatabaseServer:
         self._embedded.kill()
 
     def freeze(self) -> None:
-        """Leave connections open and answer nothing."""
+        """Leave connections open and answer nothing, from the moment this returns."""
         self._signal(signal.SIGSTOP)
+        while any(state not in "TtZX" for state in self._thread_states()):
+            time.sleep(0.001)  # a signal is sent in an instant; each thread stops when it next gets a processor
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
@@ -64,6 +68,16 @@ class DatabaseServer:
     def client(self, **options: Any) -> pymongo.MongoClient[dict[str, object]]:
         """A client of its own, to be closed by the caller."""
         return pymongo.MongoClient(self.uri, **options)
+
+    def _thread_states(self) -> list[str]:
+        process = self._embedded.server.process() if self._embedded.server else None
+        if process is None:
+            return []
+        states = []
+        for stat in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):  # a thread that has just ended
+                states.append(stat.read_text().rpartition(")")[2].split()[0])
+        return states
 
     def _signal(self, number: signal.Signals) -> None:
         process = self._embedded.server.process() if self._embedded.server else None

@@ -17,6 +17,7 @@ PACKAGES = ("puffin", "fleet")
 PURE = (
     "puffin.calculations",
     "puffin.documents",
+    "puffin.indexes",
     "puffin.lease",
     "puffin.outcomes",
     "puffin.queueing",
@@ -60,6 +61,7 @@ PURE = (
     "fleet.logs",
     "fleet.moments",
     "fleet.names",
+    "fleet.notices",
     "fleet.plantext",
     "fleet.reply",
     "fleet.status",
@@ -100,6 +102,7 @@ FLEET_MAY_IMPORT = frozenset(
         "puffin",
         "puffin.calculations",
         "puffin.documents",
+        "puffin.indexes",
         "puffin.errors",
         "puffin.lease",
         "puffin.outcomes",

@@ -46,38 +46,6 @@ def test_cmake_forgets_flags_that_are_gone() -> None:
     assert "-DCMAKE_CXX_FLAGS=" in words
 
 
-PIP_CONFIGURATION = """\
-global.index-url='https://mirror.example.org/simple'
-global.extra-index-url='file:///a file:///b'
-install.find-links='/wheels /more'
-:env:.cert='/etc/ca.crt'
-download.index-url='https://not-for-installing.example.org'
-"""
-
-
-@pytest.mark.parametrize(
-    ("configuration", "environment", "expected"),
-    [
-        ("", {}, {}),
-        (
-            PIP_CONFIGURATION,
-            {},
-            {
-                "UV_DEFAULT_INDEX": "https://mirror.example.org/simple",
-                "UV_EXTRA_INDEX_URL": "file:///a file:///b",
-                "UV_FIND_LINKS": "/wheels,/more",
-                "SSL_CERT_FILE": "/etc/ca.crt",
-                "UV_INDEX_STRATEGY": "unsafe-best-match",
-            },
-        ),
-        (PIP_CONFIGURATION, {"UV_DEFAULT_INDEX": "https://mine.example.org"}, {}),
-        ("global.cert='/theirs'", {"SSL_CERT_FILE": "/mine"}, {}),
-    ],
-)
-def test_uv_is_told_what_pip_knows(configuration: str, environment: dict[str, str], expected: dict[str, str]) -> None:
-    assert building.uv_environment(configuration, environment) == expected
-
-
 @pytest.mark.parametrize(
     ("output", "meaning"),
     [

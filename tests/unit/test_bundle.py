@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.bundle import assemble, split_lock, supply, worker_requirements
-from fleet.tools import BundleError, ToolFailed, explain, run_tool, uv_environment
+from fleet.tools import BundleError, ToolFailed, explain, run_tool
 from fleet.wheels import (
     Platform,
     Wheel,
@@ -354,35 +354,3 @@ def test_a_failing_program_shows_its_output_without_passwords() -> None:
 def test_a_missing_program_is_named() -> None:
     with pytest.raises(ToolFailed, match="Could not fetch: /nowhere/uv: No such file"):
         run_tool(["/nowhere/uv"], "fetch")
-
-
-@pytest.mark.parametrize(
-    ("config", "present", "expected"),
-    [
-        ("", {}, {}),
-        (
-            "global.index-url='https://mirror.example/simple'\nglobal.timeout='9'",
-            {},
-            {"UV_DEFAULT_INDEX": "https://mirror.example/simple"},
-        ),
-        (
-            "global.index-url='https://a.example'\n:env:.index-url='https://b.example'",
-            {},
-            {"UV_DEFAULT_INDEX": "https://b.example"},
-        ),
-        (
-            "global.extra-index-url='https://a.example\\nhttps://b.example'",
-            {},
-            {
-                "UV_EXTRA_INDEX_URL": "https://a.example https://b.example",
-                "UV_INDEX_STRATEGY": "unsafe-best-match",
-            },
-        ),
-        ("global.find-links='/a /b'", {}, {"UV_FIND_LINKS": "/a,/b"}),
-        ("global.index-url='https://a.example'", {"UV_INDEX_URL": "https://mine.example"}, {}),
-        ("global.cert='/a.pem'", {"SSL_CERT_FILE": "/mine.pem"}, {}),
-        ("install.index-url='https://other.example'", {}, {}),
-    ],
-)
-def test_uv_follows_pip(config: str, present: dict[str, str], expected: dict[str, str]) -> None:
-    assert uv_environment(config, present) == expected

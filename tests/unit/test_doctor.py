@@ -14,7 +14,7 @@ import pytest
 from fleet import doctor
 from fleet.cli.check import _wrapped
 from fleet.diagnosis import Finding, Severity, diagnose
-from fleet.doctor import DatabaseSeen, addresses, grouped, of_database, of_hosts
+from fleet.doctor import DatabaseSeen, addresses, goes_to_members, grouped, of_database, of_hosts
 from fleet.errors import FleetError
 from fleet.examination import Examination, Examined, Limit, Place, Reached, WorkerFinding
 from fleet.facts import Boot, Disk, Facts, FileFact, Hardware, Holder, Lock, Orphan, ProgramState, Python, Supervisord
@@ -56,12 +56,11 @@ def good() -> Examined:
         scratch="/scratch",
         run_dir=f"{ROOT}/run",
         shared=False,
-        hardware=Hardware(4, 4, 8, None, (0, 1, 2, 3), 16.0, 12.0, disk, scratch),
+        hardware=Hardware(4, 4, 8, None, (0, 1, 2, 3), 16.0, disk, scratch),
         python=Python("/usr/bin/python3", "3.11.2", "cpython", "x86_64", "Linux", "glibc", "2.36", "linux"),
         releases=(),
         wheels=(),
         uv_versions=(),
-        uv_on_path=None,
         supervisors=("4.3.0-abc",),
         current="r1",
         previous=None,
@@ -88,6 +87,7 @@ def good() -> Examined:
         unfinished=(),
         logs={},
         reachable=(),
+        members=(),
         worker="node1-1",
         worker_findings=(WorkerFinding("database", "ok", "db:27017, a"), WorkerFinding("worker", "warn", "runs")),
         worker_problem="",
@@ -170,10 +170,14 @@ CASES: list[tuple[Callable[[], Examined], str, str, str, str]] = [
         "supervisord",
     ),
     (lambda: with_examination(base=replace(BASE, **RUN)), "fail", "base_dir", "no program can be started", "noexec"),
-    (lambda: with_disk(free=0.1), "fail", "base_dir space", "0.1 GB free in /base", "free some space"),
-    (lambda: with_disk(free=1.0), "warn", "base_dir space", "1.0 GB free in /base", "free some space"),
-    (lambda: with_disk(inodes=900), "fail", "base_dir space", "900 inodes", "free some space"),
-    (lambda: with_disk(inodes=9000), "warn", "base_dir space", "9000 inodes", "free some space"),
+    (
+        lambda: with_examination(base=Place("/base", "/base", "ext4", "No space left on device", "", "")),
+        *("fail", "base_dir", "No space left on device; 100.0 GB and", "puffin-fleet prune"),
+    ),
+    (lambda: with_disk(free=0.1), "fail", "base_dir space", "0.1 GB and 1000000 inodes free on the file", "prune"),
+    (lambda: with_disk(free=1.0), "warn", "base_dir space", "of /base (ext4)", "takes 0.5 GB with SCINE's programs"),
+    (lambda: with_disk(inodes=900), "fail", "base_dir space", "900 inodes", "on another file system"),
+    (lambda: with_disk(inodes=9000), "warn", "base_dir space", "9000 inodes", "prune --host node1"),
     (lambda: with_facts(scratch="/a:b"), "fail", "path", "scratch is '/a:b'", "choose another one"),
     (lambda: with_facts(run_dir=LONG), "fail", "socket", "has 99 bytes; a socket's may have 97", "shorter base_dir"),
     (lambda: replace(good(), asked=90.0, answered=92.0), "warn", "clock", "10.0 s ahead of this machine's", "chrony"),
@@ -242,9 +246,12 @@ CASES: list[tuple[Callable[[], Examined], str, str, str, str]] = [
     ),
     (
         lambda: with_examination(
-            worker_findings=(WorkerFinding("program sparrow", "FAIL", "not installed: run 'puffin bootstrap'"),)
+            worker_findings=(
+                WorkerFinding("program sparrow", "FAIL", "not installed: run 'puffin bootstrap'"),
+                WorkerFinding("program readuct", "FAIL", "not installed: run 'puffin bootstrap'"),
+            )
         ),
-        *("fail", "program sparrow", "not installed", "release: {extras: [scine]}"),
+        *("warn", "programs", "sparrow, readuct not installed: only jobs", "'release: {extras: [scine]}'"),
     ),
     (
         lambda: with_examination(worker_findings=(WorkerFinding("program orca", "warn", "old"),)),
@@ -258,6 +265,14 @@ CASES: list[tuple[Callable[[], Examined], str, str, str, str]] = [
         lambda: with_examination(worker=None, reachable=(Reached("db:27017", "timed out"),)),
         *("fail", "database", "db:27017 cannot be reached from the host: timed out", "firewalls"),
     ),
+    (
+        lambda: with_examination(worker=None, members=(Reached("mongo1:27017", "unknown name"), Reached("m2:1", ""))),
+        *("fail", "database", "sends its clients to mongo1:27017, which the host cannot reach", "rs.conf()"),
+    ),
+    (
+        lambda: with_examination(members=(Reached("m1:1", ""), Reached("mongo2:27017", "timed out"))),
+        *("warn", "database", "mongo2:27017, which the host cannot reach: timed out", "rs.conf()"),
+    ),
 ]
 
 
@@ -267,6 +282,20 @@ def test_what_is_wrong(found: Callable[[], Examined], severity: str, check: str,
     assert (finding.severity.value, finding.check) == (severity, check)
     assert what in finding.what
     assert advice in finding.advice
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT.replace("defaults:", "release: {extras: [scine]}\ndefaults:"),
+        TEXT.replace("count: 2}", "count: 2}, puffin: {programs: {sparrow: {available: true}}}"),
+    ],
+)
+def test_a_program_that_was_asked_for_and_is_missing_is_a_failure(text: str) -> None:
+    missing = WorkerFinding("program sparrow", "FAIL", "not installed: run 'puffin bootstrap'")
+    (finding,) = wrong(with_examination(worker_findings=(missing,)), parse_inventory(text, "hosts.yaml"))
+    assert (finding.severity.value, finding.check, finding.what) == ("fail", "program sparrow", "not installed")
+    assert "release: {extras: [scine]}" in finding.advice
 
 
 @pytest.mark.parametrize(
@@ -396,6 +425,22 @@ def test_where_a_host_has_to_reach_the_database(database: str, own: str, expecte
     assert addresses(fleet, fleet.hosts[0]) == expected
 
 
+@pytest.mark.parametrize(
+    ("database", "own", "expected"),
+    [
+        ('{uri: "mongodb://db:27018", names: [a]}', "{}", True),
+        ('{uri: "mongodb+srv://db.example", names: [a]}', "{}", True),
+        ('{uri: "mongodb://db/?directConnection=true", names: [a]}', "{}", False),
+        ('{uri: "mongodb://db", names: [a]}', "{ssh_tunnel: me@gateway}", False),
+        ('{uri: "mongodb://db", names: [a]}', "{ip: 10.0.0.2}", False),
+    ],
+)
+def test_whether_a_host_goes_where_the_replica_set_sends_it(database: str, own: str, expected: bool) -> None:
+    text = f"fleet: lab\ndatabase: {database}\nhosts: {{n: {{workers: {{cores: 1}}, puffin: {{database: {own}}}}}}}\n"
+    fleet = parse_inventory(text, "hosts.yaml")
+    assert goes_to_members(fleet, fleet.hosts[0]) is expected
+
+
 # What is shown ------------------------------------------------------------------------------------------------
 
 
@@ -438,11 +483,15 @@ def test_an_examination_of_this_machine_leaves_nothing(tmp_path: Path) -> None:
 
     request = facts.probe_request("lab", "node1", str(tmp_path / "pool"), str(tmp_path / "scratch"))
     before = time.time()
-    found = parse_examined("node1", examine.main({**request, "addresses": [["127.0.0.1", 1]]}), before, time.time())
+    closed = [["127.0.0.1", 1]]
+    found = parse_examined(
+        "node1", examine.main({**request, "addresses": closed, "members": closed}), before, time.time()
+    )
     assert list(tmp_path.iterdir()) == []
     assert (found.examination.base.tried, found.examination.base.write) == (str(tmp_path), "")
     assert found.examination.base.file_system
     assert found.examination.reachable[0].problem
+    assert found.examination.members[0].problem
     assert abs(found.clock_offset) <= found.clock_doubt + 1e-6
     assert doctor.of_hosts(FLEET, {"node1": FLEET.hosts[0]}, [HostResult("node1", found)])
 

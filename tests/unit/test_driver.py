@@ -14,7 +14,7 @@ from pymongo.topology_description import TOPOLOGY_TYPE, TopologyDescription
 from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.settings import DatabaseSettings
 from puffin.store import connection_uri
-from puffin.store.driver import Pulse, translated
+from puffin.store.driver import Member, Pulse, members_of, translated
 
 MEMBERS = ["a:1", "b:1", "c:1"]
 
@@ -41,6 +41,12 @@ def look(pulse: Pulse, **roles: str) -> float | None:
     new = seen(**roles)
     pulse.description_changed(monitoring.TopologyDescriptionChangedEvent(new, new, None))  # type: ignore[arg-type]
     return pulse.since
+
+
+def test_where_a_replica_set_sends_its_clients() -> None:
+    said = {"setName": "rs", "hosts": ["a.example:1", "[::1]:2"], "passives": ["p:3"], "primary": "[::1]:2"}
+    assert members_of(said) == (Member("::1", 2, True), Member("a.example", 1, False), Member("p", 3, False))
+    assert members_of({"isWritablePrimary": True}) == ()
 
 
 def test_without_a_primary_nobody_is_connected(pulse: Pulse) -> None:

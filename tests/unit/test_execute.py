@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -111,6 +113,26 @@ def test_ctrl_c_starts_no_further_host_and_reports_all() -> None:
     assert first.value == "first"
     assert "slow: interrupted: it was being worked on" in str(slow.error)
     assert "third: interrupted: not started" in str(third.error)
+
+
+def test_an_interruption_while_hosts_are_begun_tells_of_every_host() -> None:
+    release, names = threading.Event(), [f"node{number}" for number in range(400)]
+
+    def work(name: str) -> str:
+        if name == "node0":
+            # Python's handler runs in the main thread, which is still starting the threads of the others.
+            os.kill(os.getpid(), signal.SIGINT)
+            return "done"
+        release.wait(30)
+        return name
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fan_out(named(*names), work, len(names))
+    release.set()
+    assert isinstance(caught.value, Interrupted)
+    said = {result.host: str(result.error) for result in caught.value.results}
+    assert list(said) == names
+    assert any("not started" in error for error in said.values()), "all had begun: this tests nothing"
 
 
 class Recorder:

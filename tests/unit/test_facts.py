@@ -30,7 +30,7 @@ def test_a_probe_of_an_empty_host(reply: dict[str, Any], tmp_path: Path) -> None
     assert found.hardware.disk.writable
     assert not found.hardware.disk.exists
     assert 1 <= found.hardware.cores <= found.hardware.logical <= (os.cpu_count() or 1)
-    assert found.hardware.memory >= found.hardware.memory_available > 0
+    assert found.hardware.memory > 0
     assert (found.current, found.manifest, found.releases, found.files) == (None, None, (), ())
     assert not found.supervisord.running
     assert found.python.machine == os.uname().machine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.gate import MOST_STARTS, Gate, Verdict
+from fleet.gate import MOST_STARTS, SLOW_S, Gate, Verdict
 from fleet.health import Health, WorkerHealth
 from fleet.hostsfile import Update
 
@@ -23,6 +23,23 @@ def test_health_has_to_last() -> None:
     assert gate.look([worker(Health.HEALTHY)], 14.9).verdict is Verdict.WAIT
     last = gate.look([worker(Health.HEALTHY)], 15)
     assert (last.verdict, last.proven) == (Verdict.PASSED, True)
+
+
+def test_it_says_when_it_will_have_passed() -> None:
+    gate = Gate(UPDATE, 0)
+    assert gate.look([worker(Health.STARTING), worker(Health.HEALTHY, "n-2")], 3).passes_at is None
+    assert gate.look([worker(Health.HEALTHY), worker(Health.HEALTHY, "n-2")], 5).passes_at == 15
+    assert gate.look([worker(Health.STOPPED), worker(Health.HEALTHY, "n-2")], 6).passes_at == 13
+    assert gate.look([worker(Health.DRAINING), worker(Health.HEALTHY, "n-2")], 7).passes_at is None
+
+
+def test_who_takes_long_to_start_is_asked_why() -> None:
+    gate = Gate(UPDATE, 0)
+    gate.look([worker(Health.STARTING), worker(Health.HEALTHY, "n-2")], 1)
+    assert gate.slow(1 + SLOW_S) == []
+    assert gate.slow(2 + SLOW_S) == ["n-1"]
+    gate.look([worker(Health.HEALTHY)], 30)
+    assert gate.slow(60) == []
 
 
 def test_a_new_process_proves_itself_anew() -> None:

@@ -53,6 +53,14 @@ def test_a_worker(program: ProgramState, record: WorkerRecord | None, health: He
     assert (found.health, found.detail) == (health, detail)
 
 
+def test_a_worker_that_takes_long_to_start_is_shown_with_its_last_words() -> None:
+    said = replace(states(PROGRAM), words={"node1-1": "waiting for the database"})
+    (found,) = judge({"node1-1": "c0ffee"}, "new", said, [])
+    assert found.detail == "log: waiting for the database (has not reported yet)"
+    (found,) = judge({"node1-1": "c0ffee"}, "new", said, [RECORD])
+    assert found.detail == ""
+
+
 def test_a_worker_that_supervisord_does_not_know() -> None:
     (found,) = judge({"node1-1": "c0ffee"}, "new", states(), [RECORD])
     assert found.health is Health.FAILED

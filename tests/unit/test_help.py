@@ -117,3 +117,18 @@ def test_scripts_are_printed(shell: str) -> None:
     shown = CliRunner().invoke(cli, ["completion", shell], prog_name="puffin-fleet")
     assert shown.exit_code == 0
     assert f"{shell}_complete" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("verbs", "not_needed"),
+    [
+        (["completion"], {"rich", "pydantic", "pymongo", "paramiko", "textual"}),
+        (["plan", "logs", "run", "collect", "releases", "setup", "scale"], {"pymongo", "paramiko", "textual"}),
+        (["watch", "deploy", "queue_look", "notify"], {"paramiko", "textual"}),
+    ],
+    ids=["completion", "no database", "no host"],
+)
+def test_verbs_begin_without_what_they_may_not_need(verbs: list[str], not_needed: set[str]) -> None:
+    code = f"import sys, {', '.join(f'fleet.cli.{verb}' for verb in verbs)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not_needed.isdisjoint(done.stdout.split())

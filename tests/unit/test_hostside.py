@@ -18,6 +18,7 @@ from fleet.hostside import (
     control,
     fetch_texts,
     files,
+    good,
     gpus,
     hardware,
     install_release,
@@ -25,6 +26,7 @@ from fleet.hostside import (
     processes,
     receive,
     rpc,
+    states,
 )
 from fleet.hostside.common import Failure
 
@@ -236,20 +238,15 @@ def test_a_quota_of_a_version_1_control_group_counts(tmp_path: Path) -> None:
 MEMINFO = "MemTotal:       16777216 kB\nMemFree:        1 kB\nMemAvailable:    8388608 kB\n"
 
 
-@pytest.mark.parametrize(
-    ("limit", "total", "available"),
-    [("max", 16.0, 8.0), (str(4 << 30), 4.0, 4.0), (str(9223372036854771712), 16.0, 8.0)],
-)
-def test_memory_is_within_the_limit_of_the_control_group(
-    tmp_path: Path, limit: str, total: float, available: float
-) -> None:
+@pytest.mark.parametrize(("limit", "total"), [("max", 16.0), (str(4 << 30), 4.0), (str(9223372036854771712), 16.0)])
+def test_memory_is_within_the_limit_of_the_control_group(tmp_path: Path, limit: str, total: float) -> None:
     root = system(
         tmp_path,
         proc__meminfo=MEMINFO,
         proc__self__cgroup="0::/a/b\n",
         **{"sys__fs__cgroup__a__memoryDOTmax": limit + "\n"},
     )
-    assert hardware.memory(root) == {"total": total, "available": available}
+    assert hardware.memory(root) == {"total": total}
 
 
 def test_disk_of_a_place_that_is_not_there_yet(tmp_path: Path) -> None:
@@ -642,6 +639,21 @@ def test_processes() -> None:
     assert os.getpid() in {process.pid for process in processes.own_processes()}
 
 
+def test_what_cannot_be_copied_keeps_nobody_from_keeping_the_good_state(tmp_path: Path) -> None:
+    root = tmp_path / "hosts/n"
+    for path in ("bin/worker", "etc/conf.d/n-1.conf", "../../releases/r1/file"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(path)
+    os.mkfifo(root / "etc/pipe")
+    (root / "etc/lost").symlink_to("nowhere")
+    (root / "etc/conf.d/circle").symlink_to("..")
+    (root / "etc/conf.d/linked.conf").symlink_to("n-1.conf")
+    (root / "current").symlink_to("../../releases/r1")
+    assert good.keep(root) == {"release": "r1"}
+    kept = sorted(str(path.relative_to(root / "good")) for path in (root / "good").rglob("*") if path.is_file())
+    assert kept == ["bin/worker", "etc/conf.d/linked.conf", "etc/conf.d/n-1.conf", "release"]
+
+
 # Logs --------------------------------------------------------------------------------------------------
 
 
@@ -659,3 +671,17 @@ def test_waiting_ends_as_soon_as_there_is_no_reason() -> None:
     threading.Timer(0.05, event.set).start()
     assert common.wait_until(event.is_set, 30)
     assert not common.wait_until(lambda: False, 0)
+
+
+def test_the_last_words_of_a_worker_that_starts(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    program = {"name": "n-1", "pid": 0, "start": 0}
+    assert states.last_words(tmp_path, program) == ""
+    log, out = tmp_path / "log/n-1.log", tmp_path / "log/n-1.out"
+    out.write_text("Traceback\nImportError: libfoo.so\n\n")
+    assert states.last_words(tmp_path, program) == "ImportError: libfoo.so"
+    log.write_text("2026-11-22T12:00:00.000Z WARNING n-1 - waiting for the database: no answer\n")
+    os.utime(out, (1000, 1000))
+    assert states.last_words(tmp_path, program) == "waiting for the database: no answer"
+    later = log.stat().st_mtime + 10
+    assert states.last_words(tmp_path, {**program, "pid": 7, "start": later}) == ""  # an earlier process said it

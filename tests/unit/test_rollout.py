@@ -43,6 +43,34 @@ def test_a_canary_that_has_proven_the_release_lets_the_others_begin_while_it_com
     assert begun(rollout.advance(2)) == ["b", "c"]
 
 
+def overdue(budget: int) -> Rollout:
+    """Of two hosts one makes no progress."""
+    rollout = Rollout(replace(POLICY, canary=0, failure_budget=budget), ["a", "b", "c", "d"])
+    rollout.advance(0)
+    rollout.changing("a", 1)
+    rollout.progressed("b", 90)
+    assert "a" in orders(rollout.advance(101), Order.CANCEL)
+    return rollout
+
+
+def test_a_host_that_is_overdue_and_done_all_the_same_has_not_failed() -> None:
+    rollout = overdue(budget=1)
+    rollout.done("a", 102)
+    rollout.advance(102)
+    assert (rollout.hosts["a"].stage, rollout.hosts["a"].reason) == (Stage.DONE, "")
+    rollout.failed("b", "full disk", 103)  # the first failure, which the budget allows
+    rollout.advance(103)
+    assert rollout.halted == ""
+
+
+def test_a_halt_for_a_host_that_is_overdue_puts_it_back_although_it_is_done() -> None:
+    rollout = overdue(budget=0)
+    rollout.done("a", 102)
+    assert orders(rollout.advance(102), Order.REVERT) == ["a"]
+    assert "no progress for 100 s" in rollout.hosts["a"].reason
+    assert rollout.hosts["c"].stage is Stage.HELD
+
+
 def test_calculations_hold_up_no_one() -> None:
     rollout = Rollout(replace(POLICY, canary=0), ["a", "b", "c", "d"])
     assert begun(rollout.advance(0)) == ["a", "b"]

@@ -166,3 +166,11 @@ def test_who_is_told_to_stop_or_to_start_again_is_known() -> None:
         False,
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("silent", "used", "shown"), [(1, 1.234, "1.2/8"), (1, None, "8"), (1, 0.0, "0.0/8"), (9999, 1.234, "8")]
+)
+def test_memory_is_what_is_used_of_what_is_granted(silent: float, used: float | None, shown: str) -> None:
+    (status,) = status_of([seen(silent, state="running", memory=8.0, memory_used=used)], NOW)
+    assert status.memory == shown

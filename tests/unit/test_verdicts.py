@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 
 import pytest
@@ -16,6 +17,10 @@ GOOD, BAD = Outcome(True), Outcome(False, "did not converge")
 
 def ended(outcome: Outcome | None, status: int = 0, cause: Cause = Cause.ENDED, detail: str = "") -> Ended:
     return Ended(cause, outcome, status, detail, USAGE)
+
+
+def swept(end: Ended, seconds: float) -> Ended:
+    return dataclasses.replace(end, terminated_s=seconds)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +59,10 @@ def test_output_that_the_job_stored_itself_is_left_alone() -> None:
         (ended(None, -signal.SIGKILL, Cause.LIMIT, "too much"), ""),
         (ended(None, -signal.SIGKILL, Cause.KILLED), "its processes were killed"),
         (ended(None, 0, Cause.KILLED, "its keeper was killed"), "its keeper was killed"),
+        (swept(ended(BAD, 1), 0.5), "every process was told to end while it ran, as when the machine is switched off"),
+        (swept(ended(BAD, 1), 3600), ""),
+        (swept(ended(GOOD), 0.5), ""),
+        (swept(ended(BAD, 1, Cause.LIMIT, "too much"), 0.5), ""),
     ],
 )
 def test_what_is_a_loss_and_not_a_failure(end: Ended, words: str) -> None:

@@ -24,6 +24,7 @@ from fleet.touching import Order, Target, give, host_named, meaning
 from puffin.store import EventRecord, Store
 
 _EVENTS_SHOWN = 200
+_OF_THE_TABLE = frozenset({"switch", "filter", "sort", "reverse", "order", "logs", "failures", "leave"})
 
 
 class Top(App[None]):
@@ -43,11 +44,14 @@ class Top(App[None]):
     #title { height: 1; background: $primary-darken-2; color: $text; }
     #totals { height: 3; padding: 0 1; }
     #listing { padding: 0 1; }
+    #title, #totals, #event-lines { text-wrap: nowrap; text-overflow: ellipsis; }
     #filter { height: 1; border: none; padding: 0 1; display: none; }
     #filter.open { display: block; }
     #events { height: 25%; min-height: 5; padding: 0 1; border-top: solid $primary-darken-2; }
     """
     ENABLE_COMMAND_PALETTE = False
+    # Else the hidden filter has what is typed before the first look.
+    AUTO_FOCUS = "Listing"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
@@ -166,6 +170,16 @@ class Top(App[None]):
 
     # Keys ----------------------------------------------------------------------------------------------
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys of the table mean nothing where something else covers it.
+
+        Parameters
+        ----------
+        action, parameters
+            What a key asks for.
+        """
+        return action == "quit" or len(self.screen_stack) == 1 or action not in _OF_THE_TABLE
+
     def _show(self, view: View) -> None:
         self._view = view
         self._draw()
@@ -241,7 +255,7 @@ class Top(App[None]):
         try:
             host = host_named(self._chosen.fleet, row.host)
         except FleetError as error:
-            self.notify(str(error), severity="error")
+            self.notify(str(error), severity="error", markup=False)
             return None
         return Target(host, "" if self._view.mode is Mode.HOSTS else row.key)
 

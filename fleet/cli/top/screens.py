@@ -91,7 +91,7 @@ class LogScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Lay it out."""
         yield Static(Text(f"log of {self._target}", style="bold"), id="log-title")
-        yield RichLog(id="log", max_lines=_KEPT, wrap=False, highlight=False, markup=False)
+        yield RichLog(id="log", max_lines=_KEPT, wrap=True, min_width=20, highlight=False, markup=False)
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
@@ -102,6 +102,7 @@ class LogScreen(Screen[None]):
     def _read(self) -> None:
         """In a thread: whoever waits for a host must not hold up the screen."""
         self._remotes = remotes = Remotes(self._fleet, [self._target.host])
+        self._write(Text(f"asking {self._target.host.name}", style="dim"))
         try:
             for worker, line in lines_of(self._fleet, self._target, self._workers, remotes, _LINES):
                 if self._left:

@@ -1,0 +1,374 @@
+"""Real playbooks: bare hosts are prepared, take a deploy without root, and a fleet is run from Ansible."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from puffin import __version__
+from tests.acceptance.commands import Ran, puffin_fleet
+from tests.acceptance.many import Many, many_hosts
+from tests.acceptance.playing import COLLECTION, Ansible, ansible, blocks, changed_tasks, recap
+from tests.lab.fixtures_database import Database, initialise
+from tests.lab.fixtures_lab import ReachableServer
+from tests.lab.laboratory import Laboratory, hosts_yaml
+from tests.lab.sshd import end_processes
+from tests.lab.worker import Queue, until
+
+__all__ = ["ansible"]  # a fixture
+
+HOST, BEHIND = "iota", "kappa"
+ADMINISTRATOR, WORKING = "root", "chem"
+TOKEN = "token-0815"
+# What Ansible itself and daemons write while they look.
+_NOT_OURS = ("root/.ansible", "var/log", "var/tmp", "tmp", "run")
+_LET_IN = f"""
+sed -i 's/^AllowUsers.*/AllowUsers {ADMINISTRATOR} {WORKING}/' /etc/ssh/sshd_config
+mkdir -m 700 /root/.ssh
+cat /home/chemist/.ssh/authorized_keys > /root/.ssh/authorized_keys
+kill -HUP 1
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A laboratory with a host that has never been prepared, and one that is reached through it."""
+
+    laboratory: Laboratory
+    ansible: Ansible
+    file: Path
+    database: Database
+
+    def prepare(self, *words: str) -> Ran:
+        administrator = ("-e", f"ansible_user={ADMINISTRATOR}", "--limit", HOST)
+        return self.ansible.play("puffin.fleet.prepare", self.file, *administrator, *words)
+
+    def contents(self) -> dict[str, tuple[int, ...]]:
+        """Every file of the host that is not as it was installed."""
+        root = self.laboratory.file(HOST, "/")
+        found = {}
+        for place, directories, files in os.walk(root):
+            inside = Path(place).relative_to(root)
+            directories[:] = [name for name in directories if str(inside / name) not in _NOT_OURS]
+            for name in (*directories, *files):
+                status = (Path(place) / name).lstat()
+                found[str(inside / name)] = (status.st_mode, status.st_uid, status.st_size, status.st_mtime_ns)
+        found.pop("root", None)  # .ansible is made in it
+        return found
+
+    def worker(self) -> psutil.Process | None:
+        """The worker, as this machine sees it."""
+        found = [each for each in self.laboratory.processes(HOST) if "container" in _words(each)]
+        return min(found, key=lambda each: each.create_time(), default=None)
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.fixture(scope="module")
+def site(
+    laboratory: Laboratory,
+    laboratory_database: ReachableServer,
+    bare_lower: Path,
+    ansible: Ansible,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Site:
+    for machine in laboratory.up([HOST, BEHIND], lower=bare_lower, sshd="/usr/sbin/sshd"):
+        done = laboratory.as_root(machine.name, "/bin/sh", "-euc", _LET_IN)
+        assert done.returncode == 0, done.stderr
+    initialise(laboratory_database, "prepared")
+    content: dict[str, Any] = hosts_yaml(
+        laboratory, "prepared", {"uri": laboratory_database.uri, "names": ["prepared"]}
+    )
+    content["defaults"] |= {
+        "user": WORKING,
+        "boot": "auto",
+        "scratch": "/scratch/chem",
+        "reserve": {"cores": 0, "memory": 0},
+        "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 1},
+        "puffin": {"daemon": {"cycle_time_in_s": 0.5, "lease_in_s": 4, "jobs": ["sleep"]}},
+    }
+    content["groups"] = {"far-away": {"ssh": {"jump": f"{ADMINISTRATOR}@{laboratory[HOST].address}:22"}}}
+    content["hosts"][BEHIND]["groups"] = ["far-away"]
+    file = tmp_path_factory.mktemp("a site") / "hosts.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return Site(laboratory, ansible, file, Database(laboratory_database, "prepared"))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the first runs of prepare.yml said, and what the host held around the one in check mode."""
+
+    checked: Ran
+    first: Ran
+    before: dict[str, tuple[int, ...]]
+    between: dict[str, tuple[int, ...]]
+
+
+@pytest.fixture(scope="module")
+def prepared(site: Site) -> Prepared:
+    before = site.contents()
+    checked = site.prepare("--check", "--diff").ok()
+    between = site.contents()
+    return Prepared(checked, site.prepare().ok(), before, between)
+
+
+@pytest.fixture(scope="module")
+def deployed(site: Site, prepared: Prepared) -> Ran:
+    return puffin_fleet("deploy", site.file, "--yes", "--host", HOST).ok()
+
+
+# --- hosts ---
+
+
+def test_one_hosts_yaml_serves_both(site: Site) -> None:
+    printed = json.loads(puffin_fleet("inventory", "--ansible", site.file).ok().out)
+    text = site.ansible.run("ansible-inventory", "-i", site.file, "--list").ok().out
+    # Ansible marks what it will not take for a template.
+    listed = json.loads(text, object_hook=lambda found: found.get("__ansible_unsafe", found))
+    assert listed["_meta"]["hostvars"] == printed["_meta"]["hostvars"]
+    assert listed["puffin_fleet"]["hosts"] == [HOST, BEHIND]
+    assert listed["far_away"]["hosts"] == [BEHIND]
+
+
+def test_a_host_behind_a_jump_host_is_reached_and_its_key_is_verified(site: Site) -> None:
+    words = ["-e", f"ansible_user={ADMINISTRATOR}", "-m", "ansible.builtin.raw", "-a", "echo came from $SSH_CONNECTION"]
+    said = site.ansible.run("ansible", BEHIND, "-i", site.file, *words).ok().out
+    assert f"came from {site.laboratory[HOST].address} " in said
+
+    content = yaml.safe_load(site.file.read_text())
+    (site.file.parent / "nobody known").touch()
+    content["defaults"]["ssh"]["known_hosts"] = "nobody known"
+    other = site.file.with_name("strangers.yaml")
+    other.write_text(yaml.safe_dump(content))
+    refused = site.ansible.run("ansible", "all", "-i", other, *words)
+    assert refused.out.count("Host key verification failed") == 2, refused.out
+
+
+def test_check_mode_changes_nothing_and_predicts_right(prepared: Prepared) -> None:
+    assert prepared.between == prepared.before
+    assert "+ssh-ed25519 " in prepared.checked.out
+    assert len(changed_tasks(prepared.first)) >= 5
+    assert changed_tasks(prepared.checked) == changed_tasks(prepared.first)
+    assert recap(prepared.checked) == recap(prepared.first)
+
+
+def test_a_prepared_host_takes_a_deploy_without_root_and_its_workers_survive_a_power_cut(
+    site: Site, deployed: Ran
+) -> None:
+    queue = Queue(site.database)
+    try:
+        site.laboratory.kill(HOST)
+        calculation = queue.sleep(0.1, memory=0.1, disk=0.1)
+        site.laboratory.revive(HOST)
+        assert queue.wait(calculation)["puffin"]["host"] == HOST
+    finally:
+        queue.close()
+    worker = until(site.worker, "the worker's process")
+    number = site.laboratory.file(HOST, "/home/chem").stat().st_uid
+    assert number != 0
+    assert set(worker.uids()) == {number}
+    # Started by cron, to which pam_limits applies.
+    limits = Path(f"/proc/{worker.pid}/limits").read_text()
+    assert re.search(r"^Max processes +65536 +65536 ", limits, re.MULTILINE), limits
+    scratch = site.laboratory.file(HOST, "/scratch/chem").stat()
+    assert (scratch.st_uid, scratch.st_mode & 0o7777) == (number, 0o700)
+
+
+def test_prepared_again_nothing_changes_also_after_a_deploy(site: Site, deployed: Ran) -> None:
+    assert recap(site.prepare().ok()) == {HOST: (0, 0, 0)}
+    (plan,) = puffin_fleet("plan", site.file, "--json", "--host", HOST).ok().json()
+    assert plan["empty"] is True
+
+
+@pytest.mark.soak
+def test_the_directory_of_somebody_else_is_not_taken_away(site: Site, prepared: Prepared) -> None:
+    refused = site.prepare("-e", "puffin_host_scratch=/var/mail")
+    assert recap(refused)[HOST] == (0, 0, 1)
+    assert "/var/mail belongs to root" in refused.out + refused.err
+
+
+# --- the fleet ---
+
+
+@pytest.fixture
+def fleet(database: Database, tmp_path: Path) -> Iterator[Many]:
+    made = many_hosts(database, tmp_path, ["a", "b"])
+    made.content["defaults"]["environment"] = {"API_TOKEN": TOKEN}
+    made.file.write_text(yaml.safe_dump(made.content, sort_keys=False))
+    yield made
+    end_processes(tmp_path)
+
+
+def test_the_fleet_is_run_by_playbooks(fleet: Many, ansible: Ansible) -> None:
+    def play(name: str, *words: str) -> Ran:
+        return ansible.play(f"puffin.fleet.{name}", fleet.file, *words).ok()
+
+    planned = play("deploy", "--check", "--diff")
+    assert "add a-1" in planned.out
+    assert "add b-1" in planned.out
+    assert not fleet.host_root("a").exists()
+
+    first = play("deploy")
+    assert changed_tasks(first) == changed_tasks(planned)
+    assert set(fleet.running()) == {"a-1", "b-1"}
+
+    assert recap(play("deploy"))["a"] == (0, 0, 0)
+
+    fleet.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4
+    fleet.content["defaults"]["environment"]["API_TOKEN"] = TOKEN[::-1]
+    fleet.file.write_text(yaml.safe_dump(fleet.content, sort_keys=False))
+    shown = play("deploy", "--check", "--diff", "--limit", "a")
+    assert "+  cycle_time_in_s: 0.4" in shown.out
+    assert "b-1" not in shown.out
+    assert TOKEN not in shown.out
+    assert TOKEN[::-1] not in shown.out
+
+
+@pytest.mark.soak
+def test_playbooks_heed_limits(fleet: Many, ansible: Ansible) -> None:
+    def play(name: str, *words: str) -> Ran:
+        return ansible.play(f"puffin.fleet.{name}", fleet.file, *words).ok()
+
+    play("deploy", "--limit", "b")
+    assert {name: plan["empty"] for name, plan in fleet.plans().items()} == {"a": False, "b": True}
+    play("deploy")
+    processes = {name: record["pid"] for name, record in fleet.workers().items()}
+    play("restart", "--limit", "b")
+    assert {name for name, record in fleet.workers().items() if record["pid"] != processes[name]} == {"b-1"}
+    play("stop", "--limit", "b")
+    assert fleet.running() == ["a-1"]
+    play("start")
+    assert sorted(fleet.running()) == ["a-1", "b-1"]
+    play("collect", "--limit", "a", "-e", f"puffin_collect_to={fleet.place / 'collected'}")
+    assert [file.name for file in (fleet.place / "collected").rglob("*-1.log")] == ["a-1.log"]
+
+
+# What is asked of the module, one after the other, each in check mode and then twice; and whether it changes anything.
+_STATES: tuple[tuple[dict[str, Any], bool], ...] = (
+    ({"state": "deployed"}, True),
+    ({"state": "stopped"}, True),
+    ({"state": "started"}, True),
+    ({"state": "drained", "hosts": ["a"], "why": "a new disk"}, True),
+    ({"state": "started", "hosts": ["b"]}, False),
+    ({"state": "started", "resume": True}, True),
+    ({"state": "absent"}, True),
+)
+
+
+@pytest.mark.soak
+def test_every_state_is_predicted_reached_and_kept(fleet: Many, ansible: Ansible) -> None:
+    told = run_module(
+        fleet, ansible, [{**options, "check": check} for options, _ in _STATES for check in (True, False, False)]
+    )
+    for (options, changes), at in zip(_STATES, range(0, len(told), 3), strict=True):
+        checked, first, second = told[at : at + 3]
+        assert (checked["changed"], first["changed"], second["changed"]) == (changes, changes, False), options
+        assert checked["changed_hosts"] == first["changed_hosts"], options
+        assert [plan["host"] for plan in checked["plan"]] == options.get("hosts", ["a", "b"])
+    assert fleet.running() == []
+    assert not (fleet.host_root("a") / "etc").exists()
+
+
+def test_a_host_that_fails_is_named_and_the_others_are_served(fleet: Many, ansible: Ansible) -> None:
+    fleet.content["hosts"]["lost"] = {"connection": "ssh", "address": "127.0.0.1", "ssh": {"port": 1}}
+    fleet.content["hosts"].pop("b")
+    states: tuple[dict[str, Any], ...] = (
+        {"state": "deployed", "check": True},
+        {"state": "deployed"},
+    )
+    checked, deployed = run_module(fleet, ansible, states)
+    for told, outcome in ((checked, []), (deployed, ["a", "lost"])):
+        assert told["failed"] is True
+        assert list(told["failed_hosts"]) == ["lost"]
+        assert told["msg"].startswith("1 hosts failed:\nlost: connect: ")
+        assert told["changed_hosts"] == ["a"]
+        assert [record["host"] for record in told["outcome"]] == outcome
+
+
+def test_what_cannot_be_is_said(fleet: Many, ansible: Ansible) -> None:
+    asked = ({"executable": "/nowhere/puffin-fleet"}, {"hosts": ["nobody"]}, {"state": "drained"})
+    messages = [told["msg"] for told in run_module(fleet, ansible, asked)]
+    assert "there is no command /nowhere/puffin-fleet: correct the option 'executable'" in messages[0]
+    assert "no host matches 'nobody'" in messages[1]
+    assert "state 'drained' needs 'hosts'" in messages[2]
+
+
+def run_module(fleet: Many, ansible: Ansible, asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Call the module with some options, one after the other in one play; what it returned each time."""
+    fleet.file.write_text(yaml.safe_dump(fleet.content, sort_keys=False))
+    tasks: list[dict[str, Any]] = [
+        {
+            "puffin.fleet.puffin_fleet": {key: value for key, value in options.items() if key != "check"},
+            "check_mode": options.get("check", False),
+            "register": f"told_{number}",
+            "ignore_errors": True,
+        }
+        for number, options in enumerate(asked)
+    ]
+    report = fleet.place / "report.json"
+    names = ", ".join(f"told_{number}" for number in range(len(tasks)))
+    tasks.append({"ansible.builtin.copy": {"content": f"{{{{ [{names}] | to_json }}}}", "dest": str(report)}})
+    defaults = {"group/puffin.fleet.fleet": {"hosts_file": str(fleet.file)}}
+    play = {"hosts": "localhost", "gather_facts": False, "module_defaults": defaults, "tasks": tasks}
+    playbook = fleet.place / "states.yml"
+    playbook.write_text(yaml.safe_dump([play], sort_keys=False))
+    ansible.run("ansible-playbook", playbook).ok()
+    found: list[dict[str, Any]] = json.loads(report.read_text())
+    return found
+
+
+# --- the collection ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "shown"),
+    [
+        ("module", "puffin_fleet", "lock_timeout"),
+        ("inventory", "hosts_yaml", "PUFFIN_FLEET_EXECUTABLE"),
+        ("role", "puffin_host", "puffin_host_scratch_mode"),
+        ("role", "puffin_database", "puffin_database_keyfile"),
+    ],
+)
+def test_everything_is_documented(ansible: Ansible, kind: str, name: str, shown: str) -> None:
+    assert shown in ansible.run("ansible-doc", "-t", kind, f"puffin.fleet.{name}").ok().out
+
+
+@pytest.mark.parametrize("role", ["puffin_host", "puffin_database"])
+def test_every_variable_of_a_role_is_documented(role: str) -> None:
+    place = COLLECTION / "roles" / role
+    documented = yaml.safe_load((place / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"][
+        "options"
+    ]
+    assert set(yaml.safe_load((place / "defaults" / "main.yml").read_text())) <= set(documented)
+
+
+def test_the_readme_is_true(ansible: Ansible) -> None:
+    """Its two commands and its ansible.cfg are what the other tests use; here is the rest."""
+    assert yaml.safe_load((COLLECTION / "galaxy.yml").read_text())["version"] == __version__
+    text = (COLLECTION / "README.md").read_text()
+    playbooks = {file.stem for file in (COLLECTION / "playbooks").glob("*.yml")}
+    assert set(re.findall(r"ansible-playbook puffin\.fleet\.(\w+)", text)) <= playbooks
+    (row,) = [line for line in text.splitlines() if line.startswith("| playbooks |")]
+    assert set(re.findall(r"`(\w+)`", row)) == playbooks
+    used = {
+        name
+        for file in (COLLECTION / "playbooks").glob("*.yml")
+        for name in re.findall(r"puffin_\w+ \| default", file.read_text())
+    }
+    assert {name.split()[0] for name in used} <= set(re.findall(r"`(puffin_\w+)`", text))
+    for example in blocks("yaml"):
+        assert yaml.safe_load(example)

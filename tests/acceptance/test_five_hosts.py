@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def test_what_the_others_have_is_shown(looks: dict[str, Ran]) -> None:
     assert {host for host, plan in plans.items() if not plan["empty"]} == {"idle"}
     assert "3 done" in looks["history"].out
     assert looks["events"].out.count("deployed") == 5
-    assert "+    count: 2" in looks["scale"].out
+    assert re.search(r"^\+ +count: 2$", looks["scale"].out, re.MULTILINE)
 
 
 def test_what_could_not_be_collected_is_in_the_manifest(looks: dict[str, Ran], place: Path) -> None:

@@ -32,11 +32,16 @@ def _cell(value: object) -> str:
     return f"`{text}`" if text not in {"", "()"} else ""
 
 
+def _plain(text: str) -> str:
+    """A text in which a page shows every character."""
+    return text.replace("<", "&lt;")
+
+
 def _table(kind: type[object]) -> str:
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, type_name, default, meaning in settings.options(kind):
         readable = _LISTS.get(type_name, type_name)
-        rows.append(f"| `{key}` | {readable} | {_cell(default)} | {meaning} |")
+        rows.append(f"| `{key}` | {readable} | {_cell(default)} | {_plain(meaning)} |")
     return "\n".join(rows)
 
 
@@ -126,7 +131,7 @@ def _keys(schema: dict[str, Any]) -> str:
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, value in schema["properties"].items():
         needed = " **Required.**" if key in schema.get("required", ()) else ""
-        rows.append(f"| `{key}` | {_type(value)} | {_usual(value)} | {value['description']}{needed} |")
+        rows.append(f"| `{key}` | {_type(value)} | {_usual(value)} | {_plain(value['description'])}{needed} |")
     return "\n".join(rows)
 
 

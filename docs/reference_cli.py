@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 import click
@@ -47,21 +48,24 @@ def _verbs(group: click.Group, above: tuple[str, ...]) -> Iterator[tuple[tuple[s
             yield (*above, name), command
 
 
+def _plain(text: str) -> str:
+    """A text in which a page shows every character."""
+    for character, shown in (("|", "\\|"), ("<", "&lt;"), ("*", "\\*")):
+        text = text.replace(character, shown)
+    return " ".join(text.split())
+
+
 def _text(command: click.Command) -> str:
     """The help of a command, what is to be typed as blocks of code."""
     parts = []
     for paragraph in (command.help or "").split("\n\n"):
         if "\b" in paragraph:  # how click is told to leave lines as they are
-            typed = paragraph.replace("\b", "").strip()
+            typed = textwrap.dedent(paragraph.replace("\b", "").strip("\n")).strip()
             kind = "sh" if typed.startswith("puffin") else "text"
             parts.append(f"```{kind}\n{typed}\n```")
         else:
-            parts.append(" ".join(paragraph.split()))
+            parts.append(_plain(paragraph))
     return "\n\n".join(parts)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _options(command: click.Command, words: tuple[str, ...]) -> str:
@@ -74,7 +78,8 @@ def _options(command: click.Command, words: tuple[str, ...]) -> str:
         if described is None:
             continue
         names, meaning = described
-        rows.append(f"| `{_cell(names)}` | {_cell(meaning)} |")
+        shown = names.replace("|", "\\|")
+        rows.append(f"| `{shown}` | {_plain(meaning)} |")
     return "\n".join(["| option | |", "|---|---|", *rows]) if rows else ""
 
 

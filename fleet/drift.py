@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from fleet import shapes
 from fleet.manifest import FileState, Manifest
 from fleet.render import RenderedFile
 
@@ -37,7 +37,7 @@ class Drift:
     def __bool__(self) -> bool:
         return bool(self.files_changed or self.files_missing or self.files_strange or self.workers_stopped)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> shapes.Drift:
         """Plain data for ``--json``."""
         return {
             "files_changed": list(self.files_changed),

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
 
+from fleet import shapes
 from fleet.drift import Drift, find_drift
 from fleet.manifest import FileState, Manifest
 from fleet.render import RenderedFile, configuration_hash
@@ -287,12 +287,10 @@ class HostPlan:
         """Whether carrying this out would undo what somebody changed by hand, which nobody has agreed to."""
         return not self.repair and bool(self.drift.files_changed or self.drift.files_missing)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> shapes.Plan:
         """Plain data for ``--json``; file contents are left out.
 
-        The keys are the attributes of this class. Beside them: ``empty`` and ``needs_consent``; in ``drift`` the
-        lists ``files_changed``, ``files_missing``, ``files_strange`` and ``workers_stopped``; paths are relative to
-        the host's own directory, modes are octal.
+        The keys are the attributes of this class, ``empty`` and ``needs_consent``; what they mean stands there.
         """
         switch = self.switch_release
         return {

@@ -13,6 +13,7 @@ import click
 from rich.text import Text
 
 from fleet import facts as host_facts
+from fleet import shapes
 from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
@@ -132,7 +133,7 @@ def _examine(
     )
 
 
-def _as_record(finding: Finding) -> dict[str, str | None]:
+def _as_record(finding: Finding) -> shapes.Finding:
     return {
         "host": finding.host or None,
         "check": finding.check,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import click
 from rich.text import Text
 
+from fleet import shapes
 from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import completion, options
 from fleet.cli.options import Chosen
@@ -109,7 +110,7 @@ def _refuse_unknown(workers: Sequence[str], matched: Sequence[bool]) -> None:
         raise UsageError(f"no worker matches {patterns}: 'puffin-fleet status' shows the workers")
 
 
-def _stop_record(result: HostResult[Stopped]) -> dict[str, object]:
+def _stop_record(result: HostResult[Stopped]) -> shapes.Stopped:
     value = result.value
     return {
         "host": result.host,
@@ -278,15 +279,14 @@ def _report_started(results: Sequence[HostResult[Started]], json_lines: bool) ->
     if json_lines:
         for result in results:
             value = result.value
-            print_json(
-                {
-                    "host": result.host,
-                    "ok": result.ok,
-                    "running": list(value.running) if value else None,
-                    "drained": str(value.drained or "") if value else "",
-                    "error": str(result.error or ""),
-                }
-            )
+            record: shapes.Started = {
+                "host": result.host,
+                "ok": result.ok,
+                "running": list(value.running) if value else None,
+                "drained": str(value.drained or "") if value else "",
+                "error": str(result.error or ""),
+            }
+            print_json(record)
         return
     print_table((Column("HOST"), Column("WORKERS")), [[one.host, _started_words(one)] for one in results])
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from fleet import queue_results
+from fleet import queue_results, shapes
 from fleet.cli import options, queue_options
 from fleet.cli.output import Column, data_console, note, print_json, print_table
 from fleet.cli.queue_options import entry_of, opened, selected
@@ -56,7 +56,7 @@ def status(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], 
     return ExitCode.DONE
 
 
-def _status_record(name: str, tallies: Sequence[Tally], pace: Pace) -> dict[str, Any]:
+def _status_record(name: str, tallies: Sequence[Tally], pace: Pace) -> shapes.QueueStatus:
     return {
         "database": name,
         "counts": {status.value: count for status, count in queueing.totals_by(tallies).items()},

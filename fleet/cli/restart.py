@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 from rich.text import Text
 
+from fleet import shapes
 from fleet.access import open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.output import Board, Column, print_json, print_table, report_failures
@@ -81,15 +82,14 @@ def _report(results: Sequence[HostResult[Deployed]], json_lines: bool) -> None:
     if json_lines:
         for result in results:
             value = result.value
-            print_json(
-                {
-                    "host": result.host,
-                    "ok": result.ok,
-                    "workers": {one.worker: one.health.value for one in value.workers} if value else {},
-                    "pending": list(value.pending) if value else [],
-                    "error": str(result.error or ""),
-                }
-            )
+            record: shapes.Restarted = {
+                "host": result.host,
+                "ok": result.ok,
+                "workers": {one.worker: one.health.value for one in value.workers} if value else {},
+                "pending": list(value.pending) if value else [],
+                "error": str(result.error or ""),
+            }
+            print_json(record)
         return
     print_table((Column("HOST"), Column("WORKERS")), [[one.host, _words(one)] for one in results])
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import click
 from rich.text import Text
 
+from fleet import shapes
 from fleet.access import open_remotes
 from fleet.cli import completion, options
 from fleet.cli.options import Chosen
@@ -165,7 +166,7 @@ class _Voices:
             report_failures([result])
 
 
-def _record(result: HostResult[Ended], said: Sequence[tuple[str, str]]) -> dict[str, object]:
+def _record(result: HostResult[Ended], said: Sequence[tuple[str, str]]) -> shapes.Executed:
     value = result.value
     return {
         "host": result.host,

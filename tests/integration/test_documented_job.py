@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.here import Here, until
 from tests.lab.fixtures_database import Database
 from tests.lab.worker import Queue, Workers
 
@@ -39,6 +40,18 @@ def test_a_worker_runs_it(tmp_path: Path, workers: Workers, queue: Queue, databa
     failed = queue.wait(wrong, "failed")
     assert failed["comment"] == "the calculation lacks the setting 'mass_2'"
     worker.stop()
+
+
+@pytest.mark.soak
+def test_a_fleet_runs_it_from_a_folder_that_the_hosts_share(tmp_path: Path, here: Here) -> None:
+    install(tmp_path / "jobs")
+    here.content["defaults"]["environment"] = {"PYTHONPATH": str(tmp_path / "jobs")}
+    here.content["defaults"]["puffin"]["daemon"]["jobs"] = ["harmonic_frequency"]
+    here.run("deploy", "--yes").ok()
+    assert {tuple(each["jobs"]) for each in here.workers().values()} == {("harmonic_frequency",)}
+    words = [sys.executable, EXAMPLE / "submit.py", here.database.uri, here.database.name]
+    subprocess.run(words, check=True, capture_output=True)
+    until(lambda: here.all_are("complete"), "the calculation")
 
 
 def install(place: Path) -> None:

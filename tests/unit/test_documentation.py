@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import runpy
@@ -88,13 +89,15 @@ def documented_commands() -> dict[str, list[str]]:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         lines = re.findall(r"^(puffin(?:-fleet)? [a-z-].*)$", text, re.MULTILINE)
         lines += re.findall(r"`(puffin(?:-fleet)? [^`]+)`", text)
-        found[page.name] = [re.split(r"\s+#\s|[|>;]", line)[0] for line in lines if "[OPTIONS]" not in line]
+        found[page.name] = [line for line in lines if "[OPTIONS]" not in line]
     return found
 
 
 def wrong_with(line: str) -> str:
     """What the command itself would say of its verb and options; empty if nothing."""
-    words = [word for word in shlex.split(line) if word not in {"...", "…"}]
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|;>&")
+    lexer.whitespace_split = True
+    words = list(itertools.takewhile(lambda word: word[0] not in "|;>&…", lexer))
     group: click.Command = {"puffin": puffin_cli, "puffin-fleet": fleet_cli}[words.pop(0)]
     if words[:1] == ["-c"]:
         del words[:2]

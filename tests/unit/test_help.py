@@ -101,6 +101,17 @@ def test_verbs_are_completed_without_importing_them() -> None:
     assert done.stdout.strip() == "['deploy', 'destroy', 'demo'] []"
 
 
+@pytest.mark.parametrize("command", ["fleet.cli", "puffin.cli"])
+def test_help_is_quick_because_it_imports_little(command: str) -> None:
+    program = (
+        f"import sys; from {command} import cli; cli.main(['--help'], standalone_mode=False); "
+        "heavy = ('pymongo', 'pydantic', 'rich', 'textual', 'fabric', 'psutil', 'yaml', 'multiprocessing'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_scripts_are_printed(shell: str) -> None:
     shown = CliRunner().invoke(cli, ["completion", shell], prog_name="puffin-fleet")

@@ -223,14 +223,23 @@ class History:
         return [self.ended.get(minute, 0) for minute in range(last - minutes + 1, last + 1)]
 
     def lately(self, now: datetime) -> float:
-        """How many calculations ended each minute of the last few whole ones.
+        """How many calculations ended each minute lately.
 
         Parameters
         ----------
         now
             The present.
+
+        Returns
+        -------
+        float
+            Of the last few minutes, the present one included; of fewer, one at least, where the first calculation of
+            all ended since.
         """
-        return sum(self.ended_per_minute(now, _RECENT_MINUTES + 1)[:-1]) / _RECENT_MINUTES
+        counts = self.ended_per_minute(now, _RECENT_MINUTES + 1)
+        present = (now - datetime(1970, 1, 1)) / timedelta(minutes=1)
+        began = max(_minute(now) - _RECENT_MINUTES, min(self.ended, default=0))
+        return sum(counts) / max(1.0, present - began)
 
 
 def _minute(at: datetime) -> int:

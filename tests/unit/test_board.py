@@ -117,7 +117,16 @@ def test_what_ended_is_counted_by_the_minute() -> None:
     history = History().with_events(event(*each) for each in kinds)
     assert history.ended_per_minute(NOW, 4) == [0, 1, 2, 1]
     assert sum(history.ended_per_minute(NOW, 60)) == 4
-    assert history.lately(NOW) == 3 / 5
+
+
+def test_how_many_ended_lately() -> None:
+    assert History().lately(NOW) == 0
+    just_begun = History().with_events([event(0, "finished")] * 20)
+    assert just_begun.lately(NOW) == 20
+    steady = History().with_events(event(5 * each, "finished") for each in range(600))
+    assert steady.lately(NOW) == pytest.approx(12, rel=0.1)
+    two_minutes = History().with_events(event(seconds, "finished") for seconds in (70, 60, 20, 10, 5))
+    assert two_minutes.lately(NOW) == pytest.approx(5 / 1.5)
 
 
 def test_a_depth_is_noted_once_however_often_it_is_told() -> None:

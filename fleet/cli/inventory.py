@@ -78,4 +78,4 @@ def _row(host: Host) -> list[Text | str]:
 
 def _shape(shape: Shape) -> str:
     each = f"{shape.cores} core{'' if shape.cores == 1 else 's'}"
-    return f"{each} each, as many as fit" if shape.count == "auto" else f"{shape.count} x {each}"
+    return f"{each}, as many as fit" if shape.count == "auto" else f"{shape.count} x {each}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,7 @@ from tests.acceptance.playing import COLLECTION, Ansible, ansible, blocks, chang
 from tests.lab.fixtures_database import Database, initialise
 from tests.lab.fixtures_lab import ReachableServer
 from tests.lab.laboratory import Laboratory, hosts_yaml
+from tests.lab.requirements import missing
 from tests.lab.sshd import end_processes
 from tests.lab.worker import Queue, until
 
@@ -201,6 +205,58 @@ def test_the_directory_of_somebody_else_is_not_taken_away(site: Site, prepared: 
     assert "/var/mail belongs to root" in refused.out + refused.err
 
 
+@pytest.mark.soak
+def test_what_is_missing_is_installed(site: Site, bare_lower: Path, tmp_path: Path) -> None:
+    name = "without-cron"
+    packages = ["cron", "cron-daemon-common", "distro-info-data", "python-apt-common", "python3-apt"]
+    site.laboratory.up([name], lower=bare_lower, sshd="/usr/sbin/sshd")
+    repository = site.laboratory.file(name, "/srv")  # seen by the host once it is started again
+    site.laboratory.as_root(name, "/bin/sh", "-euc", _LET_IN + "dpkg --purge cron")
+    site.laboratory.kill(name)
+    make_repository(tmp_path, packages)
+    shutil.copytree(tmp_path, repository, dirs_exist_ok=True)
+    site.laboratory.revive(name)
+    site.laboratory.as_root(name, "/bin/sh", "-c", "echo 'deb [trusted=yes] file:/srv ./' > /etc/apt/sources.list")
+    content = yaml.safe_load(site.file.read_text())
+    content["hosts"] = {name: {"address": site.laboratory[name].address}}
+    file = site.file.with_name("without-cron.yaml")
+    file.write_text(yaml.safe_dump(content))
+
+    words = ("-e", f"ansible_user={ADMINISTRATOR}")
+    checked = site.ansible.play("puffin.fleet.prepare", file, *words, "--check").ok()
+    first = site.ansible.play("puffin.fleet.prepare", file, *words).ok()
+    assert recap(checked) == recap(first)
+    running = site.laboratory.as_root(name, "pidof", "cron")
+    assert running.returncode == 0
+    assert recap(site.ansible.play("puffin.fleet.prepare", file, *words).ok()) == {name: (0, 0, 0)}
+
+
+def make_repository(place: Path, names: Sequence[str]) -> None:
+    """Make a package index of some packages of this machine's own."""
+    done = subprocess.run(["apt-get", "download", *names], cwd=place, capture_output=True, text=True)
+    if done.returncode != 0:
+        missing(f"packages cannot be downloaded; apt-get update may help: {done.stderr[-300:]}")
+    stanzas = []
+    for file in sorted(place.glob("*.deb")):
+        fields = subprocess.run(["dpkg-deb", "-f", file], capture_output=True, text=True, check=True).stdout
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        stanzas.append(f"{fields}Filename: ./{file.name}\nSize: {file.stat().st_size}\nSHA256: {digest}\n")
+    (place / "Packages").write_text("\n".join(stanzas))
+
+
+@pytest.mark.soak
+def test_the_unit_of_the_systems_own_is_one_that_systemd_understands(site: Site, prepared: Prepared) -> None:
+    if shutil.which("systemd-analyze") is None:
+        missing("systemd-analyze is not installed: apt-get install systemd")
+    site.prepare("-e", "puffin_host_boot=system").ok()
+    name = f"puffin-fleet-prepared-{HOST}.service"
+    unit = site.file.with_name(name)
+    unit.write_text(site.laboratory.file(HOST, f"/etc/systemd/system/{name}").read_text())
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"/home/{WORKING}/.puffin-fleet/prepared/hosts/{HOST}/bin/boot" in unit.read_text()
+
+
 # --- the fleet ---
 
 
@@ -252,7 +308,7 @@ def test_playbooks_heed_limits(fleet: Many, ansible: Ansible) -> None:
     play("stop", "--limit", "b")
     assert fleet.running() == ["a-1"]
     play("start")
-    assert sorted(fleet.running()) == ["a-1", "b-1"]
+    until(lambda: sorted(fleet.running()) == ["a-1", "b-1"], "both workers")
     play("collect", "--limit", "a", "-e", f"puffin_collect_to={fleet.place / 'collected'}")
     assert [file.name for file in (fleet.place / "collected").rglob("*-1.log")] == ["a-1.log"]
 

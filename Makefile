@@ -38,6 +38,7 @@ lint: $(STAMP)  ## ruff, mypy, yamllint and ansible-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict --config-file ansible/.yamllint ansible
+	export LC_ALL=C.UTF-8  # Ansible refuses to work in any other encoding
 	$(BIN)/ansible-galaxy collection install ./ansible -p $(COLLECTIONS) --force >/dev/null 2>&1
 	cd ansible
 	PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_COLLECTIONS_PATH="$(CURDIR)/$(COLLECTIONS)" ansible-lint

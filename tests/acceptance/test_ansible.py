@@ -58,6 +58,7 @@ def test_the_fleet_is_run_by_playbooks(fleet: Many, ansible: Ansible) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_playbooks_heed_limits(fleet: Many, ansible: Ansible) -> None:
     def play(name: str, *words: str) -> Ran:
         return ansible.play(f"puffin.fleet.{name}", fleet.file, *words).ok()
@@ -89,6 +90,7 @@ _STATES: tuple[tuple[dict[str, Any], bool], ...] = (
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_every_state_is_predicted_reached_and_kept(fleet: Many, ansible: Ansible) -> None:
     told = run_module(
         fleet, ansible, [{**options, "check": check} for options, _ in _STATES for check in (True, False, False)]

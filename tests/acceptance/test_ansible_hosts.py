@@ -199,10 +199,13 @@ def test_the_directory_of_somebody_else_is_not_taken_away(site: Site, prepared: 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_what_is_missing_is_installed(site: Site, bare_lower: Path, tmp_path: Path) -> None:
     name = "without-cron"
-    packages = ["cron", "cron-daemon-common", "distro-info-data", "python-apt-common", "python3-apt"]
     site.laboratory.up([name], lower=bare_lower, sshd="/usr/sbin/sshd")
+    known = site.laboratory.as_root(name, "dpkg-query", "-Wf", r"${db:Status-Status} ${Package}\n", "*python3*").stdout
+    python = [line.split()[1] for line in known.splitlines() if line.startswith("installed ")]
+    packages = ["cron", "cron-daemon-common", "distro-info-data", "python-apt-common", "python3-apt", *python]
     repository = site.laboratory.file(name, "/srv")  # seen by the host once it is started again
     site.laboratory.as_root(name, "/bin/sh", "-euc", _LET_IN + "dpkg --purge cron")
     site.laboratory.kill(name)
@@ -222,6 +225,11 @@ def test_what_is_missing_is_installed(site: Site, bare_lower: Path, tmp_path: Pa
     running = site.laboratory.as_root(name, "pidof", "cron")
     assert running.returncode == 0
     assert recap(site.ansible.play("puffin.fleet.prepare", file, *words).ok()) == {name: (0, 0, 0)}
+
+    site.laboratory.as_root(name, "dpkg", "--purge", "--force-depends", "python3-apt", *python)
+    assert site.laboratory.as_root(name, "python3", "--version").returncode != 0
+    third = site.ansible.play("puffin.fleet.prepare", file, *words).ok()
+    assert changed_tasks(third) == {"puffin.fleet.puffin_host : Install Python where it is missing"}
 
 
 def make_repository(place: Path, names: Sequence[str]) -> None:

@@ -44,6 +44,7 @@ lint: $(STAMP)  ## ruff, mypy, yamllint and ansible-lint, and whether the docume
 	$(BIN)/mypy
 	$(BIN)/mkdocs build --strict --site-dir .cache/site
 	$(BIN)/yamllint --strict --config-file ansible/.yamllint ansible
+	export LC_ALL=C.UTF-8  # Ansible refuses to work in any other encoding
 	$(BIN)/ansible-galaxy collection install ./ansible -p $(COLLECTIONS) --force >/dev/null 2>&1
 	cd ansible
 	PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_COLLECTIONS_PATH="$(CURDIR)/$(COLLECTIONS)" ansible-lint

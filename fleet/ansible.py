@@ -156,14 +156,12 @@ def _verified(known_hosts: str) -> list[str]:
 def _through(jump: str, key: str, verified: Sequence[str]) -> str:
     """The command that goes through a jump host. `ProxyJump` would forget key and known hosts on the way."""
     user, _, place = jump.rpartition("@")
-    host, colon, port = place.rpartition(":")
-    if not colon or not port.isdigit() or host.count(":"):
-        host, port = place, ""
+    host, port = _split(place)
     words = ["ssh", *verified]
     words += ["-i", _literal(key)] if key else []
     words += ["-p", port] if port else []
     words += ["-l", user] if user else []
-    return f"{_literal(shlex.join(words))} -W '[%h]:%p' {shlex.quote(host.strip('[]'))}"
+    return f"{_literal(shlex.join(words))} -W '[%h]:%p' {shlex.quote(host)}"
 
 
 def _literal(text: str) -> str:
@@ -194,6 +192,13 @@ def servers(database: Database) -> list[dict[str, Any]]:
 
 
 def _server(place: str) -> dict[str, Any]:
-    match = re.fullmatch(r"\[?([^\[\]]+?)\]?(?::(\d+))?", place)
-    address, port = match.groups() if match else (place, None)
+    address, port = _split(place)
     return {"address": address, "port": int(port or _MONGODB_PORT)}
+
+
+def _split(place: str) -> tuple[str, str]:
+    """Address and port; an address with colons stands in brackets where a port follows."""
+    match = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+)(?::(\d+))?", place)
+    if match is None:
+        return place, ""
+    return match[1] or match[3], match[2] or match[4] or ""

@@ -40,6 +40,7 @@ class Ansible:
             "ANSIBLE_CONFIG": str(self.place / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(self.place / "collections"),
             "ANSIBLE_NOCOLOR": "1",
+            "LC_ALL": "C.UTF-8",  # Ansible refuses to work in any other encoding
             "COLUMNS": "160",
         }
         done = subprocess.run(

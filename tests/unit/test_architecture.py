@@ -23,6 +23,7 @@ PURE = (
     "puffin.queueing",
     "puffin.records",
     "puffin.settings",
+    "fleet.ansible",
     "fleet.board",
     "fleet.gate",
     "fleet.diagnosis",
@@ -184,6 +185,8 @@ def load(root: Path) -> dict[str, Module]:
         for package in PACKAGES
         for path in sorted((root / package).rglob("*.py"))
     }
+    plugins = sorted((root / "ansible" / "plugins").rglob("*.py"))
+    files |= {".".join(("collection", *path.relative_to(root).with_suffix("").parts[1:])): path for path in plugins}
     return {name: module_of(name, path.read_text(encoding="utf-8"), files) for name, path in files.items()}
 
 
@@ -229,6 +232,16 @@ def foreign_host_code(modules: Mapping[str, Module]) -> Iterator[str]:
         own = _matches(found.target, "fleet.hostside.*")
         if not own and found.target.split(".")[0] not in sys.stdlib_module_names:
             yield _violation(module, found, "code that runs on hosts imports the standard library only")
+
+
+def foreign_collection_code(modules: Mapping[str, Module]) -> Iterator[str]:
+    for module, found in _all_imports(modules):
+        if not _matches(module.name, "collection.*"):
+            continue
+        own = any(_matches(found.target, pattern) for pattern in ("ansible.*", "ansible_collections.puffin.fleet.*"))
+        # PyYAML comes with Ansible.
+        if not own and found.target.split(".")[0] not in {*sys.stdlib_module_names, "yaml"}:
+            yield _violation(module, found, "Ansible may run in another environment than puffin-fleet, so call that")
 
 
 def cycles(modules: Mapping[str, Module]) -> Iterator[str]:
@@ -284,7 +297,10 @@ def _way_back(start: str, graph: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
-RULES = {rule.__name__: rule for rule in (wrong_directions, stray_drivers, impurities, foreign_host_code, cycles)}
+RULES = {
+    rule.__name__: rule
+    for rule in (wrong_directions, stray_drivers, impurities, foreign_host_code, foreign_collection_code, cycles)
+}
 
 
 # The project keeps the rules ---------------------------------------------------------------------------
@@ -293,7 +309,7 @@ RULES = {rule.__name__: rule for rule in (wrong_directions, stray_drivers, impur
 @pytest.fixture(scope="module")
 def modules() -> dict[str, Module]:
     found = load(ROOT)
-    assert {"puffin", "fleet"} <= set(found)
+    assert {"puffin", "fleet", "collection.plugins.modules.puffin_fleet"} <= set(found)
     return found
 
 
@@ -328,6 +344,8 @@ VIOLATIONS = [
     ("impurities", {"fleet.plan": "from .helper import x", "fleet.helper": "import socket"}),
     ("foreign_host_code", {"fleet.hostside.apply": "import yaml"}),
     ("foreign_host_code", {"fleet.hostside.apply": "from fleet.errors import FleetError"}),
+    ("foreign_collection_code", {"collection.plugins.modules.m": "from fleet.plan import HostPlan"}),
+    ("foreign_collection_code", {"collection.plugins.modules.m": "import puffin"}),
     ("cycles", {"fleet.a": "import fleet.b", "fleet.b": "from fleet import a"}),
     ("cycles", {"fleet.a": "import fleet.b", "fleet.b": "import fleet.c", "fleet.c": "import fleet.a"}),
     ("cycles", {"fleet.a": "import fleet.a"}),
@@ -348,6 +366,10 @@ ALLOWED = [
     ("impurities", {"fleet.plan": "if TYPE_CHECKING:\n    from pathlib import Path"}),
     ("foreign_host_code", {"fleet.hostside.apply": "import os\nfrom fleet.hostside.common import main"}),
     ("foreign_host_code", {"fleet.plan": "import yaml"}),
+    (
+        "foreign_collection_code",
+        {"collection.plugins.modules.m": "import json\nfrom ansible.errors import AnsibleError"},
+    ),
     ("cycles", {"fleet.a": "import fleet.b", "fleet.b": "def f():\n    import fleet.a"}),
     (
         "cycles",

@@ -284,7 +284,7 @@ def failures_in(text):
 
 def failures_of(said, records):
     """The hosts that failed, by what was said of each and by what was complained of."""
-    complaints = failures_in(said.err)
+    complaints = failures_in(said.err) if said.code != command.DONE else {}
     failed = {
         record["host"]: complaints.get(record["host"]) or record.get("error") or "it was not finished"
         for record in records
@@ -380,7 +380,7 @@ class Work:
     def _look(self):
         said = self._say(plan_words(self.options, self.module._diff))
         self.plans = [record for record in said.records() if "workers_added" in record]
-        self.failed = failures_in(said.err)
+        self.failed = failures_of(said, [])
         if said.code != command.DONE and not self.failed:
             raise command.CommandError(said.complaint())
         if self.options["state"] == "deployed":

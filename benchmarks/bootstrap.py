@@ -19,8 +19,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleet import chemistry
 from fleet.demo import molecules
+from fleet.queue import chemistry
 from puffin.documents import Model, Request
 from puffin.programs.building import uv_program, uv_settings
 from tests.lab.bootstrapping import Host

@@ -24,11 +24,11 @@ from pathlib import Path
 
 import yaml
 
-from fleet import survey as surveys
-from fleet.access import open_remotes
-from fleet.bundle import default_cache
-from fleet.inventory import parse_inventory
-from fleet.survey import Goal
+from fleet.deployment import survey as surveys
+from fleet.deployment.survey import Goal
+from fleet.hosts.access import open_remotes
+from fleet.hosts.inventory import parse_inventory
+from fleet.release.bundle import default_cache
 from tests.lab.fixtures_lab import ReachableServer
 from tests.lab.laboratory import USER, Laboratory, hosts_yaml, obstacle
 

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet.access import open_store
 from fleet.embedded import EmbeddedDatabase
-from fleet.inventory import Fleet, parse_inventory
-from fleet.status import by_host, status_of
+from fleet.hosts.access import open_store
+from fleet.hosts.inventory import Fleet, parse_inventory
+from fleet.watch.status import by_host, status_of
 from puffin.store import Store, WorkerRecord
 
 _COMMAND = Path(sys.executable).with_name("puffin-fleet")

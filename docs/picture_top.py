@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fleet import demo, yamlmap
-from fleet.access import open_store
+from fleet import demo
 from fleet.cli import options
 from fleet.cli.top.app import Top
 from fleet.embedded import EmbeddedDatabase
+from fleet.hosts import yamlmap
+from fleet.hosts.access import open_store
 
 HOSTS = 4
 SIZE = (130, 23)

@@ -7,9 +7,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from fleet import hostsfile
-from fleet.inventory import json_schema
-from fleet.variables import allowed
+from fleet.hosts import hostsfile
+from fleet.hosts.inventory import json_schema
+from fleet.hosts.variables import allowed
 from puffin import settings
 
 _INTRODUCTION = """\

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from fleet import chemistry, yamlmap
 from fleet.errors import FleetError
+from fleet.hosts import yamlmap
+from fleet.queue import chemistry
 from puffin.documents import Model, Molecule, Request
 
 DATABASE = "demo"

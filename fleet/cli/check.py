@@ -12,19 +12,19 @@ from datetime import datetime, timezone
 import click
 from rich.text import Text
 
-from fleet import facts as host_facts
 from fleet import shapes
-from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, data_console, note, print_json
-from fleet.diagnosis import Finding, Severity
-from fleet.doctor import DatabaseSeen, Group, addresses, goes_to_members, grouped, of_database, of_hosts
 from fleet.errors import ExitCode, FleetError
-from fleet.examination import ACTION, Examined, parse_examined
-from fleet.execute import ask, fan_out
-from fleet.inventory import Host
-from fleet.remote import HostResult
+from fleet.hosts.access import Remotes, open_remotes, open_store
+from fleet.hosts.inventory import Host
+from fleet.reach import facts as host_facts
+from fleet.reach.execute import ask, fan_out
+from fleet.reach.remote import HostResult
+from fleet.watch.diagnosis import Finding, Severity
+from fleet.watch.doctor import DatabaseSeen, Group, addresses, goes_to_members, grouped, of_database, of_hosts
+from fleet.watch.examination import ACTION, Examined, parse_examined
 from puffin.errors import DatabaseError
 
 _STYLES = {Severity.FAIL: "bold red", Severity.WARN: "yellow", Severity.OK: "green"}

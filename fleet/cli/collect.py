@@ -13,18 +13,18 @@ from typing import Any
 import click
 from rich.text import Text
 
-from fleet import facts as host_facts
-from fleet.access import Remotes, open_remotes
 from fleet.cli import options
 from fleet.cli.logs import calculation_id, hosts_of, seconds
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
-from fleet.collecting import Collection, HostCollection, Wanted, fetch, look
-from fleet.collection import Listing, file_record
 from fleet.errors import ExitCode, FleetError, UsageError
-from fleet.execute import Interrupted, fan_out
-from fleet.inventory import Host
-from fleet.remote import HostResult
+from fleet.hosts.access import Remotes, open_remotes
+from fleet.hosts.inventory import Host
+from fleet.reach import facts as host_facts
+from fleet.reach.execute import Interrupted, fan_out
+from fleet.reach.remote import HostResult
+from fleet.watch.collecting import Collection, HostCollection, Wanted, fetch, look
+from fleet.watch.collection import Listing, file_record
 
 _ASK_ABOVE = 1 << 30
 

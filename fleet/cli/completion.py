@@ -67,7 +67,7 @@ def _items(names: Any, incomplete: str) -> list[CompletionItem]:
 
 def _read(context: click.Context) -> Mapping[str, Any]:
     """The file as it is; what is wrong with it is said by the verb, not in the middle of a line."""
-    from fleet.includes import gather
+    from fleet.hosts.includes import gather
 
     source = context.params.get("hosts_file") or os.environ.get("PUFFIN_FLEET") or "hosts.yaml"
 
@@ -82,7 +82,7 @@ def _read(context: click.Context) -> Mapping[str, Any]:
 
 def _blocks(context: click.Context) -> dict[str, list[Mapping[str, Any]]]:
     """By host, all that is said of it, its own first."""
-    from fleet.inventory import expand_range
+    from fleet.hosts.inventory import expand_range
 
     content = _read(context)
     groups = _mapping(content.get("groups"))

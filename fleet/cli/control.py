@@ -9,16 +9,16 @@ import click
 from rich.text import Text
 
 from fleet import shapes
-from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import completion, options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
+from fleet.deployment.lock import new_deed
 from fleet.errors import ExitCode, UsageError
-from fleet.execute import fan_out
-from fleet.lock import new_deed
-from fleet.remote import HostResult
-from fleet.reported import Reported
-from fleet.stopping import HostControl, Started, Stop, Stopped, stop_hosts
+from fleet.hosts.access import Remotes, open_remotes, open_store
+from fleet.operation.reported import Reported
+from fleet.operation.stopping import HostControl, Started, Stop, Stopped, stop_hosts
+from fleet.reach.execute import fan_out
+from fleet.reach.remote import HostResult
 from puffin.errors import DatabaseError
 from puffin.store import Control, Store
 

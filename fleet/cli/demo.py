@@ -14,9 +14,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from fleet import chemistry
 from fleet import demo as a_demo
-from fleet.access import open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.deploy import carry_out
 from fleet.cli.options import Chosen
@@ -24,7 +22,9 @@ from fleet.cli.output import Column, note, note_console, print_json, print_table
 from fleet.demo import DATABASE, Task
 from fleet.embedded import EmbeddedDatabase
 from fleet.errors import ExitCode, FleetError
-from fleet.stopping import HostControl, Stop
+from fleet.hosts.access import open_remotes, open_store
+from fleet.operation.stopping import HostControl, Stop
+from fleet.queue import chemistry
 from puffin.calculations import FINISHED, Status
 from puffin.store import CalculationResult, Store, wait_until_reachable
 

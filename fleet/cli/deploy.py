@@ -12,23 +12,23 @@ from typing import Any, TypeVar
 import click
 from rich.text import Text
 
-from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.cli.planning import Known, diffs_of, known_of, refuse_without_consent, show_plans, survey_chosen
-from fleet.deploy import Deployed, Running
-from fleet.deploying import Ended, How, deploy_hosts
+from fleet.deployment.deploy import Deployed, Running
+from fleet.deployment.deploying import Ended, How, deploy_hosts
+from fleet.deployment.health import Health
+from fleet.deployment.hooks import check_hooks
+from fleet.deployment.lock import TOKEN_VARIABLE, ChangedMeanwhile, new_deed, wait_until_free
+from fleet.deployment.locked import describe
+from fleet.deployment.rolling import NotBegun, PutBack
+from fleet.deployment.survey import PREVIOUS, HostWork
 from fleet.errors import ExitCode, FleetError, UsageError
-from fleet.execute import Interrupted
-from fleet.health import Health
-from fleet.hooks import check_hooks
-from fleet.lock import TOKEN_VARIABLE, ChangedMeanwhile, new_deed, wait_until_free
-from fleet.locked import describe
-from fleet.names import condensed
-from fleet.remote import HostResult
-from fleet.rolling import NotBegun, PutBack
-from fleet.survey import PREVIOUS, HostWork
+from fleet.hosts.access import Remotes, open_remotes, open_store
+from fleet.hosts.names import condensed
+from fleet.reach.execute import Interrupted
+from fleet.reach.remote import HostResult
 from puffin.store import Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])

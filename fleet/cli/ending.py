@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import click
 from rich.text import Text
 
-from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
-from fleet.destroying import Destroyed, HostDestroyer, workers_of
+from fleet.deployment.lock import Deed, Lock, LockTarget, describe, hold, new_deed, outcome_of
+from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, UsageError
-from fleet.execute import Interrupted, ask, fan_out
-from fleet.facts import Facts
-from fleet.lock import Deed, Lock, LockTarget, describe, hold, new_deed, outcome_of
-from fleet.remote import HostResult
-from fleet.survey import probe_all
+from fleet.hosts.access import Remotes, open_remotes, open_store
+from fleet.operation.destroying import Destroyed, HostDestroyer, workers_of
+from fleet.reach.execute import Interrupted, ask, fan_out
+from fleet.reach.facts import Facts
+from fleet.reach.remote import HostResult
 from puffin.errors import DatabaseError
 from puffin.store import Store
 

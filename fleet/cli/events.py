@@ -9,14 +9,14 @@ from datetime import datetime, timezone
 import click
 from rich.text import Text
 
-from fleet import board
-from fleet.access import open_store
-from fleet.board import FAILURES
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import data_console, note, print_json
 from fleet.cli.queue_options import parse_since
 from fleet.errors import ExitCode, UsageError
+from fleet.hosts.access import open_store
+from fleet.watch import board
+from fleet.watch.board import FAILURES
 from puffin.errors import DatabaseUnavailable
 from puffin.store import EventFollower, EventRecord, EventSelection, Store
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from fleet.ansible import to_ansible
 from fleet.cli import options
 from fleet.cli.output import Column, print_json, print_table
 from fleet.errors import ExitCode, UsageError
-from fleet.inventory import Host, Shape
+from fleet.hosts.ansible import to_ansible
+from fleet.hosts.inventory import Host, Shape
 
 _COLUMNS = (
     Column("HOST"),

@@ -11,16 +11,16 @@ from typing import Any
 import click
 from rich.text import Text
 
-from fleet.access import open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import data_console, note, note_console, print_error, print_json
 from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.hosts.access import open_remotes, open_store
+from fleet.hosts.inventory import Host
 from fleet.hostside.loglines import LEVELS
-from fleet.inventory import Host
-from fleet.logs import LogLine
-from fleet.moments import FORMS, parse_moment
-from fleet.tailing import Notice, Tailing
+from fleet.reach.logs import LogLine
+from fleet.watch.moments import FORMS, parse_moment
+from fleet.watch.tailing import Notice, Tailing
 from puffin.errors import PuffinError
 
 _LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}

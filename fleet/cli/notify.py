@@ -10,15 +10,15 @@ from datetime import datetime, timezone
 
 import click
 
-from fleet.access import open_store
 from fleet.cli import options
 from fleet.cli.output import data_console, note, print_json
 from fleet.errors import ExitCode, UsageError
-from fleet.inventory import Fleet
-from fleet.notices import Kind, Notice
-from fleet.notifying import Notifier, Told
-from fleet.queue_text import duration
-from fleet.telling import Hooked, NotTold, hooks_on_events
+from fleet.hosts.access import open_store
+from fleet.hosts.inventory import Fleet
+from fleet.notify.notices import Kind, Notice
+from fleet.notify.notifying import Notifier, Told
+from fleet.notify.telling import Hooked, NotTold, hooks_on_events
+from fleet.queue.text import duration
 from puffin.errors import DatabaseError, DatabaseUnavailable
 
 _RETRY_S = 1.0

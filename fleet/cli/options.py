@@ -13,7 +13,7 @@ import click
 
 from fleet.cli import completion
 from fleet.errors import UsageError
-from fleet.inventory import Fleet, Host, parse_inventory, select
+from fleet.hosts.inventory import Fleet, Host, parse_inventory, select
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.errors import FleetError, RemoteError
-from fleet.remote import HostResult
+from fleet.reach.remote import HostResult
 
 _ROWS = 12
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from fleet.access import open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.output import report_failures
 from fleet.cli.planning import diffs_of, known_of, show_plans, survey_chosen
 from fleet.errors import ExitCode
+from fleet.hosts.access import open_remotes, open_store
 
 
 @click.command()

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from fleet.access import Remotes, read_password
-from fleet.bundle import default_cache
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, data_console, note, print_json, report_failures
-from fleet.diffs import Diffs, read_diffs
+from fleet.deployment.diffs import Diffs, read_diffs
+from fleet.deployment.plantext import PlanLine, grouped, summary, why_consent
+from fleet.deployment.survey import Goal, HostWork, survey
 from fleet.errors import FleetError, RemoteError
-from fleet.names import condensed
-from fleet.plantext import PlanLine, grouped, summary, why_consent
-from fleet.remote import HostResult
-from fleet.status import status_of
-from fleet.survey import Goal, HostWork, survey
+from fleet.hosts.access import Remotes, read_password
+from fleet.hosts.names import condensed
+from fleet.reach.remote import HostResult
+from fleet.release.bundle import default_cache
+from fleet.watch.status import status_of
 from puffin.errors import DatabaseError
 from puffin.records import WorkerRecord
 

@@ -10,12 +10,13 @@ from typing import Any
 import click
 from rich.text import Text
 
-from fleet import queue_results, shapes
+from fleet import shapes
 from fleet.cli import options, queue_options
 from fleet.cli.output import Column, data_console, note, print_json, print_table
 from fleet.cli.queue_options import entry_of, opened, selected
 from fleet.errors import ExitCode, UsageError
-from fleet.queue_text import age, duration, first_line, model_text
+from fleet.queue import results as queue_results
+from fleet.queue.text import age, duration, first_line, model_text
 from puffin import queueing
 from puffin.calculations import Status
 from puffin.outcomes import Details, PropertyInfo, StructureInfo

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from fleet.access import connection
 from fleet.cli.options import choose
 from fleet.errors import UsageError
+from fleet.hosts.access import connection
 from puffin.calculations import Status
 from puffin.queueing import Entry, Selection
 from puffin.settings import DatabaseSettings, nearest

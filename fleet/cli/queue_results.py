@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from fleet import chemistry, queue_results
 from fleet.cli import options, queue_options
 from fleet.cli.output import Column, note, print_json, print_table
 from fleet.cli.queue_options import entry_of, opened, selected
 from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.queue import chemistry
+from fleet.queue import results as queue_results
 from puffin.calculations import Status
 from puffin.outcomes import Outcome
 from puffin.queueing import Entry, Selection, Sort

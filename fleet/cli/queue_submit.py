@@ -12,14 +12,16 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fleet import chemistry, queue_model, queue_submit
 from fleet.cli import options, queue_options
 from fleet.cli.output import note, note_console, print_json
 from fleet.cli.queue_options import Target, opened
 from fleet.errors import ExitCode, FleetError, UsageError
-from fleet.queue_files import Found, find_files
-from fleet.queue_model import Wanted
-from fleet.queue_submit import Survey
+from fleet.queue import chemistry
+from fleet.queue import model as queue_model
+from fleet.queue import submit as queue_submit
+from fleet.queue.files import Found, find_files
+from fleet.queue.model import Wanted
+from fleet.queue.submit import Survey
 from puffin.calculations import Status
 from puffin.documents import Molecule
 from puffin.queueing import Submitted, unserved

@@ -11,20 +11,20 @@ from datetime import datetime
 import click
 from rich.text import Text
 
-from fleet.access import Remotes, open_remotes, open_store
-from fleet.audit import Deed, Entry, merge, read_entries
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
+from fleet.deployment.audit import Deed, Entry, merge, read_entries
+from fleet.deployment.lock import LockTarget, hold, new_deed, outcome_of
+from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, FleetError, UsageError
-from fleet.execute import ask, fan_out
-from fleet.facts import read_holder
-from fleet.inventory import Host
-from fleet.lock import LockTarget, hold, new_deed, outcome_of
-from fleet.releases import Place, Pruning, carry_out, look, releases_in_use
-from fleet.remote import HostResult
-from fleet.reply import Reader
-from fleet.survey import probe_all
+from fleet.hosts.access import Remotes, open_remotes, open_store
+from fleet.hosts.inventory import Host
+from fleet.reach.execute import ask, fan_out
+from fleet.reach.facts import read_holder
+from fleet.reach.remote import HostResult
+from fleet.reach.reply import Reader
+from fleet.release.releases import Place, Pruning, carry_out, look, releases_in_use
 from puffin.errors import DatabaseError
 
 _HISTORY = (

@@ -8,16 +8,16 @@ import click
 from rich.text import Text
 
 from fleet import shapes
-from fleet.access import open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.output import Board, Column, print_json, print_table, report_failures
-from fleet.deploy import Deployed
+from fleet.deployment.deploy import Deployed
+from fleet.deployment.lock import new_deed
+from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, RemoteError
-from fleet.facts import Facts
-from fleet.lock import new_deed
-from fleet.remote import HostResult
-from fleet.restarting import How, Manner, restart_hosts
-from fleet.survey import probe_all
+from fleet.hosts.access import open_remotes, open_store
+from fleet.operation.restarting import How, Manner, restart_hosts
+from fleet.reach.facts import Facts
+from fleet.reach.remote import HostResult
 
 
 @click.command()

@@ -11,15 +11,15 @@ import click
 from rich.text import Text
 
 from fleet import shapes
-from fleet.access import open_remotes
 from fleet.cli import completion, options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Column, data_console, note, print_json, print_table, report_failures
 from fleet.errors import ExitCode, UsageError
-from fleet.execute import HostEvent, fan_out
-from fleet.inventory import Host
-from fleet.remote import HostResult
-from fleet.running import Command, Ended, Process, list_processes, run_command
+from fleet.hosts.access import open_remotes
+from fleet.hosts.inventory import Host
+from fleet.operation.running import Command, Ended, Process, list_processes, run_command
+from fleet.reach.execute import HostEvent, fan_out
+from fleet.reach.remote import HostResult
 
 _COLUMNS = (
     Column("HOST"),

@@ -12,11 +12,11 @@ from rich.text import Text
 from fleet.cli import completion, options
 from fleet.cli.output import data_console, note, print_json
 from fleet.errors import ExitCode, InventoryError, UsageError
+from fleet.hosts.includes import gather
+from fleet.hosts.inventory import Fleet, Host, Shape, parse_inventory
+from fleet.hosts.scaling import Edit, find_edit
 from fleet.hostside.common import Failure
 from fleet.hostside.files import write
-from fleet.includes import gather
-from fleet.inventory import Fleet, Host, Shape, parse_inventory
-from fleet.scaling import Edit, find_edit
 
 
 def _number(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

@@ -12,16 +12,16 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from fleet.access import Remotes, open_remotes
 from fleet.cli import options
 from fleet.cli.output import note, note_console, print_error, report_failures
 from fleet.errors import ExitCode, FleetError, UsageError
-from fleet.inventory import Fleet, Host, expand_range, json_schema, parse_inventory
-from fleet.names import condensed
-from fleet.proposal import Group, group
-from fleet.remote import UnknownHostKey
-from fleet.scout import look
-from fleet.templates import HERE, host_key, hosts_template
+from fleet.hosts.access import Remotes, open_remotes
+from fleet.hosts.inventory import Fleet, Host, expand_range, json_schema, parse_inventory
+from fleet.hosts.names import condensed
+from fleet.hosts.proposal import Group, group
+from fleet.hosts.scout import look
+from fleet.hosts.templates import HERE, host_key, hosts_template
+from fleet.reach.remote import UnknownHostKey
 
 _MOST_KEYS = 5
 _MOST_HOSTS = 8

@@ -13,7 +13,6 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from fleet.access import Remotes, open_remotes, open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import (
@@ -26,13 +25,14 @@ from fleet.cli.output import (
     table_lines,
 )
 from fleet.errors import ExitCode, RemoteError
-from fleet.execute import ask, fan_out
-from fleet.facts import States, parse_states
-from fleet.inventory import Host
-from fleet.names import condensed
-from fleet.queue_text import duration
-from fleet.remote import HostResult
-from fleet.status import HostLook, HostStatus, WorkerStatus, by_host, status_of, to_json, totals
+from fleet.hosts.access import Remotes, open_remotes, open_store
+from fleet.hosts.inventory import Host
+from fleet.hosts.names import condensed
+from fleet.queue.text import duration
+from fleet.reach.execute import ask, fan_out
+from fleet.reach.facts import States, parse_states
+from fleet.reach.remote import HostResult
+from fleet.watch.status import HostLook, HostStatus, WorkerStatus, by_host, status_of, to_json, totals
 from puffin.errors import DatabaseError
 from puffin.store import DrainNote, Store
 

@@ -161,7 +161,7 @@ def _listed(manifest: Path) -> Json | None:
 def _begin(root: Path, place: Path) -> None:
     """Have each file accepted as it is and as it will be: cut off, this must not look like the work of a hand.
 
-    `fleet.manifest` has the whole story. A host without a manifest has nothing to hold its files against.
+    `fleet.deployment.manifest` has the whole story. A host without a manifest has nothing to hold its files against.
     """
     now, then = _listed(root / MANIFEST), _listed(place / MANIFEST)
     if now is None or then is None:

@@ -1,4 +1,4 @@
-"""Lines of logs as messages with a time, and which of them somebody wants. Pure; also used by `fleet.logs`."""
+"""Lines of logs as messages with a time, and which of them somebody wants. Pure; also used by `fleet.reach.logs`."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def import_verbs() -> None:
     from tests.unit import test_help
 
     assert test_help.EVERY_VERB
-    import fleet.ssh  # noqa: F401 - for its own imports
+    import fleet.reach.ssh  # noqa: F401 - for its own imports
 
 
 def to_files(words: Sequence[str]) -> tuple[int, str, str]:

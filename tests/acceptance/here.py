@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 
-from fleet.status import status_of
+from fleet.watch.status import status_of
 from puffin.documents import Model, Request
 from puffin.settings import DatabaseSettings
 from puffin.store import Store

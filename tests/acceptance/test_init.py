@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fleet.inventory import parse_inventory
+from fleet.hosts.inventory import parse_inventory
 from tests.acceptance.commands import BIN, Ran, puffin_fleet
 from tests.lab.sshd import Lab, SshHost
 

@@ -12,8 +12,8 @@ import yaml
 from click.testing import CliRunner
 
 from fleet.cli import cli
-from fleet.local import LocalRemote
-from fleet.lock import LockTarget, hold, new_deed
+from fleet.deployment.lock import LockTarget, hold, new_deed
+from fleet.reach.local import LocalRemote
 from fleet.shapes import PRINTED, WorkerFinding
 from puffin.cli import cli as puffin
 from tests.acceptance.here import Here, until

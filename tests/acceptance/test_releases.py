@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
+from fleet.deployment.lock import LockTarget, hold, new_deed
 from fleet.hostside import guard
-from fleet.local import LocalRemote
-from fleet.lock import LockTarget, hold, new_deed
+from fleet.reach.local import LocalRemote
 from puffin.documents import Model, Request
 from puffin.settings import DatabaseSettings
 from puffin.store import Store

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from fleet.access import open_store
 from fleet.cli import options
+from fleet.hosts.access import open_store
 from tests.acceptance.commands import puffin_fleet
 from tests.integration.test_top import SIZES, Play, Watched
 from tests.lab.fixtures_database import Database, initialise

@@ -14,9 +14,9 @@ import psutil
 import pytest
 import yaml
 
-from fleet.access import open_remotes, open_store
 from fleet.cli import options
-from fleet.touching import Order, Target, give, lines_of
+from fleet.hosts.access import open_remotes, open_store
+from fleet.operation.touching import Order, Target, give, lines_of
 from puffin.records import WorkerRecord
 from puffin.store import Event
 from tests.acceptance.commands import BIN, Ran, puffin_fleet

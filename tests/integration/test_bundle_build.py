@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-import fleet.bundle
-from fleet.bundle import Bundle, build_bundle, build_toolbox
-from fleet.tools import BundleError, uv_program
-from fleet.wheels import Platform, Wheel, WheelCache
+import fleet.release.bundle
+from fleet.release.bundle import Bundle, build_bundle, build_toolbox
+from fleet.release.tools import BundleError, uv_program
+from fleet.release.wheels import Platform, Wheel, WheelCache
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Platform.here()
@@ -82,7 +82,7 @@ def test_it_installs_offline_and_the_worker_starts(bundle: Bundle, release: Path
 
 def test_an_installed_project_is_packed_again_as_it_was(bundle: Bundle, release: Path, tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib\nfrom importlib.metadata import distribution\nfrom fleet.wheels import repack\n"
+        "import sys, pathlib\nfrom importlib.metadata import distribution\nfrom fleet.release.wheels import repack\n"
         "print(repack(distribution('puffin-fleet'), pathlib.Path(sys.argv[1])))"
     )
     packed = Path(run(release / "bin/python", "-P", "-c", script, tmp_path).strip())
@@ -93,8 +93,8 @@ def test_an_installed_project_is_packed_again_as_it_was(bundle: Bundle, release:
 
 def test_auto_takes_the_code_that_is_running(cache: Path) -> None:
     own = own_wheel(build_bundle("auto", [], HERE, cache))
-    source = Path(fleet.bundle.__file__)
-    assert contents(own.path)["fleet/bundle.py"] == source.read_bytes()
+    source = Path(fleet.release.bundle.__file__)
+    assert contents(own.path)["fleet/release/bundle.py"] == source.read_bytes()
     assert "fleet/data/overrides.txt" in contents(own.path)
     assert "fleet/data/molecules/water.xyz" in contents(own.path)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fleet.deployment.hooks import Hook, HookEnvironment, HookFailed, check_hooks, run_hook
+from fleet.deployment.lock import LockTarget, hold, new_deed
 from fleet.errors import ExitCode, InventoryError
-from fleet.hooks import Hook, HookEnvironment, HookFailed, check_hooks, run_hook
-from fleet.inventory import Fleet, parse_inventory
-from fleet.lock import LockTarget, hold, new_deed
+from fleet.hosts.inventory import Fleet, parse_inventory
 from tests.acceptance.commands import BIN
 
 TOLD = HookEnvironment("t0ken", ["n1", "n2"], "20261122T144500Z-3f9a", "deploy")
@@ -124,14 +124,14 @@ def test_a_hook_that_runs_our_own_command_is_not_stopped_by_its_lock(
 ) -> None:
     """The token tells that the lock is the one it runs under."""
     code = (
-        "import os, sys; from fleet.local import LocalRemote; from fleet.lock import *;"
+        "import os, sys; from fleet.reach.local import LocalRemote; from fleet.deployment.lock import *;"
         "root = os.environ['ROOT']; target = {'n1': LockTarget(root, 0)};"
         "held = hold({'n1': LocalRemote('n1', sys.executable)}, target, new_deed('deploy'), 0, 1);"
         "print('held', sorted(held.__enter__().hosts)); held.__exit__(None, None, None)"
     )
     root = tmp_path / "root"
     fleet = fleet_with(tmp_path, pre_deploy=f"#!/bin/sh\nROOT='{root}' exec '{BIN}/python' -c \"{code}\"\n")
-    from fleet.local import LocalRemote
+    from fleet.reach.local import LocalRemote
 
     here = {"n1": LocalRemote("n1", str(BIN / "python"))}
     with hold(here, {"n1": LockTarget(str(root))}, new_deed("deploy"), 0, 1) as lock:

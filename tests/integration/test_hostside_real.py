@@ -20,11 +20,11 @@ import psutil
 import pytest
 import uv
 
-from fleet import facts
-from fleet.execute import ask, follow, upload
-from fleet.facts import Facts, States
-from fleet.remote import ActionFailed, Upload
-from fleet.ssh import SshRemote
+from fleet.reach import facts
+from fleet.reach.execute import ask, follow, upload
+from fleet.reach.facts import Facts, States
+from fleet.reach.remote import ActionFailed, Upload
+from fleet.reach.ssh import SshRemote
 from tests.lab.requirements import missing
 from tests.lab.sshd import Lab, SshHost
 

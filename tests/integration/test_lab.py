@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from fleet.errors import RemoteError
-from fleet.ssh import SshRemote
+from fleet.reach.ssh import SshRemote
 from tests.lab.laboratory import Laboratory, LaboratoryError, greets, wait_for
 from tests.lab.network import Cable, Subnet, free_subnets
 

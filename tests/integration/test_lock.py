@@ -19,13 +19,7 @@ from typing import Any
 
 import pytest
 
-from fleet import facts
-from fleet.errors import ExitCode
-from fleet.execute import ask
-from fleet.hostside import audit, guard, lock, probe, states
-from fleet.hostside.common import Failure
-from fleet.local import LocalRemote
-from fleet.lock import (
+from fleet.deployment.lock import (
     ChangedMeanwhile,
     Deed,
     LockedError,
@@ -35,8 +29,14 @@ from fleet.lock import (
     hold,
     new_deed,
 )
-from fleet.remote import ActionFailed, Remote, UnreachableError
-from fleet.ssh import SshRemote
+from fleet.errors import ExitCode
+from fleet.hostside import audit, guard, lock, probe, states
+from fleet.hostside.common import Failure
+from fleet.reach import facts
+from fleet.reach.execute import ask
+from fleet.reach.local import LocalRemote
+from fleet.reach.remote import ActionFailed, Remote, UnreachableError
+from fleet.reach.ssh import SshRemote
 from tests.lab.requirements import missing
 from tests.lab.sshd import SshHost, free_port
 
@@ -430,8 +430,8 @@ def test_a_command_that_a_hook_runs_uses_the_lock_it_runs_under(
 
 HOLDER = """
 import sys, time
-from fleet.local import LocalRemote
-from fleet.lock import LockTarget, hold, new_deed
+from fleet.reach.local import LocalRemote
+from fleet.deployment.lock import LockTarget, hold, new_deed
 roots = sys.argv[2:]
 remotes = {root: LocalRemote(root, sys.executable) for root in roots}
 print("begins", flush=True)

@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 from fleet.errors import InventoryError
-from fleet.inventory import parse_inventory
-from fleet.notices import Kind, Notice
-from fleet.telling import Command, NotTold, Webhook, hooks_on_events
+from fleet.hosts.inventory import parse_inventory
+from fleet.notify.notices import Kind, Notice
+from fleet.notify.telling import Command, NotTold, Webhook, hooks_on_events
 from puffin.documents import Model, Request
 from puffin.records import WorkerRecord
 from puffin.settings import DatabaseSettings

@@ -18,8 +18,8 @@ from fleet.hostside import destroy, lock, prune
 from fleet.hostside.common import Failure
 from fleet.hostside.installed import mark_of
 from fleet.hostside.sizes import freed_by, size_of
-from fleet.local import LocalRemote
-from fleet.releases import Place, carry_out, look, prune_host
+from fleet.reach.local import LocalRemote
+from fleet.release.releases import Place, carry_out, look, prune_host
 
 KB = 1 << 10
 

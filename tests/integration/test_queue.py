@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from fleet import chemistry
+from fleet.queue import chemistry
 from puffin.calculations import Claim, Claimant, Status
 from puffin.documents import Model, Molecule, Request
 from puffin.losses import Loss

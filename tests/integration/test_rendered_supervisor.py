@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet.inventory import parse_inventory
-from fleet.layout import Worker
-from fleet.render import HostPaths, host_paths, render_host
+from fleet.hosts.inventory import parse_inventory
+from fleet.hosts.layout import Worker
+from fleet.hosts.render import HostPaths, host_paths, render_host
 
 HOSTS = """\
 fleet: lab

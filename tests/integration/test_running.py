@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from fleet.errors import RemoteError
-from fleet.inventory import Fleet, parse_inventory
-from fleet.local import LocalRemote
-from fleet.remote import Remote
-from fleet.running import Command, list_processes, run_command
-from fleet.ssh import SshRemote
+from fleet.hosts.inventory import Fleet, parse_inventory
+from fleet.operation.running import Command, list_processes, run_command
+from fleet.reach.local import LocalRemote
+from fleet.reach.remote import Remote
+from fleet.reach.ssh import SshRemote
 from tests.acceptance.here import until
 from tests.lab.sshd import SshHost
 

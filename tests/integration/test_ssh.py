@@ -18,11 +18,11 @@ from typing import Any
 import psutil
 import pytest
 
-from fleet import facts
 from fleet.errors import RemoteError
-from fleet.execute import ask, follow, upload
-from fleet.local import LocalRemote
-from fleet.remote import (
+from fleet.reach import facts
+from fleet.reach.execute import ask, follow, upload
+from fleet.reach.local import LocalRemote
+from fleet.reach.remote import (
     AuthenticationRefused,
     ChangedHostKey,
     ConnectionLost,
@@ -32,7 +32,7 @@ from fleet.remote import (
     UnreachableError,
     Upload,
 )
-from fleet.ssh import SshOptions, SshRemote
+from fleet.reach.ssh import SshOptions, SshRemote
 from tests.lab.sshd import SshHost, free_port, keygen
 
 Hosts = Callable[..., SshHost]

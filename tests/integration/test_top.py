@@ -14,11 +14,11 @@ import yaml
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from fleet.access import open_store
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.top.app import Top
 from fleet.cli.top.listing import Listing
+from fleet.hosts.access import open_store
 from puffin.documents import Model, Request
 from puffin.store import Event, Store
 from tests.lab.database import DatabaseServer

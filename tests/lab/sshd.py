@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from fleet.ssh import SshOptions
+from fleet.reach.ssh import SshOptions
 from tests.lab.requirements import missing
 
 LAB_USER = "puffin-lab"

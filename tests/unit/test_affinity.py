@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.affinity import Processor, place
+from fleet.reach.affinity import Processor, place
 
 
 def machine(*nodes: int, threads: int = 1) -> list[Processor]:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.ansible import servers, to_ansible
 from fleet.errors import UsageError
-from fleet.hostsfile import Database
-from fleet.inventory import Fleet, parse_inventory
+from fleet.hosts.ansible import servers, to_ansible
+from fleet.hosts.hostsfile import Database
+from fleet.hosts.inventory import Fleet, parse_inventory
 from tests.acceptance.commands import puffin_fleet
 
 HOSTS: dict[str, Any] = {

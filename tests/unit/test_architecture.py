@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -23,50 +23,50 @@ PURE = (
     "puffin.queueing",
     "puffin.records",
     "puffin.settings",
-    "fleet.ansible",
-    "fleet.board",
-    "fleet.gate",
-    "fleet.diagnosis",
-    "fleet.doctor",
-    "fleet.examination",
-    "fleet.affinity",
-    "fleet.health",
-    "fleet.hostsfile",
-    "fleet.includes",
-    "fleet.inventory",
-    "fleet.layout",
-    "fleet.render",
-    "fleet.overrides",
-    "fleet.plan",
-    "fleet.difftext",
-    "fleet.drift",
-    "fleet.manifest",
-    "fleet.proposal",
-    "fleet.queue_frames",
-    "fleet.queue_model",
-    "fleet.queue_results",
-    "fleet.queue_text",
-    "fleet.remote",
-    "fleet.rollout",
-    "fleet.scaling",
+    "fleet.hosts.ansible",
+    "fleet.watch.board",
+    "fleet.deployment.gate",
+    "fleet.watch.diagnosis",
+    "fleet.watch.doctor",
+    "fleet.watch.examination",
+    "fleet.reach.affinity",
+    "fleet.deployment.health",
+    "fleet.hosts.hostsfile",
+    "fleet.hosts.includes",
+    "fleet.hosts.inventory",
+    "fleet.hosts.layout",
+    "fleet.hosts.render",
+    "fleet.hosts.overrides",
+    "fleet.deployment.plan",
+    "fleet.deployment.difftext",
+    "fleet.deployment.drift",
+    "fleet.deployment.manifest",
+    "fleet.hosts.proposal",
+    "fleet.queue.frames",
+    "fleet.queue.model",
+    "fleet.queue.results",
+    "fleet.queue.text",
+    "fleet.reach.remote",
+    "fleet.deployment.rollout",
+    "fleet.hosts.scaling",
     "fleet.shapes",
-    "fleet.templates",
-    "fleet.values",
-    "fleet.variables",
-    "fleet.audit",
-    "fleet.deed",
-    "fleet.facts",
-    "fleet.locked",
-    "fleet.collection",
-    "fleet.frames",
-    "fleet.logs",
-    "fleet.moments",
-    "fleet.names",
-    "fleet.notices",
-    "fleet.plantext",
-    "fleet.reply",
-    "fleet.status",
-    "fleet.yamlmap",
+    "fleet.hosts.templates",
+    "fleet.hosts.values",
+    "fleet.hosts.variables",
+    "fleet.deployment.audit",
+    "fleet.deployment.deed",
+    "fleet.reach.facts",
+    "fleet.deployment.locked",
+    "fleet.watch.collection",
+    "fleet.watch.frames",
+    "fleet.reach.logs",
+    "fleet.watch.moments",
+    "fleet.hosts.names",
+    "fleet.notify.notices",
+    "fleet.deployment.plantext",
+    "fleet.reach.reply",
+    "fleet.watch.status",
+    "fleet.hosts.yamlmap",
 )
 
 # Files, network, clocks, processes, threads, randomness, the environment.
@@ -86,16 +86,29 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "pymongo": ("puffin.store.*",),
     "bson": ("puffin.store.*",),
     "gridfs": ("puffin.store.*",),
-    "fabric": ("fleet.ssh",),
-    "invoke": ("fleet.ssh",),
-    "paramiko": ("fleet.ssh",),
+    "fabric": ("fleet.reach.ssh",),
+    "invoke": ("fleet.reach.ssh",),
+    "paramiko": ("fleet.reach.ssh",),
     "click": ("puffin.cli", "fleet.cli.*"),
     "rich": ("fleet.cli.*",),
     "textual": ("fleet.cli.top.*",),
-    "scine_*": ("puffin.jobs.scine", "puffin.programs.*", "fleet.chemistry"),
+    "scine_*": ("puffin.jobs.scine", "puffin.programs.*", "fleet.queue.chemistry"),
     "secantus": (),  # another license: run as a process, never imported
     "supervisor": (),  # spoken to over its socket
 }
+
+# Packages of fleet, the lowest first: each imports itself and those below it; of one line, none the other.
+LAYERS = (
+    ("errors", "shapes", "hostside"),
+    ("reach", "queue"),
+    ("hosts", "release"),
+    ("deployment",),
+    ("watch",),
+    ("operation", "notify"),
+    ("embedded",),
+    ("demo",),
+    ("cli",),
+)
 
 # fleet reads the database through the worker's one door to it, so that no second driver module appears.
 FLEET_MAY_IMPORT = frozenset(
@@ -202,6 +215,18 @@ def wrong_directions(modules: Mapping[str, Module]) -> Iterator[str]:
             yield _violation(module, found, "fleet imports only pure modules of puffin, and puffin.store")
 
 
+def wrong_layers(modules: Mapping[str, Module]) -> Iterator[str]:
+    layer = {package: at for at, packages in enumerate(LAYERS) for package in packages}
+    for module, found in _all_imports(modules):
+        if not (module.name.startswith("fleet.") and found.target.startswith("fleet.")):
+            continue
+        own, target = module.name.split(".")[1], found.target.split(".")[1]
+        if own not in layer:
+            yield f"{module.name} is in no package that LAYERS names"
+        elif own != target and layer.get(target, len(LAYERS)) >= layer[own]:
+            yield _violation(module, found, "dependencies point downwards, see LAYERS")
+
+
 def stray_drivers(modules: Mapping[str, Module]) -> Iterator[str]:
     for module, found in _all_imports(modules):
         for driver, allowed in DRIVERS.items():
@@ -299,7 +324,15 @@ def _way_back(start: str, graph: Mapping[str, set[str]]) -> list[str]:
 
 RULES = {
     rule.__name__: rule
-    for rule in (wrong_directions, stray_drivers, impurities, foreign_host_code, foreign_collection_code, cycles)
+    for rule in (
+        wrong_directions,
+        wrong_layers,
+        stray_drivers,
+        impurities,
+        foreign_host_code,
+        foreign_collection_code,
+        cycles,
+    )
 }
 
 
@@ -321,30 +354,33 @@ def test_the_source_keeps(rule: str, modules: dict[str, Module]) -> None:
 # The rules catch what they are for ---------------------------------------------------------------------
 
 VIOLATIONS = [
-    ("wrong_directions", {"puffin.daemon": "import fleet.plan"}),
-    ("wrong_directions", {"puffin.daemon": "def f():\n    from fleet import plan", "fleet.plan": ""}),
-    ("wrong_directions", {"fleet.status": "from puffin.jobloop import loop"}),
-    ("wrong_directions", {"fleet.status": "from puffin import runner", "puffin.runner": "", "puffin": ""}),
+    ("wrong_directions", {"puffin.daemon": "import fleet.deployment.plan"}),
+    ("wrong_directions", {"puffin.daemon": "def f():\n    from fleet import plan", "fleet.deployment.plan": ""}),
+    ("wrong_directions", {"fleet.watch.status": "from puffin.jobloop import loop"}),
+    ("wrong_directions", {"fleet.watch.status": "from puffin import runner", "puffin.runner": "", "puffin": ""}),
+    ("wrong_layers", {"fleet.hosts.layout": "from fleet.watch.status import f", "fleet.watch.status": ""}),
+    ("wrong_layers", {"fleet.operation.ps": "from fleet.notify.say import f", "fleet.notify.say": ""}),
+    ("wrong_layers", {"fleet.elsewhere.helper": "from fleet.errors import FleetError", "fleet.errors": ""}),
     ("stray_drivers", {"puffin.daemon": "import pymongo"}),
     ("stray_drivers", {"puffin.daemon": "from bson.objectid import ObjectId"}),
-    ("stray_drivers", {"fleet.remote": "from paramiko.client import SSHClient"}),
-    ("stray_drivers", {"fleet.status": "from rich.table import Table"}),
-    ("stray_drivers", {"fleet.status": "import click"}),
+    ("stray_drivers", {"fleet.reach.remote": "from paramiko.client import SSHClient"}),
+    ("stray_drivers", {"fleet.watch.status": "from rich.table import Table"}),
+    ("stray_drivers", {"fleet.watch.status": "import click"}),
     ("stray_drivers", {"fleet.cli.watch": "from textual.app import App"}),
     ("stray_drivers", {"puffin.runner": "import scine_utilities as su"}),
     ("stray_drivers", {"fleet.embedded": "from secantus import cli"}),
-    ("impurities", {"fleet.plan": "import os"}),
-    ("impurities", {"fleet.plan": "import os.path"}),
-    ("impurities", {"fleet.plan": "from pathlib import Path"}),
-    ("impurities", {"fleet.plan": "import pathlib"}),
-    ("impurities", {"fleet.plan": "from urllib.request import urlopen"}),
+    ("impurities", {"fleet.deployment.plan": "import os"}),
+    ("impurities", {"fleet.deployment.plan": "import os.path"}),
+    ("impurities", {"fleet.deployment.plan": "from pathlib import Path"}),
+    ("impurities", {"fleet.deployment.plan": "import pathlib"}),
+    ("impurities", {"fleet.deployment.plan": "from urllib.request import urlopen"}),
     ("impurities", {"puffin.lease": "def f():\n    from time import monotonic"}),
-    ("impurities", {"fleet.plan": "text = open('hosts.yaml')"}),
-    ("impurities", {"fleet.plan": "from fleet.helper import x", "fleet.helper": "import socket"}),
-    ("impurities", {"fleet.plan": "from .helper import x", "fleet.helper": "import socket"}),
+    ("impurities", {"fleet.deployment.plan": "text = open('hosts.yaml')"}),
+    ("impurities", {"fleet.deployment.plan": "from fleet.helper import x", "fleet.helper": "import socket"}),
+    ("impurities", {"fleet.deployment.plan": "from .helper import x", "fleet.deployment.helper": "import socket"}),
     ("foreign_host_code", {"fleet.hostside.apply": "import yaml"}),
     ("foreign_host_code", {"fleet.hostside.apply": "from fleet.errors import FleetError"}),
-    ("foreign_collection_code", {"collection.plugins.modules.m": "from fleet.plan import HostPlan"}),
+    ("foreign_collection_code", {"collection.plugins.modules.m": "from fleet.deployment.plan import HostPlan"}),
     ("foreign_collection_code", {"collection.plugins.modules.m": "import puffin"}),
     ("cycles", {"fleet.a": "import fleet.b", "fleet.b": "from fleet import a"}),
     ("cycles", {"fleet.a": "import fleet.b", "fleet.b": "import fleet.c", "fleet.c": "import fleet.a"}),
@@ -352,20 +388,20 @@ VIOLATIONS = [
 ]
 
 ALLOWED = [
-    ("wrong_directions", {"fleet.status": "from puffin.store import Registry\nfrom puffin import __version__"}),
-    ("wrong_directions", {"fleet.status": "from puffin.errors import DatabaseError"}),
+    ("wrong_directions", {"fleet.watch.status": "from puffin.store import Registry\nfrom puffin import __version__"}),
+    ("wrong_directions", {"fleet.watch.status": "from puffin.errors import DatabaseError"}),
     ("stray_drivers", {"puffin.store.driver": "import pymongo\nfrom bson import ObjectId"}),
     ("stray_drivers", {"fleet.cli": "import click", "fleet.cli.watch": "import rich.live\nimport click"}),
     ("stray_drivers", {"fleet.cli.top.app": "from textual.app import App"}),
-    ("stray_drivers", {"puffin.programs.orca": "import scine_utilities", "fleet.plan": "import richness"}),
+    ("stray_drivers", {"puffin.programs.orca": "import scine_utilities", "fleet.deployment.plan": "import richness"}),
     (
         "impurities",
-        {"fleet.plan": "from pathlib import PurePosixPath\nimport re, yaml\nfrom urllib.parse import quote"},
+        {"fleet.deployment.plan": "from pathlib import PurePosixPath\nimport re, yaml\nfrom urllib.parse import quote"},
     ),
-    ("impurities", {"fleet.ssh": "import os, socket"}),
-    ("impurities", {"fleet.plan": "if TYPE_CHECKING:\n    from pathlib import Path"}),
+    ("impurities", {"fleet.reach.ssh": "import os, socket"}),
+    ("impurities", {"fleet.deployment.plan": "if TYPE_CHECKING:\n    from pathlib import Path"}),
     ("foreign_host_code", {"fleet.hostside.apply": "import os\nfrom fleet.hostside.common import main"}),
-    ("foreign_host_code", {"fleet.plan": "import yaml"}),
+    ("foreign_host_code", {"fleet.deployment.plan": "import yaml"}),
     (
         "foreign_collection_code",
         {"collection.plugins.modules.m": "import json\nfrom ansible.errors import AnsibleError"},
@@ -396,9 +432,9 @@ def test_what_is_allowed_passes(rule: str, sources: dict[str, str]) -> None:
 
 
 def test_a_violation_names_file_line_and_rule() -> None:
-    modules = _sample({"fleet.plan": "import re\nimport socket\n"})
+    modules = _sample({"fleet.deployment.plan": "import re\nimport socket\n"})
     assert list(impurities(modules)) == [
-        "fleet.plan:2 imports socket: pure modules, and what they import, touch nothing outside"
+        "fleet.deployment.plan:2 imports socket: pure modules, and what they import, touch nothing outside"
     ]
 
 
@@ -406,11 +442,17 @@ def test_every_module_stands_in_the_map_of_the_source() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     tables = "\n".join(line for line in text.splitlines() if line.startswith("|"))
     words = set(re.findall(r"`([\w/]+)`", tables))
-    named = {word.rpartition("/")[2] for word in words} | {word for word in words if word.endswith("/")}
     missing = [
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
-        for path in (ROOT / package).glob("*.py")
-        if path.stem != "__init__" and path.stem not in named
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if path.stem != "__init__" and not _stands_among(path.relative_to(ROOT).with_suffix(""), words)
     ]
     assert missing == []
+
+
+def _stands_among(module: PurePath, words: set[str]) -> bool:
+    """Whether a module stands there by its path, by its name after one of the same folder, or with its whole folder."""
+    folders = {f"{folder}/" for folder in module.parents}
+    beside = any(word.rpartition("/")[0] == str(module.parent) for word in words)
+    return str(module) in words or (beside and module.name in words) or bool(folders & words)

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from fleet.audit import Deed, Entry, merge, read_entries
-from fleet.facts import Holder
+from fleet.deployment.audit import Deed, Entry, merge, read_entries
+from fleet.reach.facts import Holder
 
 
 def line(id_: str, outcome: str = "done", **more: object) -> str:

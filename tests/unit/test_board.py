@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.board import Cell, History, Mode, Snapshot, View, event_lines, headlines, orders, spark, table
-from fleet.status import status_of
+from fleet.watch.board import Cell, History, Mode, Snapshot, View, event_lines, headlines, orders, spark, table
+from fleet.watch.status import status_of
 from puffin.queueing import Pace
 from puffin.store import EventRecord
 from tests.unit.test_health import RECORD

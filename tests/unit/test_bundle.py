@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.bundle import assemble, split_lock, supply, worker_requirements
-from fleet.tools import BundleError, ToolFailed, explain, run_tool
-from fleet.wheels import (
+from fleet.release.bundle import assemble, split_lock, supply, worker_requirements
+from fleet.release.tools import BundleError, ToolFailed, explain, run_tool
+from fleet.release.wheels import (
     Platform,
     Wheel,
     WheelCache,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet.chemistry import MoleculeReader, installed_jobs, mol_block, read_molecule
 from fleet.errors import FleetError
-from fleet.queue_frames import ATOMIC_NUMBERS, Flaw
-from fleet.queue_results import BOHR_PER_ANGSTROM
+from fleet.queue.chemistry import MoleculeReader, installed_jobs, mol_block, read_molecule
+from fleet.queue.frames import ATOMIC_NUMBERS, Flaw
+from fleet.queue.results import BOHR_PER_ANGSTROM
 from puffin.documents import Molecule
 from tests.lab.requirements import missing
 

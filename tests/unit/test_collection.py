@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.collecting import Collection, Place, Wanted, fetch
-from fleet.collection import Listing, RemoteFile, parse_listing, safe_path
 from fleet.errors import FleetError, RemoteError, UsageError
-from fleet.remote import CommandResult
+from fleet.reach.remote import CommandResult
+from fleet.watch.collecting import Collection, Place, Wanted, fetch
+from fleet.watch.collection import Listing, RemoteFile, parse_listing, safe_path
 
 
 @given(

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.difftext import MASK, diffs, mask_lines, unified_diff, wanted_texts
-from fleet.manifest import FileState
-from fleet.plan import ObservedHost, plan_host
-from fleet.render import RenderedFile
-from fleet.yamlmap import write
+from fleet.deployment.difftext import MASK, diffs, mask_lines, unified_diff, wanted_texts
+from fleet.deployment.manifest import FileState
+from fleet.deployment.plan import ObservedHost, plan_host
+from fleet.hosts.render import RenderedFile
+from fleet.hosts.yamlmap import write
 from tests.unit.test_plan import HOSTS, deployed, desired, render, states
 
 WITH_SECRET = HOSTS.replace(

@@ -11,15 +11,27 @@ from typing import Any
 
 import pytest
 
-from fleet import doctor
 from fleet.cli.check import _wrapped
-from fleet.diagnosis import Finding, Severity, diagnose
-from fleet.doctor import DatabaseSeen, addresses, goes_to_members, grouped, of_database, of_hosts
 from fleet.errors import FleetError
-from fleet.examination import Examination, Examined, Limit, Place, Reached, WorkerFinding
-from fleet.facts import Boot, Disk, Facts, FileFact, Hardware, Holder, Lock, Orphan, ProgramState, Python, Supervisord
-from fleet.inventory import Fleet, parse_inventory
-from fleet.remote import ChangedHostKey, HostResult, NoPythonError, UnknownHostKey, UnreachableError
+from fleet.hosts.inventory import Fleet, parse_inventory
+from fleet.reach.facts import (
+    Boot,
+    Disk,
+    Facts,
+    FileFact,
+    Hardware,
+    Holder,
+    Lock,
+    Orphan,
+    ProgramState,
+    Python,
+    Supervisord,
+)
+from fleet.reach.remote import ChangedHostKey, HostResult, NoPythonError, UnknownHostKey, UnreachableError
+from fleet.watch import doctor
+from fleet.watch.diagnosis import Finding, Severity, diagnose
+from fleet.watch.doctor import DatabaseSeen, addresses, goes_to_members, grouped, of_database, of_hosts
+from fleet.watch.examination import Examination, Examined, Limit, Place, Reached, WorkerFinding
 from tests.unit.test_health import RECORD
 
 TEXT = """\
@@ -477,9 +489,9 @@ def test_lines_fit_and_commands_stay_in_one_piece() -> None:
 
 
 def test_an_examination_of_this_machine_leaves_nothing(tmp_path: Path) -> None:
-    from fleet import facts
-    from fleet.examination import parse_examined
     from fleet.hostside import examine
+    from fleet.reach import facts
+    from fleet.watch.examination import parse_examined
 
     request = facts.probe_request("lab", "node1", str(tmp_path / "pool"), str(tmp_path / "scratch"))
     before = time.time()

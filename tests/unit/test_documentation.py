@@ -15,7 +15,7 @@ import pytest
 
 from fleet import shapes
 from fleet.cli import cli as fleet_cli
-from fleet.queue_results import outcome_record
+from fleet.queue.results import outcome_record
 from puffin.cli import cli as puffin_cli
 from tests.tools.shapes import problems
 from tests.unit.test_queue_results import OUTCOME
@@ -60,7 +60,7 @@ def test_what_the_documentation_points_to_is_there() -> None:
 
 
 def test_the_yaml_in_the_readme_is_a_hosts_yaml() -> None:
-    from fleet.inventory import parse_inventory
+    from fleet.hosts.inventory import parse_inventory
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
@@ -68,7 +68,7 @@ def test_the_yaml_in_the_readme_is_a_hosts_yaml() -> None:
 
 
 def test_the_example_of_a_cluster_is_a_hosts_yaml() -> None:
-    from fleet.inventory import parse_inventory
+    from fleet.hosts.inventory import parse_inventory
 
     file = ROOT / "examples" / "cluster" / "hosts.yaml"
     fleet = parse_inventory(

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from fleet.drift import Drift, find_drift
+from fleet.deployment.drift import Drift, find_drift
+from fleet.deployment.manifest import FileState, Manifest, manifest_of, parse, unfinished
+from fleet.deployment.manifest import render as render_manifest
+from fleet.deployment.plan import ChangeReason, HostPlan, ObservedHost, ProgramState, WorkerChange, plan_host
+from fleet.deployment.plantext import summary, why_consent
+from fleet.hosts.render import RenderedFile
 from fleet.hostside.common import digest
-from fleet.manifest import FileState, Manifest, manifest_of, parse, unfinished
-from fleet.manifest import render as render_manifest
-from fleet.plan import ChangeReason, HostPlan, ObservedHost, ProgramState, WorkerChange, plan_host
-from fleet.plantext import summary, why_consent
-from fleet.render import RenderedFile
 from tests.unit.test_plan import HOSTS, RUNNING, W1, W2, deployed, desired, render, states, with_another_section
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import FleetError, RemoteError
-from fleet.execute import Happening, HostEvent, Interrupted, ask, fan_out, upload
-from fleet.local import LocalRemote
-from fleet.remote import ActionFailed, CommandResult, Upload
+from fleet.reach.execute import Happening, HostEvent, Interrupted, ask, fan_out, upload
+from fleet.reach.local import LocalRemote
+from fleet.reach.remote import ActionFailed, CommandResult, Upload
 
 
 def named(*names: str) -> dict[str, str]:

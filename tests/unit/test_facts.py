@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from fleet import facts
 from fleet.errors import RemoteError
 from fleet.hostside import probe, states
+from fleet.reach import facts
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.gate import MOST_STARTS, SLOW_S, Gate, Verdict
-from fleet.health import Health, WorkerHealth
-from fleet.hostsfile import Update
+from fleet.deployment.gate import MOST_STARTS, SLOW_S, Gate, Verdict
+from fleet.deployment.health import Health, WorkerHealth
+from fleet.hosts.hostsfile import Update
 
 UPDATE = Update(min_healthy_time=10, healthy_deadline=60, drain_timeout=3600)
 

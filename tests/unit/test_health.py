@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.facts import ProgramState, States, Supervisord
-from fleet.health import Health, judge
+from fleet.deployment.health import Health, judge
+from fleet.reach.facts import ProgramState, States, Supervisord
 from puffin.store import WorkerRecord
 
 PROGRAM = ProgramState("node1-1", "RUNNING", 100, "", "", 0, 1, 0, 2)

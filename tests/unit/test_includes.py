@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from fleet.errors import InventoryError
-from fleet.inventory import Fleet, parse_inventory
+from fleet.hosts.inventory import Fleet, parse_inventory
 
 TOP = """\
 include: [racks/a.yaml, site.yaml]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import ExitCode, InventoryError, Problem, UsageError
-from fleet.inventory import Fleet, Share, expand_range, json_schema, parse_inventory, select
+from fleet.hosts.inventory import Fleet, Share, expand_range, json_schema, parse_inventory, select
 
 DESIGN = """\
 fleet: reactions

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.affinity import Processor
 from fleet.errors import InventoryError
-from fleet.inventory import Host
-from fleet.layout import Hardware, lay_out
+from fleet.hosts.inventory import Host
+from fleet.hosts.layout import Hardware, lay_out
+from fleet.reach.affinity import Processor
 
 
 def host(workers: Any, **more: Any) -> Host:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fleet.deployment.locked import ChangedMeanwhile, LockedError, describe
 from fleet.errors import ExitCode
-from fleet.facts import Holder
-from fleet.locked import ChangedMeanwhile, LockedError, describe
+from fleet.reach.facts import Holder
 
 
 def holder(id_: str = "1", age: float = 90, left: float = 810) -> Holder:

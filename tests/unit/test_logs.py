@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet import logs
 from fleet.cli import cli
 from fleet.errors import UsageError
-from fleet.logs import LogLine, Merge, telling
-from fleet.moments import parse_moment
+from fleet.reach import logs
+from fleet.reach.logs import LogLine, Merge, telling
+from fleet.watch.moments import parse_moment
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
 

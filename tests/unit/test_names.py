@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.inventory import expand_range
-from fleet.names import condensed
+from fleet.hosts.inventory import expand_range
+from fleet.hosts.names import condensed
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.notices import Kind, Notice, Outbox, Seen, Watch, from_json, look, of_events, to_json, variables
-from fleet.status import WorkerStatus, status_of
+from fleet.notify.notices import Kind, Notice, Outbox, Seen, Watch, from_json, look, of_events, to_json, variables
+from fleet.watch.status import WorkerStatus, status_of
 from puffin.records import WorkerRecord
 from puffin.store import EventRecord
 

@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from fleet.difftext import MASK, mask_secrets, unified_diff
-from fleet.inventory import parse_inventory
-from fleet.layout import Worker
-from fleet.manifest import FileState, manifest_of, unfinished
-from fleet.plan import (
+from fleet.deployment.difftext import MASK, mask_secrets, unified_diff
+from fleet.deployment.manifest import FileState, manifest_of, unfinished
+from fleet.deployment.plan import (
     BootState,
     ChangeReason,
     DesiredHost,
@@ -24,8 +22,10 @@ from fleet.plan import (
     WriteReason,
     plan_host,
 )
-from fleet.plantext import summary
-from fleet.render import RenderedFile, configuration_hash, host_paths, render_host
+from fleet.deployment.plantext import summary
+from fleet.hosts.inventory import parse_inventory
+from fleet.hosts.layout import Worker
+from fleet.hosts.render import RenderedFile, configuration_hash, host_paths, render_host
 
 W1, W2 = "node1-1", "node1-2"
 RUNNING = {W1: ProgramState.RUNNING, W2: ProgramState.RUNNING}

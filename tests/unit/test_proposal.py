@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet import facts as host_facts
-from fleet.affinity import Processor
-from fleet.facts import Disk, Facts, Gpu, Roomy
+from fleet.hosts.inventory import parse_inventory
+from fleet.hosts.layout import Hardware, lay_out
+from fleet.hosts.proposal import Proposal, describe, group, propose
+from fleet.hosts.templates import hosts_template
 from fleet.hostside import probe
-from fleet.inventory import parse_inventory
-from fleet.layout import Hardware, lay_out
-from fleet.proposal import Proposal, describe, group, propose
-from fleet.templates import hosts_template
+from fleet.reach import facts as host_facts
+from fleet.reach.affinity import Processor
+from fleet.reach.facts import Disk, Facts, Gpu, Roomy
 
 
 @functools.cache

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.queue_files import find_files
-from fleet.queue_submit import order_problem
+from fleet.queue.files import find_files
+from fleet.queue.submit import order_problem
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.queue_frames import ATOMIC_NUMBERS, FORMATS, Flaw, Frame, frames, state_problem
+from fleet.queue.frames import ATOMIC_NUMBERS, FORMATS, Flaw, Frame, frames, state_problem
 
 WATER = "3\nwater charge=0 multiplicity=1\nO 0 0 0\nH 0 0 1\nH 0 1 0\n"
 MOL = """{title}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import UsageError
-from fleet.queue_model import family_of, make_model, parse_settings, read_model
+from fleet.queue.model import family_of, make_model, parse_settings, read_model
 from puffin.documents import Model
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from fleet.cli.queue_options import parse_since
 from fleet.errors import UsageError
-from fleet.queue_frames import Frame, frames
-from fleet.queue_results import (
+from fleet.queue.frames import Frame, frames
+from fleet.queue.results import (
     BOHR_PER_ANGSTROM,
     csv_text,
     entry_record,
@@ -24,7 +24,7 @@ from fleet.queue_results import (
     title_of,
     xyz_text,
 )
-from fleet.queue_text import age, duration, first_line, model_text
+from fleet.queue.text import age, duration, first_line, model_text
 from puffin.documents import Model
 from puffin.outcomes import Outcome, PropertyInfo, StructureInfo
 from puffin.queueing import to_entry

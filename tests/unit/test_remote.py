@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from fleet import remote
 from fleet.errors import RemoteError
 from fleet.hostside import source
-from fleet.remote import CommandResult
+from fleet.reach import remote
+from fleet.reach.remote import CommandResult
 
 MARKER = "puffin-0123"
 SOURCES = {

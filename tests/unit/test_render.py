@@ -13,11 +13,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet import yamlmap
 from fleet.errors import FleetError, InventoryError
-from fleet.inventory import Fleet, parse_inventory
-from fleet.layout import Worker
-from fleet.render import (
+from fleet.hosts import yamlmap
+from fleet.hosts.inventory import Fleet, parse_inventory
+from fleet.hosts.layout import Worker
+from fleet.hosts.render import (
     HostPaths,
     RenderedFile,
     configuration_hash,

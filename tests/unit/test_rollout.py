@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from fleet.hostsfile import Share, Update
-from fleet.rollout import Command, Order, Policy, Rollout, Stage, policy_of
+from fleet.deployment.rollout import Command, Order, Policy, Rollout, Stage, policy_of
+from fleet.hosts.hostsfile import Share, Update
 
 POLICY = Policy(max_parallel=2, canary=1, failure_budget=1, progress_deadline=100)
 

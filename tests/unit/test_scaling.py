@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fleet.errors import UsageError
-from fleet.includes import gather, no_files
-from fleet.inventory import parse_inventory
-from fleet.scaling import Edit, find_edit
+from fleet.hosts.includes import gather, no_files
+from fleet.hosts.inventory import parse_inventory
+from fleet.hosts.scaling import Edit, find_edit
 
 FILE = """\
 fleet: reactions

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.facts import ProgramState, States, Supervisord
-from fleet.status import SILENT_AFTER_S, HostLook, HostStatus, by_host, natural, status_of, to_json, totals
+from fleet.reach.facts import ProgramState, States, Supervisord
+from fleet.watch.status import SILENT_AFTER_S, HostLook, HostStatus, by_host, natural, status_of, to_json, totals
 from puffin.records import WorkerRecord
 from tests.unit.test_health import RECORD
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from fleet.errors import InventoryError
-from fleet.inventory import parse_inventory
-from fleet.templates import hosts_template
+from fleet.hosts.inventory import parse_inventory
+from fleet.hosts.templates import hosts_template
 
 URI = "mongodb://db.example:27017"
 

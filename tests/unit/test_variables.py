@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fleet.errors import InventoryError
-from fleet.inventory import Fleet, parse_inventory
-from fleet.variables import allowed
+from fleet.hosts.inventory import Fleet, parse_inventory
+from fleet.hosts.variables import allowed
 
 EVERYWHERE = """\
 fleet: lab

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.waiting import shared
+from fleet.deployment.waiting import shared
 from puffin.errors import DatabaseUnavailable
 from puffin.store import WorkerRecord
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.logs import parse
+from fleet.reach.logs import parse
 from puffin import archive
 from puffin.calculations import Claim, Status, Usage, Verdict
 from puffin.errors import ConfigurationError, DaemonError

@@ -7,9 +7,9 @@ from contextlib import closing
 
 import click
 
-from fleet.access import open_store
 from fleet.cli import options
 from fleet.errors import ExitCode, UsageError
+from fleet.hosts.access import open_store
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""The full-screen view: widgets, keys, and who is told what. What is shown is decided in `fleet.board`."""
+"""The full-screen view: widgets, keys, and who is told what. What is shown is decided in `fleet.watch.board`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Footer, Input, Static
 
-from fleet import board
-from fleet.board import Cell, History, Mode, Snapshot, View
 from fleet.cli.options import Chosen
 from fleet.cli.top.feed import Feed
 from fleet.cli.top.listing import STYLES, Listing
 from fleet.cli.top.screens import LogScreen, Question
 from fleet.errors import FleetError
-from fleet.touching import Order, Target, give, host_named, meaning
+from fleet.operation.touching import Order, Target, give, host_named, meaning
+from fleet.watch import board
+from fleet.watch.board import Cell, History, Mode, Snapshot, View
 from puffin.store import EventRecord, Store
 
 _EVENTS_SHOWN = 200

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from fleet.board import Snapshot
 from fleet.cli.options import Chosen
-from fleet.status import status_of
+from fleet.watch.board import Snapshot
+from fleet.watch.status import status_of
 from puffin import queueing
 from puffin.errors import DatabaseError
 from puffin.queueing import Pace, Tally

@@ -14,8 +14,8 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from fleet.board import Cell, Row, Table
 from fleet.cli.output import Column, fit
+from fleet.watch.board import Cell, Row, Table
 
 STYLES = {
     "bad": Style(color="red", bold=True),

@@ -12,10 +12,10 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Footer, RichLog, Static
 
-from fleet.access import Remotes
 from fleet.errors import FleetError
-from fleet.inventory import Fleet
-from fleet.touching import Target, lines_of
+from fleet.hosts.access import Remotes
+from fleet.hosts.inventory import Fleet
+from fleet.operation.touching import Target, lines_of
 
 _LINES = 200
 _KEPT = 5000

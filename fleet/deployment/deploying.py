@@ -1,0 +1,362 @@
+"""A whole deploy: what can be prepared is prepared on all hosts at once, then they change as the rollout says."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from fleet.deployment.deed import Deed
+from fleet.deployment.deploy import Deployed, Deployment, Running
+from fleet.deployment.difftext import mask_secrets
+from fleet.deployment.hooks import Hook, HookEnvironment, run_hook
+from fleet.deployment.lock import Lock, LockTarget, Outcome, Result, hold
+from fleet.deployment.revert import GoodState, Reversal
+from fleet.deployment.rolling import HostSigns, NotBegun, Roller
+from fleet.deployment.rollout import Rollout, policy_of
+from fleet.deployment.survey import HostWork
+from fleet.deployment.waiting import Place, ReadRecords, Say, Watch, shared
+from fleet.errors import FleetError, RemoteError
+from fleet.hosts.access import Remotes
+from fleet.hosts.inventory import Fleet
+from fleet.hosts.render import worker_uuid
+from fleet.reach.execute import HostEvent, Interrupted, fan_out
+from fleet.reach.remote import HostResult
+from fleet.release.releases import Place as ReleasePlace
+from fleet.release.releases import prune_host, releases_in_use
+from puffin.errors import DatabaseError
+from puffin.store import Event, Store
+
+
+class Audience(Protocol):
+    """Who is told how a deploy goes."""
+
+    def step(self, host: str, what: str) -> None:
+        """A host is at something."""
+
+    def finished(self, host: str, ok: bool) -> None:
+        """A host is done."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How a deploy goes.
+
+    Parameters
+    ----------
+    calculations
+        What becomes of those that run.
+    parallel
+        Hosts at a time that are uploaded to and installed on.
+    lock_timeout_s
+        How long to wait for somebody else who changes the same hosts, in seconds.
+    deed
+        The command that deploys, for the notes.
+    """
+
+    deed: Deed
+    calculations: Running = Running.WAIT
+    parallel: int = 20
+    lock_timeout_s: float = 0.0
+
+
+class HostPart:
+    """One host's part of a deploy, with its way back.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    work
+        What is to be done.
+    remotes
+        Connections.
+    store
+        The fleet's database.
+    how
+        How the deploy goes.
+    say
+        Told what is being done.
+    lock
+        Token of the lock that is held on the host.
+    read_records
+        Reads what the workers of the fleet reported.
+    """
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        work: HostWork,
+        remotes: Remotes,
+        store: Store,
+        how: How,
+        say: Say,
+        lock: str | None,
+        read_records: ReadRecords,
+    ) -> None:
+        self._fleet = fleet
+        self._work = work
+        self._store = store
+        self._read_records = read_records
+        self._say = say
+        self._cancelled = threading.Event()
+        self._how = how
+        self._remotes = remotes
+        facts = work.facts
+        self._place = Place(work.host.name, facts.fleet_root, facts.host_root, lock)
+
+    def prepare(self) -> None:
+        """Upload and install; nothing that runs notices."""
+        self._deployment(self._watch(self._cancelled.is_set)).prepare()
+        self._say("prepared; waiting for its turn")
+
+    def deploy(self, signs: HostSigns) -> Deployed:
+        """Change the host, and remember its state as good once all its workers are healthy."""
+        watch = self._watch(self._cancelled.is_set)
+        deployed = self._deployment(watch).carry_out(signs)
+        if self._how.calculations is not Running.WHEN_IDLE:
+            watch.ask("good", operation="keep")
+        self._tidy_up()
+        return deployed
+
+    def _tidy_up(self) -> None:
+        """What is nice to have: that it cannot be done now is no reason to put a healthy host back."""
+        removed = [worker_uuid(self._fleet, name) for name in self._work.plan.workers_removed]
+        with contextlib.suppress(RemoteError, DatabaseError):
+            if removed:
+                self._store.registry.forget(removed)
+            if self._work.plan.install_release and len(self._work.facts.releases) >= self._fleet.release.keep:
+                self._prune()
+
+    def _prune(self) -> None:
+        """Remove releases beyond `release.keep`; `prune` or the next deploy does what cannot be done now."""
+        used = releases_in_use(self._store.registry.workers(self._fleet.name))
+        place = ReleasePlace.of(self._work.facts)
+        self._say("removing old releases")
+        prune_host(self._remotes[self._place.host], place, self._fleet.release.keep, used, self._place.lock)
+
+    def revert(self) -> GoodState:
+        """Put the host back to its last good state."""
+        good = Reversal(self._place.host, self._watch(lambda: False), self._say, self._how.deed.id).carry_out()
+        self._note(good.release)
+        return good
+
+    def _note(self, release: str) -> None:
+        """Say what the workers are to run, at once: else `status` takes the new ones for old until all hosts are done.
+
+        Without the database `status` compares with what was noted before, until the end of the deploy or the next one.
+        """
+        with contextlib.suppress(DatabaseError):
+            self._store.control.note_releases(self._fleet.name, {self._place.host: release})
+
+    def cancel(self) -> None:
+        """Make what is being done give up soon."""
+        self._cancelled.set()
+
+    def _watch(self, cancelled: Callable[[], bool]) -> Watch:
+        return Watch(
+            place=self._place,
+            update=self._fleet.update,
+            remote=self._remotes[self._place.host],
+            read_records=self._read_records,
+            say=self._say,
+            cancelled=cancelled,
+        )
+
+    def _deployment(self, watch: Watch) -> Deployment:
+        return Deployment(
+            fleet=self._fleet,
+            work=self._work,
+            remote=self._remotes[self._place.host],
+            watch=watch,
+            say=self._say,
+            deed=self._how.deed,
+            calculations=self._how.calculations,
+            switched=lambda: self._note(self._work.release),
+        )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a deploy ended.
+
+    Parameters
+    ----------
+    results
+        One for each host, in their order.
+    troubles
+        What went wrong beside the hosts: a hook, or the note in the database.
+    """
+
+    results: tuple[HostResult[Deployed], ...]
+    troubles: tuple[FleetError, ...] = ()
+
+
+def deploy_hosts(
+    fleet: Fleet, works: Sequence[HostWork], remotes: Remotes, store: Store, how: How, audience: Audience
+) -> Ended:
+    """Carry out the plans of hosts that have something to change, under their lock and between the hooks.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    works
+        What is to be done on each host.
+    remotes
+        Connections to them.
+    store
+        The fleet's database.
+    how
+        How it goes.
+    audience
+        Told about it.
+
+    Raises
+    ------
+    LockedError
+        Somebody else changes one of the hosts.
+    ChangedMeanwhile
+        Somebody else has changed one of them since it was looked at.
+    HookFailed
+        The hook before the deploy failed; nothing was changed.
+    Interrupted
+        On Ctrl-C.
+    """
+    targets = {work.host.name: LockTarget(work.facts.host_root, work.facts.lock.serial) for work in works}
+    with hold(remotes, targets, how.deed, how.lock_timeout_s, how.parallel, _of_this_machine(audience)) as lock:
+        _before(fleet, lock, how)
+        releases = {work.host.name: work.release for work in works}
+        try:
+            results = _roll_out(fleet, works, remotes, store, how, audience, lock)
+        except Interrupted as interrupted:
+            # What is done is done: the next run finds nothing to do on these hosts and says nothing of them.
+            done = [result for result in interrupted.results if isinstance(result.value, Deployed)]
+            for result in done:
+                lock.conclude(result.host, _outcome(result, releases[result.host]))
+            _leave_word(fleet, store, how, releases, done)
+            raise
+        for result in results:
+            lock.conclude(result.host, _outcome(result, releases[result.host]))
+        # The hook comes last: it may look at what was left, and may be cut off.
+        unnoted = _leave_word(fleet, store, how, releases, results)
+        try:
+            troubles = (*_after(fleet, lock, how, results), *unnoted)
+        except KeyboardInterrupt as interrupted:
+            raise Interrupted(results) from interrupted
+    return Ended(tuple(results), troubles)
+
+
+def _of_this_machine(audience: Audience) -> Say:
+    return lambda what: audience.step("this machine", what)
+
+
+def _before(fleet: Fleet, lock: Lock, how: How) -> None:
+    environment = HookEnvironment(lock.token, sorted(lock.hosts), how.deed.id, how.deed.verb)
+    try:
+        run_hook(fleet, Hook.PRE_DEPLOY, environment)
+    except FleetError as error:
+        for host in lock.hosts:
+            lock.conclude(host, Outcome(Result.UNCHANGED, _first_line(error)))
+        raise
+
+
+def _after(fleet: Fleet, lock: Lock, how: How, results: Sequence[HostResult[Deployed]]) -> tuple[FleetError, ...]:
+    failed = [result.host for result in results if not result.ok]
+    environment = HookEnvironment(
+        lock.token,
+        sorted(lock.hosts),
+        how.deed.id,
+        how.deed.verb,
+        outcome=(Result.FAILED if failed else Result.DONE).value,
+        failed=failed,
+    )
+    try:
+        run_hook(fleet, Hook.POST_DEPLOY, environment)
+    except FleetError as error:
+        return (error,)
+    return ()
+
+
+def _outcome(result: HostResult[Deployed], release: str) -> Outcome:
+    if result.error is None:
+        return Outcome(Result.DONE, release=release)
+    kind = Result.UNCHANGED if isinstance(result.error, NotBegun) else Result.FAILED
+    return Outcome(kind, mask_secrets(_first_line(result.error)))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0]
+
+
+def _roll_out(
+    fleet: Fleet,
+    works: Sequence[HostWork],
+    remotes: Remotes,
+    store: Store,
+    how: How,
+    audience: Audience,
+    lock: Lock,
+) -> list[HostResult[Deployed]]:
+    read_records = shared(lambda: store.registry.workers(fleet.name))
+    parts = {
+        work.host.name: HostPart(
+            fleet=fleet,
+            work=work,
+            remotes=remotes,
+            store=store,
+            how=how,
+            say=_teller(work, audience),
+            lock=lock.token,
+            read_records=read_records,
+        )
+        for work in works
+    }
+    ready = {host: part for host, part in parts.items() if host in lock.hosts}
+    prepared = fan_out(ready, HostPart.prepare, how.parallel, lambda event: _tell(event, audience))
+    fresh = frozenset(work.host.name for work in works if work.facts.current is None)
+    policy = policy_of(fleet.update, len(works), fresh)
+    rollout = Rollout(replace(policy, canary=min(policy.canary, sum(map(_can_prove, works)))), list(parts))
+    errors = {**lock.failed, **{result.host: result.error for result in prepared if result.error is not None}}
+    for host, error in errors.items():
+        rollout.failed(host, _first_line(error), time.monotonic())
+    results = Roller(rollout, parts, audience.finished).run()
+    return [
+        HostResult(result.host, error=errors[result.host], seconds=result.seconds) if result.host in errors else result
+        for result in results
+    ]
+
+
+def _can_prove(work: HostWork) -> bool:
+    """Whether any worker of a host shall run: one whose workers are all stopped shows nothing of a release."""
+    return any(worker not in work.plan.kept_stopped for worker in work.configurations)
+
+
+def _teller(work: HostWork, audience: Audience) -> Say:
+    return lambda what: audience.step(work.host.name, what)
+
+
+def _tell(event: HostEvent[None], audience: Audience) -> None:
+    if event.result is not None and event.result.error is not None:
+        audience.finished(event.host, False)
+
+
+def _leave_word(
+    fleet: Fleet, store: Store, how: How, releases: Mapping[str, str], results: Sequence[HostResult[Deployed]]
+) -> tuple[FleetError, ...]:
+    done = {result.host: releases[result.host] for result in results if result.ok}
+    events = [
+        (time.time(), Event("deployed", "", host, fleet.name, detail=f"release {release} by {how.deed.who}"))
+        for host, release in done.items()
+    ]
+    try:
+        store.control.note_releases(fleet.name, done)
+        if events:
+            store.events.write(events)
+    except DatabaseError as error:
+        return (FleetError(f"the deploy could not be noted in the database: {error}"),)
+    return ()

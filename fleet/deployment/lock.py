@@ -1,0 +1,130 @@
+"""The lock of hosts that are about to be changed: all of them or none, for as long as the work takes."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+
+from fleet.deployment.deed import Deed, Outcome, Result, outcome_of
+from fleet.deployment.locked import ChangedMeanwhile, LockedError, describe
+from fleet.deployment.locking import Keeper, Lock, LockTarget, Say, wait_until_free
+from fleet.reach.remote import Remote
+
+__all__ = [
+    "ChangedMeanwhile",
+    "Deed",
+    "Lock",
+    "LockTarget",
+    "LockedError",
+    "Outcome",
+    "Result",
+    "describe",
+    "hold",
+    "new_deed",
+    "outcome_of",
+    "wait_until_free",
+]
+
+TOKEN_VARIABLE = "PUFFIN_FLEET_LOCK"  # noqa: S105 - the name of a variable
+"""Where a hook finds the token of the lock it runs under."""
+
+LIMIT_S = 900.0
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def new_deed(verb: str) -> Deed:
+    """A deed that begins now.
+
+    Parameters
+    ----------
+    verb
+        The command.
+    """
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    return Deed(f"{now}-{secrets.token_hex(2)}", verb, _who())
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())  # no entry in the user database
+    return f"{user}@{socket.gethostname()}"
+
+
+@contextmanager
+def hold(
+    remotes: Mapping[str, Remote],
+    targets: Mapping[str, LockTarget],
+    deed: Deed,
+    timeout_s: float,
+    parallel: int,
+    say: Say = lambda what: None,
+    *,
+    limit_s: float = LIMIT_S,
+    inherited: str | None = None,
+) -> Iterator[Lock]:
+    """Lock hosts while the body runs: all that can be reached, or none.
+
+    Parameters
+    ----------
+    remotes
+        Connections to the hosts.
+    targets
+        The hosts.
+    deed
+        What for.
+    timeout_s
+        How long to wait for somebody else's lock, in seconds; 0 not to.
+    parallel
+        Hosts at a time.
+    say
+        Told whom it waits for.
+    limit_s
+        For how long, in seconds, the lock holds if this machine falls silent; it is renewed well before that.
+    inherited
+        The token of the lock that this command runs under, as a hook gets it: hosts which that token has locked
+        are taken as they are, and stay locked afterwards. By default that of the environment.
+
+    Raises
+    ------
+    LockedError
+        Somebody else holds one of them, for longer than the time to wait.
+    ChangedMeanwhile
+        One of them has another serial than it had when it was looked at.
+    """
+    if inherited is None:
+        inherited = os.environ.get(TOKEN_VARIABLE)
+    keeper = Keeper(remotes, targets, deed, parallel, limit_s, inherited or secrets.token_hex(16))
+    lock = keeper.take(timeout_s, say)
+    stop = threading.Event()
+    # A daemon: a host that hangs must not keep the command from ending.
+    renewal = threading.Thread(target=keeper.renew_until, args=(stop,), name="lock renewal", daemon=True)
+    renewal.start()
+    try:
+        yield lock
+    finally:
+        stop.set()
+        with _undisturbed():
+            keeper.give_back(lock)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Heed no further Ctrl-C meanwhile: a lock that is not given back stays until its time limit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,84 @@
+"""Why hosts could not be locked, in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from fleet.errors import ExitCode, FleetError
+from fleet.reach.facts import Holder
+
+_NAMED = 5
+
+
+class LockedError(FleetError):
+    """Somebody else holds the lock of at least one host.
+
+    Parameters
+    ----------
+    holders
+        Who, by host.
+    """
+
+    exit_code = ExitCode.LOCKED
+
+    def __init__(self, holders: Mapping[str, Holder]) -> None:
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for host, holder in sorted(holders.items()):
+            groups.setdefault((holder.id, holder.who, holder.verb), []).append(host)
+        lines = [f"{_some(hosts)}: {describe(holders[hosts[0]])}" for hosts in groups.values()]
+        where = f" --host {min(holders)}" if len(holders) == 1 else ""
+        lines.append("Nothing was changed. Wait for it with --lock-timeout SECONDS; if whoever holds it is gone,")
+        lines.append(f"'puffin-fleet unlock{where}' removes it, and anybody can take it when its time limit is over.")
+        super().__init__("\n".join(lines))
+        self.holders = dict(holders)
+
+
+class ChangedMeanwhile(FleetError):
+    """A host was changed by somebody else since it was looked at: what was planned may be wrong.
+
+    Parameters
+    ----------
+    by
+        Who changed it and with which verb, by host.
+    """
+
+    exit_code = ExitCode.LOCKED
+
+    def __init__(self, by: Mapping[str, tuple[str, str]]) -> None:
+        groups: dict[tuple[str, str], list[str]] = {}
+        for host, deed in sorted(by.items()):
+            groups.setdefault(deed, []).append(host)
+        lines = [
+            f"{_some(hosts)}: {who} changed {_these(hosts)} looked at" + (f" ('{verb}')" if verb else "")
+            for (who, verb), hosts in groups.items()
+        ]
+        super().__init__("\n".join([*lines, "Nothing was changed; run the command again."]))
+        self.by = dict(by)
+
+
+def _some(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts[:_NAMED]) + (f" and {len(hosts) - _NAMED} more" if len(hosts) > _NAMED else "")
+
+
+def _these(hosts: Sequence[str]) -> str:
+    return "these hosts since they were" if len(hosts) > 1 else "this host since it was"
+
+
+def describe(holder: Holder) -> str:
+    """Who holds a lock, for what, since and until when, in local time.
+
+    Parameters
+    ----------
+    holder
+        The holder.
+    """
+    since = datetime.fromtimestamp(holder.since).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    limit = "time limit over" if holder.expired else f"time limit in {_duration(holder.left)}"
+    return f"locked by {holder.who} for '{holder.verb}' since {since} ({_duration(holder.age)} ago; {limit})"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{max(0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,361 @@
+"""When each host of a rollout begins, when the rollout halts, and who is put back: a state machine. Pure.
+
+It is told what happened to hosts and says what to do next; whoever drives it does the doing. Time is in seconds of
+any clock that does not jump.
+
+The rules, in the order in which they matter:
+
+1. The first hosts are canaries. Nobody else begins until `canary` hosts have proven the release: at least one worker
+   of each runs it in good health. A canary on which the release does not run halts the rollout; one that fails before
+   anything was changed on it (full disk, connection lost) only gives its place to the next host.
+2. Then at most `max_parallel` hosts are being changed at a time, begun at least `stagger` apart. A host whose workers
+   all either run the release or still compute is not being changed: a calculation of two days holds up no one. A host
+   on which nothing runs yet has nothing to lose and waits for the canaries only; where that is all of them, there are
+   no canaries.
+3. Failures are counted over the whole rollout; more than `failure_budget` halt it. A host that makes no progress for
+   `progress_deadline` has failed, unless it is done before it hears of that; what that halted stays halted.
+4. With `auto_revert` a host on which the release does not run is put back to its last good state at once, and after a
+   halt so is every host that was changed and had something before; without it a halt only means that no further host
+   begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from fleet.hosts.hostsfile import Update
+
+
+class Stage(Enum):
+    """How far a host has come in a rollout."""
+
+    WAITING = "waiting"
+    WORKING = "working"
+    DRAINING = "draining"
+    DONE = "done"
+    FAILED = "failed"
+    REVERTING = "reverting"
+    REVERTED = "reverted"
+    STUCK = "stuck"
+    HELD = "held"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more happens to the host, unless the rollout halts."""
+        return self in _FINAL
+
+
+_FINAL = frozenset({Stage.DONE, Stage.FAILED, Stage.REVERTED, Stage.STUCK, Stage.HELD})
+
+
+class Order(Enum):
+    """What to do with a host."""
+
+    BEGIN = "begin"
+    CANCEL = "cancel"
+    REVERT = "revert"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something to do with a host, and why."""
+
+    host: str
+    order: Order
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a rollout goes; numbers of hosts, and times in seconds.
+
+    Parameters
+    ----------
+    max_parallel
+        Hosts being changed at a time, at least 1.
+    canary
+        Hosts that must prove the release before the others begin.
+    failure_budget
+        Hosts that may fail.
+    stagger
+        Least time between the beginnings of two hosts.
+    progress_deadline
+        Longest time without any progress of a host that is being changed.
+    auto_revert
+        Whether hosts are put back to their last good state.
+    fresh
+        Hosts on which nothing runs yet; they do not count for `max_parallel`.
+    """
+
+    max_parallel: int = 1
+    canary: int = 1
+    failure_budget: int = 0
+    stagger: float = 0.0
+    progress_deadline: float = 1800.0
+    auto_revert: bool = True
+    fresh: frozenset[str] = frozenset()
+
+
+def policy_of(update: Update, total: int, fresh: frozenset[str] = frozenset()) -> Policy:
+    """Turn the section ``update`` of hosts.yaml into numbers.
+
+    Parameters
+    ----------
+    update
+        The section.
+    total
+        Hosts that will be changed. Percentages are of these: `max_parallel` is rounded down, to at least one, and
+        `failure_budget` up, so that one full disk among a few hosts does not keep the others from being deployed.
+    fresh
+        Those of them on which nothing runs yet.
+    """
+    return Policy(
+        max_parallel=max(1, update.max_parallel.of(total)),
+        canary=0 if len(fresh) == total else min(update.canary, total),
+        failure_budget=update.failure_budget.of(total, round_up=True),
+        stagger=update.stagger,
+        progress_deadline=update.progress_deadline,
+        auto_revert=update.auto_revert,
+        fresh=fresh,
+    )
+
+
+@dataclass(frozen=True)
+class HostState:
+    """One host of a rollout.
+
+    Parameters
+    ----------
+    proven
+        Whether at least one of its workers runs the release in good health.
+    changed
+        Whether anything that its workers use may have been changed.
+    since
+        When it last made progress.
+    reason
+        Why it failed or was held back.
+    cancelled
+        Whether it has been told to give up.
+    """
+
+    stage: Stage = Stage.WAITING
+    proven: bool = False
+    changed: bool = False
+    since: float = 0.0
+    reason: str = ""
+    cancelled: bool = False
+
+
+class Rollout:
+    """A rollout over some hosts.
+
+    Parameters
+    ----------
+    policy
+        How it goes.
+    hosts
+        Their names, in the order in which they begin.
+    """
+
+    def __init__(self, policy: Policy, hosts: Sequence[str]) -> None:
+        self._policy = policy
+        self._hosts = {host: HostState() for host in hosts}
+        self._last_begun: float | None = None
+        self._failures = 0
+        self._halt = ""
+
+    @property
+    def hosts(self) -> Mapping[str, HostState]:
+        """All hosts as they are now."""
+        return self._hosts
+
+    @property
+    def halted(self) -> str:
+        """Why no further host begins; empty while they do."""
+        return self._halt
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return all(state.stage.final for state in self._hosts.values())
+
+    def progressed(self, host: str, now: float) -> None:
+        """Note a sign of life of a host that is being changed."""
+        self._set(host, since=now)
+
+    def changing(self, host: str, now: float) -> None:
+        """Note that from now on the host may differ from what it was."""
+        self._set(host, changed=True, since=now)
+
+    def proved(self, host: str, now: float) -> None:
+        """Note that at least one worker of the host runs the release in good health."""
+        self._set(host, proven=True, since=now)
+
+    def draining(self, host: str, now: float) -> None:
+        """Note that all workers of the host run the release or still compute."""
+        if self._hosts[host].stage is Stage.WORKING:
+            self._set(host, stage=Stage.DRAINING, since=now)
+
+    def working(self, host: str, now: float) -> None:
+        """Note that workers of a host that was draining start now."""
+        if self._hosts[host].stage is Stage.DRAINING:
+            self._set(host, stage=Stage.WORKING, since=now)
+
+    def done(self, host: str, now: float, *, proven: bool = True) -> None:
+        """Note that a host has all it should have.
+
+        Parameters
+        ----------
+        host
+            The host.
+        now
+            The time.
+        proven
+            Whether that shows that the release runs; where all workers are stopped on purpose, it does not.
+        """
+        state = self._hosts[host]
+        if state.cancelled and state.reason and not self._halt:
+            # It was counted as overdue and told to give up, but was done before it heard of that.
+            self._failures -= 1
+            self._set(host, cancelled=False, reason="")
+        self._set(host, stage=Stage.DONE, proven=proven or state.proven, since=now)
+
+    def failed(self, host: str, reason: str, now: float) -> None:
+        """Note that a host failed.
+
+        Parameters
+        ----------
+        host
+            The host.
+        reason
+            Why, in words.
+        now
+            The time.
+        """
+        if self._hosts[host].cancelled:
+            # It was told to give up; why is known, and where it was a failure of its own that has been counted.
+            self._set(host, stage=Stage.FAILED, reason=self._hosts[host].reason or reason, since=now)
+            return
+        self._count_failure(host)
+        self._set(host, stage=Stage.FAILED, reason=reason, since=now)
+
+    def reverted(self, host: str, now: float) -> None:
+        """Note that a host is as it last was in good health."""
+        self._set(host, stage=Stage.REVERTED, since=now)
+
+    def revert_failed(self, host: str, reason: str, now: float) -> None:
+        """Note that a host could not be put back."""
+        self._set(host, stage=Stage.STUCK, reason=f"{self._hosts[host].reason}; {reason}".lstrip("; "), since=now)
+
+    def advance(self, now: float) -> tuple[Command, ...]:
+        """What to do now; each thing is said once.
+
+        Parameters
+        ----------
+        now
+            The time.
+        """
+        commands = [*self._overdue(now)]
+        if self._halt:
+            commands += self._wind_up()
+        if self._policy.auto_revert:
+            commands += self._reverts(now)
+        if not self._halt:
+            commands += self._beginnings(now)
+        return tuple(commands)
+
+    def next_look(self, now: float) -> float | None:
+        """Seconds until time alone changes something; None where it does not."""
+        waits = [
+            state.since + self._policy.progress_deadline - now
+            for state in self._hosts.values()
+            if state.stage is Stage.WORKING and not state.cancelled
+        ]
+        if self._last_begun is not None and any(state.stage is Stage.WAITING for state in self._hosts.values()):
+            waits.append(self._last_begun + self._policy.stagger - now)
+        later = [wait for wait in waits if wait > 0]
+        return min(later, default=None)
+
+    @property
+    def _proven_enough(self) -> bool:
+        return sum(state.proven for state in self._hosts.values()) >= self._policy.canary
+
+    def _set(self, host: str, **changes: object) -> None:
+        self._hosts[host] = replace(self._hosts[host], **changes)  # type: ignore[arg-type]  # fields by name
+
+    def _count_failure(self, host: str) -> None:
+        self._failures += 1
+        if not self._proven_enough and self._hosts[host].changed:
+            self._halt = self._halt or f"canary {host} failed"
+        elif self._failures > self._policy.failure_budget:
+            self._halt = self._halt or f"{_hosts(self._failures)} failed, more than update.failure_budget allows"
+
+    def _overdue(self, now: float) -> list[Command]:
+        late = [
+            host
+            for host, state in self._hosts.items()
+            if state.stage is Stage.WORKING
+            and not state.cancelled
+            and now - state.since >= self._policy.progress_deadline
+        ]
+        reason = f"no progress for {self._policy.progress_deadline:g} s (update.progress_deadline)"
+        for host in late:
+            # Counted now, since it may take long to give up.
+            self._count_failure(host)
+            self._set(host, cancelled=True, reason=reason)
+        return [Command(host, Order.CANCEL, reason) for host in late]
+
+    def _wind_up(self) -> list[Command]:
+        """After a halt: who waits is held back; who is under way gives up, if it can be put back."""
+        commands = []
+        for host, state in self._hosts.items():
+            if state.stage is Stage.WAITING:
+                self._set(host, stage=Stage.HELD, reason=self._halt)
+            elif state.stage in {Stage.WORKING, Stage.DRAINING} and self._policy.auto_revert and not state.cancelled:
+                self._set(host, cancelled=True)
+                commands.append(Command(host, Order.CANCEL, self._halt))
+        return commands
+
+    def _reverts(self, now: float) -> list[Command]:
+        stages = {Stage.FAILED, Stage.DONE} if self._halt else {Stage.FAILED}
+        chosen = [
+            host
+            for host, state in self._hosts.items()
+            if state.stage in stages and state.changed and host not in self._policy.fresh
+        ]
+        for host in chosen:
+            self._set(host, stage=Stage.REVERTING, since=now)
+        return [Command(host, Order.REVERT, self._hosts[host].reason or self._halt) for host in chosen]
+
+    def _beginnings(self, now: float) -> list[Command]:
+        if self._last_begun is not None and now < self._last_begun + self._policy.stagger:
+            return []
+        waiting = [host for host, state in self._hosts.items() if state.stage is Stage.WAITING]
+        chosen = self._next_of(waiting) if self._proven_enough else waiting[: self._canaries_wanted]
+        if self._policy.stagger > 0:
+            chosen = chosen[:1]
+        for host in chosen:
+            self._last_begun = now
+            self._set(host, stage=Stage.WORKING, since=now)
+        return [Command(host, Order.BEGIN) for host in chosen]
+
+    def _next_of(self, waiting: Sequence[str]) -> list[str]:
+        fresh = self._policy.fresh
+        busy = sum(
+            state.stage in {Stage.WORKING, Stage.REVERTING} and host not in fresh for host, state in self._hosts.items()
+        )
+        running = [host for host in waiting if host not in fresh][: max(0, self._policy.max_parallel - busy)]
+        return [host for host in waiting if host in fresh or host in running]
+
+    @property
+    def _canaries_wanted(self) -> int:
+        """How many more hosts may begin while too few have proven the release."""
+        under_way = {Stage.WORKING, Stage.DRAINING}
+        candidates = sum(state.stage in under_way or state.proven for state in self._hosts.values())
+        return max(0, self._policy.canary - candidates)
+
+
+def _hosts(count: int) -> str:
+    return "1 host" if count == 1 else f"{count} hosts"

@@ -1,0 +1,401 @@
+"""Waiting for the workers of one host: until they have ended, until they are healthy."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fleet.deployment import health
+from fleet.deployment.gate import Gate, Look, Verdict
+from fleet.deployment.health import Health, WorkerHealth
+from fleet.errors import FleetError, RemoteError
+from fleet.hosts.hostsfile import Update
+from fleet.reach.execute import ask, follow
+from fleet.reach.facts import States, parse_states
+from fleet.reach.logs import messages_of, telling
+from fleet.reach.remote import ConnectionLost, Remote, UnreachableError
+from puffin.errors import DatabaseUnavailable
+from puffin.records import WorkerRecord
+
+Found = TypeVar("Found")
+
+POLL_S = 1.0
+_LOOK_S = 3.0
+"""How long a host is left alone while its workers report nothing new: a look costs it a process."""
+
+_LONGEST_PROOF_S = 15.0
+_LOG_LINES = 15
+_LONGEST_TROUBLE_S = 120.0
+_LONGEST_PAUSE_S = 5.0
+_ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
+
+Say = Callable[[str], None]
+"""Told in a few words what is being done on the host."""
+
+ReadRecords = Callable[[], Sequence[WorkerRecord]]
+
+
+class Cancelled(FleetError):
+    """The host was told to give up what was being done on it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A host to be watched.
+
+    Parameters
+    ----------
+    host
+        Its name.
+    fleet_root, host_root
+        Its directories.
+    lock
+        Token of the lock that is held on it; None where none is.
+    """
+
+    host: str
+    fleet_root: str
+    host_root: str
+    lock: str | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the workers of a host shall run.
+
+    Parameters
+    ----------
+    release
+        Id of the release.
+    configurations
+        By worker, the hash of its settings.
+    stopped
+        Workers that stay stopped.
+    leaving
+        By worker, the process that has to make room for another.
+    """
+
+    release: str
+    configurations: Mapping[str, str]
+    stopped: frozenset[str] = frozenset()
+    leaving: Mapping[str, int] = field(default_factory=dict)
+
+
+class Watch:
+    """Looks at one host again and again; a connection or database that fails for a while is no reason to give up.
+
+    Parameters
+    ----------
+    place
+        The host.
+    update
+        How long things may take.
+    remote
+        The connection to it.
+    read_records
+        Reads what the workers of the fleet reported.
+    say
+        Told what is being waited for.
+    cancelled
+        Says whether to give up.
+    """
+
+    def __init__(
+        self,
+        *,
+        place: Place,
+        update: Update,
+        remote: Remote,
+        read_records: ReadRecords,
+        say: Say,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._place = place
+        self._update = update
+        self._remote = remote
+        self._read_records = read_records
+        self._say = say
+        self._cancelled = cancelled
+        self._known: frozenset[tuple[object, ...]] = frozenset()
+
+    def ask(self, action: str, timeout: float = 120.0, **request: Any) -> dict[str, Any]:
+        """Do an action of `fleet.hostside` on the host; once more where the connection was lost over it.
+
+        The host may have done it by then: every action asked for here may be done twice.
+
+        Raises
+        ------
+        RemoteError
+            The host cannot be reached, or cannot do it.
+        Cancelled
+            The host was told to give up.
+        """
+        self.check()
+        place = self._place
+        known = {"fleet_root": place.fleet_root, "host_root": place.host_root, "lock": place.lock}
+        try:
+            return ask(self._remote, action, {**known, **request}, timeout)
+        except ConnectionLost as lost:
+            self._say(f"connecting again: {lost.what}")
+            self._pause()
+            return ask(self._remote, action, {**known, **request}, timeout)
+
+    def check(self) -> None:
+        """Give up where that was asked for.
+
+        Raises
+        ------
+        Cancelled
+            It was.
+        """
+        if self._cancelled():
+            raise Cancelled(f"{self._place.host}: given up")
+
+    def states(self, words: Sequence[str] = ()) -> States:
+        """The present states of the host's workers.
+
+        Parameters
+        ----------
+        words
+            Workers whose last words are wanted as well.
+        """
+        return self._insist(
+            lambda: parse_states(self._place.host, self.ask("states", words=list(words))),
+            (ConnectionLost, UnreachableError),
+        )
+
+    def records(self) -> list[WorkerRecord]:
+        """What the workers of the host reported."""
+        # One database serves all hosts: to give up early would put all of them back, which needs it as well.
+        patience = max(_LONGEST_TROUBLE_S, self._update.progress_deadline)
+        records = self._insist(self._read_records, (DatabaseUnavailable,), patience)
+        return [record for record in records if record.host == self._place.host]
+
+    def end(
+        self,
+        workers: Sequence[str],
+        *,
+        now: bool = False,
+        beside: Wanted | None = None,
+        on_look: Callable[[Look], None] = lambda _: None,
+    ) -> States:
+        """Have workers end, and wait until they have.
+
+        By signal, not by stop file: one left behind by a deploy that was cut off would keep them down for good.
+        And not by supervisord's own stop, which kills when a time is over.
+
+        Parameters
+        ----------
+        workers
+            Their names.
+        now
+            Whether they give their calculations back instead of finishing them.
+        beside
+            What others shall run meanwhile; they are looked at as well, since this may take days.
+        on_look
+            Told what each look found.
+
+        Returns
+        -------
+        States
+            The states at the end.
+
+        Raises
+        ------
+        RemoteError
+            They took longer than `update.drain_timeout`, or a worker beside them failed.
+        """
+        gate = Gate(self._update, time.monotonic())
+        begun = time.monotonic()
+        deadline = begun + self._update.drain_timeout
+        states, told = self.states(), set[int]()
+        while left := running(states, workers):
+            if time.monotonic() > deadline:
+                what = f"{', '.join(left)} did not finish within update.drain_timeout"
+                raise RemoteError(self._place.host, "draining", what, "deploy again to go on waiting")
+            # A process that was just starting dies of a signal before it can obey it, and gets a successor.
+            pids = {program.pid for program in states.supervisord.programs if program.name in left and program.pid}
+            if pids - told:
+                told |= pids
+                order = {"operation": "signal", "signal": "QUIT"} if now else {"operation": "end"}
+                self.ask("control", operations=[{**order, "workers": left}])
+            why = f"waiting for {', '.join(left)} to finish"
+            self._say(why)
+            others = self._look_beside(beside, gate, states)
+            computing = not now and (others.computing or others.verdict is Verdict.PASSED)
+            on_look(Look(Verdict.WAIT, others.proven, computing, why=why))
+            self._pause(begun)
+            states = self.states()
+        return states
+
+    def wait_until_healthy(
+        self, wanted: Wanted, on_look: Callable[[Look], None] = lambda _: None
+    ) -> tuple[WorkerHealth, ...]:
+        """Wait until all workers run what they shall, in good health for long enough.
+
+        Parameters
+        ----------
+        wanted
+            What they shall run.
+        on_look
+            Told what each look found.
+
+        Returns
+        -------
+        tuple[WorkerHealth, ...]
+            The workers as they were at the end.
+
+        Raises
+        ------
+        RemoteError
+            A worker failed or took too long; the message has the last lines of its log.
+        """
+        changing_since = time.monotonic()
+        gate = Gate(self._update, changing_since)
+        while True:
+            workers = self._judge(wanted, gate, self.states(gate.slow(time.monotonic())))
+            look = gate.look(workers, time.monotonic())
+            on_look(look)
+            self._refuse_failed(look)
+            if look.verdict is Verdict.PASSED:
+                return workers
+            self._say(look.why)
+            if not look.computing:
+                changing_since = time.monotonic()
+            self._await_news(changing_since, look.passes_at)
+
+    def _look_beside(self, beside: Wanted | None, gate: Gate, states: States) -> Look:
+        if beside is None or not beside.configurations:
+            return Look(Verdict.PASSED)
+        look = gate.look(self._judge(beside, gate, states), time.monotonic())
+        self._refuse_failed(look)
+        return look
+
+    def _refuse_failed(self, look: Look) -> None:
+        if look.verdict is Verdict.FAILED:
+            hint = self._last_lines(look.failed[0].worker)
+            raise RemoteError(self._place.host, "waiting for workers", look.why, hint)
+
+    def _judge(self, wanted: Wanted, gate: Gate, states: States) -> tuple[WorkerHealth, ...]:
+        # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
+        pids = {program.name: program.pid for program in states.supervisord.programs if program.pid}
+        gate.saw(pids)
+        records = self.records()
+        self._known = _telling(records)
+        found = health.judge(wanted.configurations, wanted.release, states, records, gate.looping)
+        there = {worker for worker, pid in wanted.leaving.items() if pids.get(worker) == pid}
+        found = tuple(_as_leaving(one) if one.worker in there else one for one in found)
+        return tuple(_as_stopped(one) if one.worker in wanted.stopped else one for one in found)
+
+    def _await_news(self, since: float, passes_at: float | None) -> None:
+        """Wait until a worker of the host has reported what matters, or it is time to look at the host itself.
+
+        What the workers reported is asked of the database once for all hosts; a look costs the host a process.
+        """
+        begun = time.monotonic()
+        until = begun + min(_LONGEST_PAUSE_S, _LOOK_S + (begun - since) / 60)
+        if passes_at is not None:  # nothing is decided before; one that dies meanwhile is then seen in another process
+            until = min(passes_at, begun + _LONGEST_PROOF_S)
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LONGEST_PAUSE_S, POLL_S + (begun - since) / 60))
+            self.check()
+            if _telling(self.records()) != self._known:
+                return
+
+    def _insist(
+        self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...], patience: float = _LONGEST_TROUBLE_S
+    ) -> Found:
+        give_up = time.monotonic() + patience
+        while True:
+            try:
+                return attempt()
+            except troubles as error:
+                if time.monotonic() > give_up:
+                    raise
+                self._say(f"trying again: {getattr(error, 'what', error)}")
+                self._pause()
+
+    def _pause(self, since: float | None = None) -> None:
+        """Wait a little; longer where that goes on for long, since every look costs the host a process."""
+        waited = 0.0 if since is None else time.monotonic() - since
+        time.sleep(min(_LONGEST_PAUSE_S, POLL_S + waited / 60))
+        self.check()
+
+    def _last_lines(self, worker: str) -> str:
+        request = {"host_root": self._place.host_root, "worker": worker, "lines": _LOG_LINES * 4, "follow": False}
+        entries = follow(self._remote, "tail", request)
+        lines = telling([line for entry in entries for line in messages_of(self._place.host, entry)], _LOG_LINES)
+        if not lines:
+            return f"its log is empty; see 'puffin-fleet logs --host {self._place.host}'"
+        return "last lines of its log:\n    " + "\n    ".join(lines)
+
+
+def _telling(records: Sequence[WorkerRecord]) -> frozenset[tuple[object, ...]]:
+    """What of the workers' reports a verdict depends on; not what they compute, which changes all the time."""
+    return frozenset(
+        (record.worker, record.pid, record.release, record.configuration, record.state in {"starting", "stopped"})
+        for record in records
+    )
+
+
+def shared(read: ReadRecords, age_s: float = POLL_S) -> ReadRecords:
+    """The same for many hosts that are watched at once: what one has read a moment ago the others take over.
+
+    Else each of forty hosts would read the entries of all forty, each second. An old entry does no harm: one counts
+    only for the process that wrote it.
+
+    Parameters
+    ----------
+    read
+        Reads them.
+    age_s
+        How old they may be, in seconds.
+    """
+    mutex = threading.Lock()
+    last: list[tuple[float, Sequence[WorkerRecord] | DatabaseUnavailable]] = []
+
+    def attempt() -> Sequence[WorkerRecord] | DatabaseUnavailable:
+        try:
+            return read()
+        except DatabaseUnavailable as error:
+            return error  # that it is away is also learnt once for all: each attempt may take seconds
+
+    def fresh() -> Sequence[WorkerRecord]:
+        with mutex:
+            if not last or time.monotonic() - last[0][0] >= age_s:
+                found = attempt()
+                last[:] = [(time.monotonic(), found)]
+            found = last[0][1]
+        if isinstance(found, DatabaseUnavailable):
+            raise DatabaseUnavailable(str(found)) from found
+        return found
+
+    return fresh
+
+
+def running(states: States, workers: Sequence[str]) -> list[str]:
+    """Those of some workers that supervisord has not seen end.
+
+    Parameters
+    ----------
+    states
+        What the host says.
+    workers
+        The workers.
+    """
+    return [
+        program.name for program in states.supervisord.programs if program.name in workers and program.state in _ALIVE
+    ]
+
+
+def _as_stopped(worker: WorkerHealth) -> WorkerHealth:
+    return WorkerHealth(worker.worker, Health.STOPPED, "stopped on purpose")
+
+
+def _as_leaving(worker: WorkerHealth) -> WorkerHealth:
+    if worker.health is Health.DRAINING:
+        return worker
+    return WorkerHealth(worker.worker, Health.STARTING, "about to start again")

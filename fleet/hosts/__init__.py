@@ -1,0 +1,1 @@
+"""hosts.yaml, what it says of each host, and what follows: layouts, the workers' files, connections."""

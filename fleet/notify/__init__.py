@@ -1,0 +1,1 @@
+"""Telling commands and webhooks of what happens."""

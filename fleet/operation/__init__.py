@@ -1,0 +1,1 @@
+"""What operators do with a deployed fleet: stop, start, restart, destroy, run commands."""

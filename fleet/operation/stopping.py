@@ -1,0 +1,430 @@
+"""Stops and starts the workers of hosts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fleet.deployment.plan import named_like_ours
+from fleet.errors import RemoteError
+from fleet.hosts.inventory import Fleet, Host
+from fleet.operation.reported import Reported
+from fleet.reach.execute import ask, fan_out
+from fleet.reach.facts import Drained, States, parse_states
+from fleet.reach.remote import ConnectionLost, HostResult, Remote, UnreachableError
+from fleet.reach.reply import Reader
+from puffin.errors import DatabaseError
+
+_ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
+_POLL_S = 0.5
+_SLOWEST_POLL_S = 5.0
+_LONGEST_TROUBLE_S = 120.0
+_TOLD_AT_A_TIME = 64
+_GATHER_S = 3.0
+"""How long hosts that are connected wait for the others, so that all are told at the same moment."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """How to stop.
+
+    Parameters
+    ----------
+    now
+        Whether running calculations are given back instead of finished.
+    wait
+        Whether to wait until the workers have ended.
+    timeout_s
+        For how long to wait, in seconds; None for as long as it takes.
+    supervisord
+        Whether supervisord ends as well once its workers have.
+    workers
+        Patterns of the workers to stop; none for the whole host.
+    drain
+        Who drains the host, and why; None where it is only stopped.
+    """
+
+    now: bool = False
+    wait: bool = True
+    timeout_s: float | None = None
+    supervisord: bool = False
+    workers: tuple[str, ...] = ()
+    drain: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """A host that was told to stop: where it keeps its things, and the workers that ran then.
+
+    Parameters
+    ----------
+    host_root
+        Its directory.
+    running
+        The workers that were told and ran then.
+    deployed
+        Whether there is anything at all.
+    matched
+        Whether it has any of the workers that were to stop.
+    """
+
+    host_root: str
+    running: tuple[str, ...]
+    deployed: bool = True
+    matched: bool = True
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A host that was told to stop, and the workers of it that still run.
+
+    Parameters
+    ----------
+    running
+        These workers.
+    by_database
+        Whether it could not be reached, and its workers read the order in the database.
+    deployed
+        Whether there is anything at all.
+    matched
+        Whether it has any of the workers that were to stop.
+    trouble
+        Why it could not be reached; empty where it was.
+    """
+
+    running: tuple[str, ...]
+    by_database: bool = False
+    deployed: bool = True
+    matched: bool = True
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A host that was told to start.
+
+    Parameters
+    ----------
+    running
+        The workers that run now.
+    drained
+        Who keeps it out of the fleet; nothing was started then. None where nobody does.
+    matched
+        Whether it has any of the workers that were to start.
+    """
+
+    running: tuple[str, ...]
+    drained: Drained | None = None
+    matched: bool = True
+
+
+class Audience(Protocol):
+    """Who is told how it goes."""
+
+    def step(self, host: str, what: str) -> None:
+        """A host is at something."""
+
+    def finished(self, host: str, ok: bool) -> None:
+        """A host is done."""
+
+
+class HostControl:
+    """Stops and starts one host.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    host
+        The host.
+    remote
+        The connection to it.
+    say
+        Told what is being done.
+    reported
+        What its workers told the database; None where that does not matter.
+    """
+
+    def __init__(self, fleet: Fleet, host: Host, remote: Remote, say: Say, reported: Reported | None = None) -> None:
+        self._fleet = fleet
+        self._host = host
+        self._remote = remote
+        self._say = say
+        self._reported = reported
+
+    def connect(self) -> None:
+        """Make the connection, and nothing else.
+
+        Raises
+        ------
+        RemoteError
+            The host cannot be reached.
+        """
+        self._remote.connect()
+
+    def tell(self, how: Stop) -> Told:
+        """Write the stop file, so that the workers end when their jobs are done and stay down; one round trip.
+
+        Parameters
+        ----------
+        how
+            How to stop.
+
+        Returns
+        -------
+        Told
+            The workers that still run; none where nothing was ever deployed.
+
+        Raises
+        ------
+        RemoteError
+            The host cannot be reached.
+        """
+        drain = None if how.drain is None else {"who": how.drain[0], "why": how.drain[1]}
+        request = {"patterns": list(how.workers) or None, "now": how.now, "drain": drain}
+        reply = self._ask("halt", request)
+        reader = Reader(self._host.name, "", reply)
+        deployed = reader.flag("deployed")
+        running = self._running(parse_states(self._host.name, reply)) if deployed else ()
+        told = reader.texts("told")
+        mine = running if "*" in told else tuple(name for name in running if name in told)
+        return Told(reader.text("host_root"), mine, deployed, bool(told))
+
+    def see_off(self, told: Told, how: Stop) -> Stopped:
+        """Wait until workers that were told to stop have ended.
+
+        Parameters
+        ----------
+        told
+            What :meth:`tell` returned.
+        how
+            How to stop.
+
+        Raises
+        ------
+        RemoteError
+            The host cannot be reached any more.
+        """
+        running = told.running
+        if how.wait:
+            running = self._wait_until_ended(told, how.timeout_s)
+        if how.wait and how.supervisord and told.deployed and not running:
+            operations = [{"operation": "shutdown", "workers": None}]
+            ask(self._remote, "control", {"host_root": told.host_root, "operations": operations})
+        return Stopped(running, deployed=told.deployed, matched=told.matched)
+
+    def start(self, workers: Sequence[str] = (), resume: bool = False) -> Started:
+        """Remove the stop files and start the workers, supervisord included; one round trip.
+
+        Parameters
+        ----------
+        workers
+            Patterns of the workers to start; none for all.
+        resume
+            Whether to start a host that is drained.
+
+        Raises
+        ------
+        RemoteError
+            The host cannot be reached, or nothing is deployed there.
+        """
+        self._say("starting workers")
+        reply = self._ask("begin", {"patterns": list(workers) or None, "resume": resume})
+        reader = Reader(self._host.name, "", reply)
+        if not reader.flag("deployed"):
+            hint = "run 'puffin-fleet deploy' first"
+            raise RemoteError(self._host.name, "looking", "nothing is deployed there", hint)
+        states = parse_states(self._host.name, reply)
+        drained = states.drained if reader.flag("refused") else None
+        return Started(self._running(states), drained, bool(reader.texts("told")) or drained is not None)
+
+    def _ask(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        host = self._host
+        place = {"base_dir": host.base_dir, "fleet": self._fleet.name, "host": host.name}
+        return ask(self._remote, action, {**place, **request})
+
+    def _wait_until_ended(self, told: Told, timeout_s: float | None) -> tuple[str, ...]:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        running, pause = told.running, _POLL_S
+        while running and (deadline is None or time.monotonic() < deadline):
+            self._say(f"waiting for {self._doing(running)}")
+            time.sleep(pause)
+            pause = min(pause * 1.2, _SLOWEST_POLL_S)
+            left = self._running(self._states(told))
+            running = tuple(name for name in running if name in left)
+        return running
+
+    def _doing(self, workers: Sequence[str]) -> str:
+        return self._reported.doing(self._host.name, workers) if self._reported else ", ".join(workers)
+
+    def _states(self, told: Told) -> States:
+        """The present states; a connection that fails for a while is no reason to give up a wait."""
+        give_up = time.monotonic() + _LONGEST_TROUBLE_S
+        while True:
+            try:
+                return parse_states(self._host.name, ask(self._remote, "states", {"host_root": told.host_root}))
+            except (ConnectionLost, UnreachableError) as error:
+                if time.monotonic() > give_up:
+                    raise
+                self._say(f"connecting again: {error.what}")
+                time.sleep(_POLL_S)
+
+    def _running(self, states: States) -> tuple[str, ...]:
+        """Workers that live, as supervisord sees it or, where it does not run, as their locks show."""
+        programs = {program.name for program in states.supervisord.programs if program.state in _ALIVE}
+        # Others may have put programs of their own beside them.
+        ours = {name for name in programs if named_like_ours(name, self._host.name)}
+        return tuple(sorted(ours | set(states.pids)))
+
+
+def stop_hosts(
+    controls: Mapping[str, HostControl],
+    how: Stop,
+    reported: Reported,
+    audience: Audience,
+    parallel: int = _TOLD_AT_A_TIME,
+    order: Callable[[], None] | None = None,
+) -> tuple[list[HostResult[Stopped]], DatabaseError | None]:
+    """Tell all hosts before waiting for any: the last must not go on taking work while the first one drains.
+
+    Parameters
+    ----------
+    controls
+        By host.
+    how
+        How to stop.
+    reported
+        What workers told the database.
+    audience
+        Told how it goes.
+    parallel
+        Hosts told at a time.
+    order
+        Leaves the order in the database too; None where that is not wanted.
+
+    Returns
+    -------
+    tuple[list of HostResult, DatabaseError or None]
+        One result for each host; why the order could not be left in the database.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C.
+    """
+    ordering = _InBackground(order)
+    gathering = _Gathering(min(parallel, len(controls)))
+
+    def tell(control: HostControl) -> Told:
+        try:
+            control.connect()
+        finally:
+            gathering.arrived()
+        gathering.wait()
+        return control.tell(how)
+
+    told = fan_out(dict(controls), tell, parallel)
+    problem = ordering.result()
+    ordered = order is not None and problem is None
+    first = {result.host: result for result in told}
+
+    def see_off(host: str) -> Stopped:
+        result = first[host]
+        if result.value is not None:
+            return controls[host].see_off(result.value, how)
+        assert result.error is not None  # noqa: S101 - there is either
+        if not ordered:
+            raise result.error
+        if not how.wait:
+            raise _left_word(result.error, bool(reported.left(host)))
+        return _see_off_by_report(host, reported, how.timeout_s, result.error, lambda what: audience.step(host, what))
+
+    ended = fan_out(
+        {host: host for host in controls},
+        see_off,
+        max(1, len(controls)),
+        lambda event: audience.finished(event.host, event.result.ok) if event.result else None,
+    )
+    return ended, problem
+
+
+class _Gathering:
+    """Waits until all are there, but not for those that take long: a power cut waits for nobody."""
+
+    def __init__(self, expected: int) -> None:
+        self._deadline = time.monotonic() + _GATHER_S
+        self._missing = expected
+        self._changed = threading.Condition()
+
+    def arrived(self) -> None:
+        with self._changed:
+            self._missing -= 1
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        with self._changed:
+            while self._missing > 0 and (left := self._deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+
+class _InBackground:
+    """Leaves the order in the database meanwhile: one that is away must not hold up the hosts."""
+
+    def __init__(self, order: Callable[[], None] | None) -> None:
+        self._order = order
+        self._problem: DatabaseError | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            if self._order is not None:
+                self._order()
+        except DatabaseError as error:
+            self._problem = error
+
+    def result(self) -> DatabaseError | None:
+        self._thread.join()
+        return self._problem
+
+
+def _see_off_by_report(host: str, reported: Reported, timeout_s: float | None, error: Exception, say: Say) -> Stopped:
+    """Wait for the workers of a host that cannot be reached: they read the order in the database, within 75 s."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    if not reported.of(host):
+        raise error
+    while left := reported.left(host):
+        known = [record.worker for record in left if not reported.lost(record)]
+        if not known:
+            names = ", ".join(record.worker for record in left)
+            raise _silent(error, names)
+        if deadline is not None and time.monotonic() >= deadline:
+            return Stopped(tuple(known), by_database=True, trouble=_what(error))
+        say(f"cannot be reached; told through the database, waiting for {reported.doing(host, known)}")
+        time.sleep(1.0)
+    return Stopped((), by_database=True, trouble=_what(error))
+
+
+def _what(error: Exception) -> str:
+    return error.what if isinstance(error, RemoteError) else str(error)
+
+
+def _silent(error: Exception, names: str) -> Exception:
+    do = "do" if "," in names else "does"
+    return _with_hint(error, f"{names} {do} not report to the database either; the order stands there for later")
+
+
+def _left_word(error: Exception, some_work: bool) -> Exception:
+    """Nobody waits to see whether the order is read."""
+    return _with_hint(error, "its workers read the stop in the database within 75 s") if some_work else error
+
+
+def _with_hint(error: Exception, hint: str) -> Exception:
+    if not isinstance(error, RemoteError):
+        return error
+    return RemoteError(error.host, error.step, error.what, "\n  ".join(filter(None, (error.hint, hint))))

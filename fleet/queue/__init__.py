@@ -1,0 +1,1 @@
+"""Calculations in and out: files of molecules, submissions, results."""

@@ -1,0 +1,135 @@
+"""Molecules in files become calculations in a database: looked over first, then written in pieces."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from fleet.queue.chemistry import MoleculeReader
+from fleet.queue.frames import Flaw
+from fleet.queue.model import Wanted
+from puffin.documents import Molecule, Request
+from puffin.queueing import Submission, Submitted
+from puffin.store import Queue
+
+CHUNK = 500
+"""Calculations per write; what is held in memory at a time."""
+
+_NATIVE_JOBS = ("sleep",)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a look at files found.
+
+    Parameters
+    ----------
+    molecules
+        How many there are.
+    problems
+        What is wrong, each with its file and line.
+    """
+
+    molecules: int
+    problems: tuple[str, ...]
+
+
+def survey(files: Iterable[Path], wanted: Wanted, advance: Callable[[], None]) -> Survey:
+    """Read all files, and keep nothing of them but what is wrong.
+
+    Parameters
+    ----------
+    files
+        The files.
+    wanted
+        What is to be done with the molecules.
+    advance
+        Called after each file.
+    """
+    molecules = 0
+    problems: list[str] = []
+    with MoleculeReader(wanted.charge, wanted.multiplicity) as reader:
+        for path in files:
+            for found in reader.read(path):
+                if isinstance(found, Flaw):
+                    problems.append(_problem(path, found))
+                else:
+                    molecules += 1
+            advance()
+    return Survey(molecules, tuple(problems))
+
+
+def submit(
+    queue: Queue, files: Iterable[Path], wanted: Wanted, again: bool
+) -> Iterator[list[tuple[Molecule, Submitted]]]:
+    """Add the calculations, in pieces; molecules that cannot be read are left out.
+
+    Parameters
+    ----------
+    queue
+        Where to.
+    files
+        The files.
+    wanted
+        What is to be done with the molecules.
+    again
+        Whether to add calculations that are there already.
+
+    Yields
+    ------
+    list[tuple[Molecule, Submitted]]
+        What became of one piece, once it is written.
+    """
+    request = request_of(wanted)
+    with MoleculeReader(wanted.charge, wanted.multiplicity) as reader:
+        good = (found for path in files for found in reader.read(path) if isinstance(found, Molecule))
+        while piece := list(islice(good, CHUNK)):
+            done = queue.submit([Submission(molecule, request) for molecule in piece], again)
+            yield list(zip(piece, done, strict=True))
+
+
+def request_of(wanted: Wanted) -> Request:
+    """The calculation, without a structure.
+
+    Parameters
+    ----------
+    wanted
+        What is to be done.
+    """
+    return Request(
+        order=wanted.order,
+        model=wanted.model,
+        settings=wanted.settings,
+        cores=wanted.cores,
+        memory=wanted.memory,
+        disk=wanted.disk,
+        priority=wanted.priority,
+    )
+
+
+def order_problem(order: str, by_workers: Iterable[str], installed: Sequence[str]) -> str:
+    """Why a job's order cannot be meant; empty if it is known.
+
+    Parameters
+    ----------
+    order
+        The order.
+    by_workers
+        Those that any worker accepts.
+    installed
+        Those that are installed on this machine.
+    """
+    known = sorted({*by_workers, *installed, *_NATIVE_JOBS})
+    if order in known:
+        return ""
+    near = difflib.get_close_matches(order, known, n=3, cutoff=0.5)
+    near = near or [name for name in known if order in name or order in name.replace("_", "")][:5]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+    return f"--job: no job '{order}': {hint}"
+
+
+def _problem(path: Path, flaw: Flaw) -> str:
+    return f"{path}:{flaw.line}: {flaw.what}" if flaw.line else f"{path}: {flaw.what}"

@@ -1,0 +1,1 @@
+"""Reaching hosts: connections, one action on one or many of them, and what they reply."""

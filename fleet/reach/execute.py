@@ -1,0 +1,305 @@
+"""Doing things on hosts: one action on one host, files to one host, one function on many hosts at a time.
+
+Every host's result is collected; one that fails, in whatever way, never disturbs the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+from fleet.errors import FleetError, RemoteError
+from fleet.hostside import source
+from fleet.reach.remote import (
+    ConnectionLost,
+    HostResult,
+    Progress,
+    Remote,
+    Upload,
+    build_program,
+    parse_reply,
+    parse_stream,
+)
+from puffin.errors import PuffinError
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+DEFAULT_TIMEOUT = 120.0
+_BLOCK = 1 << 18
+_SLOWEST_LINE = 100_000
+"""Bytes a second: the time allowed for an upload grows with its size."""
+
+
+class Happening(Enum):
+    """What `fan_out` tells about a host while it works."""
+
+    STARTED = "started"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class HostEvent(Generic[Value]):
+    """Something happened to one host; `result` comes with FINISHED."""
+
+    host: str
+    what: Happening
+    result: HostResult[Value] | None = None
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while hosts were being worked on.
+
+    Parameters
+    ----------
+    results
+        One for every host, in the order given: what had finished, and for the rest an error that says
+        whether it had been started.
+    """
+
+    def __init__(self, results: Sequence[HostResult[Any]]) -> None:
+        super().__init__("interrupted")
+        self.results = tuple(results)
+
+
+def ask(remote: Remote, action: str, request: Mapping[str, Any], timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any]:
+    """Do one action of `fleet.hostside` on a host, in one round trip.
+
+    Parameters
+    ----------
+    remote
+        The host.
+    action
+        Name of the module of `fleet.hostside`; its docstring says what it is asked and what it replies.
+    request
+        What it is asked.
+    timeout
+        Seconds to wait for the reply.
+
+    Raises
+    ------
+    RemoteError
+        The host cannot be reached, or cannot do it.
+    """
+    marker = new_marker()
+    with _named(action):
+        result = remote.call(build_program(action, request, marker, source), timeout)
+    return parse_reply(remote.name, action, result, marker, remote.python)
+
+
+@contextmanager
+def _named(action: str) -> Iterator[None]:
+    """Say in which step a connection was lost: the connection itself does not know."""
+    try:
+        yield
+    except ConnectionLost as lost:
+        raise ConnectionLost(lost.host, action.replace("_", " "), lost.what, lost.hint) from lost
+
+
+def follow(remote: Remote, action: str, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Do an action that goes on and on, such as `tail` with follow; give its entries as they come."""
+    marker = new_marker()
+    chunks = remote.stream(build_program(action, request, marker, source))
+    return parse_stream(remote.name, action, chunks, marker)
+
+
+def new_marker() -> str:
+    """A word that no start-up file prints by chance."""
+    return "puffin-" + secrets.token_hex(12)
+
+
+def upload(remote: Remote, files: Sequence[Upload], progress: Progress | None = None) -> None:
+    """Send files, all in one round trip; each appears on the host complete and checked, or not at all.
+
+    What arrived before an error stays, so that another try need only send the rest.
+
+    Raises
+    ------
+    RemoteError
+        The host cannot be reached, or cannot write them.
+    FleetError
+        A file cannot be read here.
+    """
+    if not files:
+        return
+    sizes = [_measured(file) for file in files]
+    request = {
+        "files": [
+            {"path": file.target, "mode": file.mode, "size": size, "sha256": digest}
+            for file, (size, digest) in zip(files, sizes, strict=True)
+        ]
+    }
+    total = sum(size for size, _ in sizes)
+    marker = new_marker()
+    program = build_program("receive", request, marker, source)
+    data = _blocks(files, total, progress)
+    with _named("upload"):
+        result = remote.call(program, DEFAULT_TIMEOUT + total / _SLOWEST_LINE, data)
+    parse_reply(remote.name, "receive", result, marker, remote.python)
+
+
+def _measured(file: Upload) -> tuple[int, str]:
+    found, size = hashlib.sha256(), 0
+    for block in _read(file):
+        found.update(block)
+        size += len(block)
+    return size, found.hexdigest()
+
+
+def _read(file: Upload) -> Iterator[bytes]:
+    try:
+        with file.source.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                yield block
+    except OSError as error:
+        raise FleetError(f"cannot read {file.source}: {error.strerror}") from error
+
+
+def _blocks(files: Sequence[Upload], total: int, progress: Progress | None) -> Iterator[bytes]:
+    sent = 0
+    for file in files:
+        for block in _read(file):
+            yield block
+            sent += len(block)
+            if progress is not None:
+                progress(sent, total)
+
+
+def fan_out(
+    hosts: Mapping[str, Item],
+    function: Callable[[Item], Value],
+    parallel: int,
+    on_event: Callable[[HostEvent[Value]], None] | None = None,
+) -> list[HostResult[Value]]:
+    """Call a function for each host, at most `parallel` at a time.
+
+    Parameters
+    ----------
+    hosts
+        What the function gets, by the name of the host.
+    function
+        Called in a thread for each host; what it raises becomes that host's result.
+    parallel
+        How many hosts at a time, at least 1.
+    on_event
+        Called in this thread when a host is started or finished.
+
+    Returns
+    -------
+    list of HostResult
+        One for every host, in the order of `hosts`.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C: at once; no further host is started. Hosts under way end when their remotes are closed.
+    """
+    work: queue.SimpleQueue[tuple[str, Item]] = queue.SimpleQueue()
+    for entry in hosts.items():
+        work.put(entry)
+    events: queue.SimpleQueue[HostEvent[Value]] = queue.SimpleQueue()
+    stop = threading.Event()
+    # Daemons: a thread that waits for a dead host must not keep the program from ending.
+    threads = [
+        threading.Thread(target=_work, args=(work, function, events, stop), daemon=True)
+        for _ in range(max(1, min(parallel, len(hosts))))
+    ]
+    return _collect(list(hosts), threads, events, stop, on_event)
+
+
+def _work(
+    work: queue.SimpleQueue[tuple[str, Item]],
+    function: Callable[[Item], Value],
+    events: queue.SimpleQueue[HostEvent[Value]],
+    stop: threading.Event,
+) -> None:
+    while not stop.is_set():
+        try:
+            host, item = work.get_nowait()
+        except queue.Empty:
+            return
+        events.put(HostEvent(host, Happening.STARTED))
+        events.put(HostEvent(host, Happening.FINISHED, _one(host, item, function)))
+
+
+def _one(host: str, item: Item, function: Callable[[Item], Value]) -> HostResult[Value]:
+    started = time.monotonic()
+    try:
+        value = function(item)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a host ends here, and the others go on
+        return HostResult(host, error=as_fleet_error(host, error), seconds=time.monotonic() - started)
+    return HostResult(host, value, seconds=time.monotonic() - started)
+
+
+def as_fleet_error(host: str, error: BaseException) -> FleetError:
+    """Whatever ended the work on a host, as an error for people.
+
+    Parameters
+    ----------
+    host
+        The host.
+    error
+        What was raised.
+    """
+    log.debug("%s failed", host, exc_info=error)
+    if isinstance(error, FleetError):
+        return error
+    if isinstance(error, PuffinError):
+        return FleetError(str(error))
+    hint = "this is a defect of puffin-fleet: please report it"
+    unexpected = RemoteError(host, "internal error", f"{type(error).__name__}: {error}", hint)
+    unexpected.__cause__ = error
+    return unexpected
+
+
+def _collect(
+    names: Sequence[str],
+    threads: Sequence[threading.Thread],
+    events: queue.SimpleQueue[HostEvent[Value]],
+    stop: threading.Event,
+    on_event: Callable[[HostEvent[Value]], None] | None,
+) -> list[HostResult[Value]]:
+    started: set[str] = set()
+    results: dict[str, HostResult[Value]] = {}
+    try:
+        # Here, since Ctrl-C may come while they are started.
+        for thread in threads:
+            thread.start()
+        while len(results) < len(names):
+            event = events.get()
+            started.add(event.host)
+            if event.result is not None:
+                results[event.host] = event.result
+            if on_event is not None:
+                on_event(event)
+    except KeyboardInterrupt as error:
+        stop.set()
+        while not events.empty():
+            event = events.get()
+            started.add(event.host)
+            if event.result is not None:
+                results[event.host] = event.result
+        rest = {name: _unfinished(name, name in started) for name in names if name not in results}
+        raise Interrupted([results.get(name) or rest[name] for name in names]) from error
+    finally:
+        stop.set()
+    return [results[name] for name in names]
+
+
+def _unfinished(host: str, started: bool) -> HostResult[Any]:
+    if started:
+        error = RemoteError(host, "interrupted", "it was being worked on", "the next run completes what is missing")
+    else:
+        error = RemoteError(host, "interrupted", "not started")
+    return HostResult(host, error=error)

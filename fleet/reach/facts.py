@@ -1,0 +1,577 @@
+"""What a probe found on a host, as frozen records. Pure: `fleet.reach.execute.ask` does the probing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fleet.reach.affinity import Processor
+from fleet.reach.reply import Reader
+
+ACTION = "probe"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A place for files; `free` in GB (1024**3 bytes); `exists` may be false where it can still be made."""
+
+    path: str
+    exists: bool
+    free: float
+    inodes: int
+    writable: bool
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A graphics processor; `id` is what CUDA_VISIBLE_DEVICES and its like take."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Roomy:
+    """A directory on a local disk that may be written to; `free` in GB (1024**3 bytes)."""
+
+    path: str
+    free: float
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a host has to offer to workers.
+
+    Parameters
+    ----------
+    cores
+        Usable ones: physical where known, within affinity and control group quota.
+    physical, logical
+        Physical cores (None where not told) and logical processors within the affinity.
+    quota
+        Processor quota of the control group, in cores; None without one.
+    cpus
+        One logical processor per usable physical core.
+    memory
+        GB (1024**3 bytes), within the limit of the control group.
+    disk, scratch
+        Where base_dir and scratch are; scratch is None where none is configured.
+    processors
+        All logical processors that may be used, with core and NUMA node.
+    gpus
+        Graphics processors; None where the probe was not asked to look for them.
+    """
+
+    cores: int
+    physical: int | None
+    logical: int
+    quota: float | None
+    cpus: tuple[int, ...]
+    memory: float
+    disk: Disk
+    scratch: Disk | None
+    processors: tuple[Processor, ...] = ()
+    gpus: tuple[Gpu, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Python:
+    """What decides which wheels fit; `libc` is ``glibc``, ``musl`` or empty."""
+
+    executable: str
+    version: str
+    implementation: str
+    machine: str
+    system: str
+    libc: str
+    libc_version: str
+    platform: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """A complete installation; `path` is what it links to, where it is an existing environment."""
+
+    id: str
+    path: str | None
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel that was uploaded; its digest is checked when it is installed."""
+
+    sha256: str
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class FileFact:
+    """A file under the host's own directory: relative path, SHA-256 in hex, permission bits."""
+
+    path: str
+    sha256: str
+    mode: int
+
+
+@dataclass(frozen=True)
+class ProgramState:
+    """A program as supervisord sees it; `start`, `stop` and `now` are seconds of the host's clock."""
+
+    name: str
+    state: str
+    pid: int
+    description: str
+    spawnerr: str
+    exitstatus: int
+    start: int
+    stop: int
+    now: int
+
+
+@dataclass(frozen=True)
+class Supervisord:
+    """supervisord on a host; `problem` says why it runs but does not answer."""
+
+    running: bool
+    reachable: bool
+    pid: int | None
+    socket: str
+    version: str | None
+    problem: str | None
+    programs: tuple[ProgramState, ...]
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A process of our workers that no supervisord looks after; `worker` is None for what a job left behind."""
+
+    pid: int
+    parent: int
+    worker: str | None
+    command: str
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lock of a host, by the host's clock.
+
+    Parameters
+    ----------
+    id
+        Of the deed, see `fleet.deployment.lock.Deed`.
+    who
+        As user@machine.
+    verb
+        What for.
+    since
+        When it was taken, seconds since 1970.
+    age
+        Seconds since then.
+    left
+        Seconds until it runs out unless it is renewed; below 0 it may be taken over.
+    """
+
+    id: str
+    who: str
+    verb: str
+    since: float
+    age: float
+    left: float
+
+    @property
+    def expired(self) -> bool:
+        return self.left < 0
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The lock of a host.
+
+    Parameters
+    ----------
+    serial
+        Changes whenever somebody who held the lock, and may have changed the host, gives it back.
+    holder
+        Who holds it now; None if nobody.
+    """
+
+    serial: int
+    holder: Holder | None
+
+
+@dataclass(frozen=True)
+class Drained:
+    """A host that is kept out of the fleet: by whom, why, and since when (seconds since 1970)."""
+
+    who: str
+    why: str
+    since: float
+
+    def __str__(self) -> str:
+        return f"drained by {self.who}" + (f": {self.why}" if self.why else "")
+
+
+@dataclass(frozen=True)
+class States:
+    """The cheap look at the workers of a host.
+
+    Parameters
+    ----------
+    stop
+        Whether the whole host is told to stop.
+    stopped, recycling
+        The workers that have a stop or recycle file.
+    pids
+        The workers whose own pid file names a process that runs.
+    current
+        The release that `current` points to.
+    clock
+        The host's time, seconds since 1970.
+    drained
+        Who keeps the host out of the fleet; None where nobody does.
+    ending
+        The workers whose present process has been told to end, which it does when its calculation is done.
+    words
+        By worker that was asked about, what it said last.
+    free
+        What its user may still write where the fleet keeps its things, in bytes; None where that is not known.
+    """
+
+    supervisord: Supervisord
+    stop: bool
+    stopped: frozenset[str]
+    recycling: frozenset[str]
+    pids: Mapping[str, int]
+    current: str | None
+    clock: float
+    drained: Drained | None = None
+    ending: frozenset[str] = frozenset()
+    words: Mapping[str, str] = field(default_factory=dict)
+    free: int | None = None
+
+
+@dataclass(frozen=True)
+class Boot:
+    """Whether workers are back after a reboot.
+
+    Parameters
+    ----------
+    kind
+        What starts them: "systemd", "cron" or "none".
+    current
+        Whether that is as a deploy would write it.
+    available
+        What a deploy could use.
+    why
+        Why there is nothing, or what is doubtful about what there is; may be empty.
+    """
+
+    kind: str
+    current: bool
+    available: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything a probe finds. Paths are absolute on the host.
+
+    Parameters
+    ----------
+    host
+        Name of the host in hosts.yaml.
+    user, uid, home, hostname
+        Who we are there.
+    clock
+        The host's time, seconds since 1970.
+    base_dir, fleet_root, host_root, scratch, run_dir
+        The directories; `run_dir` is `<host_root>/run`, or elsewhere with that a link to it.
+    shared
+        Whether base_dir is on a network file system.
+    releases, wheels, uv_versions, supervisors
+        What is installed and uploaded.
+    current, previous
+        Releases that the host's links name.
+    supervisor
+        Path of the environment that its supervisord is started from; None before the first deploy.
+    files
+        What is in `bin` and `etc`.
+    stop, stopped, recycling
+        Stop file of the whole host; workers with stop and recycle files.
+    manifest
+        Text of manifest.json, or None.
+    good
+        Id of the deploy whose state is kept as the last good one; None where none is.
+    drifted
+        Programs whose section on disk is not the one that supervisord runs with.
+    lock
+        Who is changing this host.
+    boot
+        Whether workers are back after a reboot.
+    roomy
+        Local disks for scratch; empty where the probe was not asked to look around.
+    drained
+        Who keeps the host out of the fleet; None where nobody does.
+    """
+
+    host: str
+    user: str
+    uid: int
+    home: str
+    hostname: str
+    clock: float
+    base_dir: str
+    fleet_root: str
+    host_root: str
+    scratch: str | None
+    run_dir: str
+    shared: bool
+    hardware: Hardware
+    python: Python
+    releases: tuple[Release, ...]
+    wheels: tuple[Wheel, ...]
+    uv_versions: tuple[str, ...]
+    supervisors: tuple[str, ...]
+    current: str | None
+    previous: str | None
+    supervisor: str | None
+    files: tuple[FileFact, ...]
+    stop: bool
+    stopped: frozenset[str]
+    recycling: frozenset[str]
+    manifest: str | None
+    supervisord: Supervisord
+    drifted: frozenset[str]
+    orphans: tuple[Orphan, ...]
+    lock: Lock
+    boot: Boot
+    roomy: tuple[Roomy, ...] = ()
+    drained: Drained | None = None
+    good: str | None = None
+
+    def file(self, path: str) -> FileFact | None:
+        """The file at a relative path, if it is there."""
+        return next((file for file in self.files if file.path == path), None)
+
+
+def probe_request(
+    fleet: str,
+    host: str,
+    base_dir: str,
+    scratch: str | None = None,
+    python: str | None = None,
+    *,
+    gpus: bool = False,
+    look_around: bool = False,
+) -> dict[str, Any]:
+    """Build the request of the action `probe`; paths may start with `~`, which is expanded on the host.
+
+    `gpus` asks for graphics processors, which may take seconds; `look_around` for places fit for scratch.
+    """
+    place = {"fleet": fleet, "host": host, "base_dir": base_dir, "scratch": scratch, "python": python}
+    return {**place, "gpus": gpus, "look_around": look_around}
+
+
+def parse(host: str, reply: Mapping[str, Any]) -> Facts:
+    """Read the reply of a probe.
+
+    Raises
+    ------
+    RemoteError
+        It is not what a probe replies; the message names the entry.
+    """
+    reader = Reader(host, "", reply)
+    return Facts(
+        host=host,
+        user=reader.text("user"),
+        uid=reader.whole("uid"),
+        home=reader.text("home"),
+        hostname=reader.text("hostname"),
+        clock=reader.number("clock"),
+        base_dir=reader.text("base_dir"),
+        fleet_root=reader.text("fleet_root"),
+        host_root=reader.text("host_root"),
+        scratch=reader.optional("scratch", reader.text),
+        run_dir=reader.text("run_dir"),
+        shared=reader.flag("shared"),
+        roomy=tuple(Roomy(item.text("path"), item.number("free")) for item in reader.items("roomy")),
+        hardware=_hardware(reader.inner("hardware")),
+        python=_python(reader.inner("python")),
+        releases=tuple(Release(item.text("id"), item.optional("path", item.text)) for item in reader.items("releases")),
+        wheels=tuple(
+            Wheel(item.text("sha256"), item.text("name"), item.whole("size")) for item in reader.items("wheels")
+        ),
+        uv_versions=reader.inner("uv").texts("installed"),
+        supervisors=reader.texts("supervisors"),
+        current=reader.optional("current", reader.text),
+        previous=reader.optional("previous", reader.text),
+        supervisor=reader.optional("supervisor", reader.text),
+        files=_files(reader.inner("files")),
+        stop=reader.flag("stop"),
+        stopped=frozenset(reader.texts("stopped")),
+        recycling=frozenset(reader.texts("recycling")),
+        manifest=reader.optional("manifest", reader.text),
+        good=reader.optional("good", reader.text),
+        supervisord=_supervisord(reader.inner("supervisord")),
+        drifted=frozenset(reader.texts("drifted")),
+        orphans=tuple(_orphan(item) for item in reader.items("orphans")),
+        lock=_lock(reader.inner("lock")),
+        boot=_boot(reader.inner("boot")),
+        drained=_drained(reader),
+    )
+
+
+def _drained(reader: Reader) -> Drained | None:
+    def read(key: str) -> Drained:
+        note = reader.inner(key)
+        return Drained(note.text("who"), note.text("why"), note.number("since"))
+
+    return reader.optional("drained", read)
+
+
+def parse_states(host: str, reply: Mapping[str, Any]) -> States:
+    """Read the reply of `states`, or that part of the reply of `control` and `supervise`.
+
+    Raises
+    ------
+    RemoteError
+        It is not what these reply; the message names the entry.
+    """
+    reader = Reader(host, "", reply)
+    pids = reader.inner("pids")
+    return States(
+        supervisord=_supervisord(reader.inner("supervisord")),
+        stop=reader.flag("stop"),
+        stopped=frozenset(reader.texts("stopped")),
+        recycling=frozenset(reader.texts("recycling")),
+        pids={name: pids.whole(name) for name in pids.names()},
+        current=reader.optional("current", reader.text),
+        clock=reader.number("clock"),
+        drained=_drained(reader),
+        ending=frozenset(reader.texts("ending")),
+        words=reader.optional("words", lambda key: _texts(reader.inner(key))) or {},
+        free=reader.optional("free", reader.whole),
+    )
+
+
+def _texts(reader: Reader) -> dict[str, str]:
+    return {name: reader.text(name) for name in reader.names()}
+
+
+def _hardware(reader: Reader) -> Hardware:
+    cores, memory = reader.inner("cores"), reader.inner("memory")
+    return Hardware(
+        cores=cores.whole("cores"),
+        physical=cores.optional("physical", cores.whole),
+        logical=cores.whole("logical"),
+        quota=cores.optional("quota", cores.number),
+        cpus=cores.wholes("cpus"),
+        processors=tuple(
+            Processor(item.whole("cpu"), item.whole("core"), item.whole("node")) for item in cores.items("processors")
+        ),
+        memory=memory.number("total"),
+        disk=_disk(reader.inner("disk")),
+        scratch=reader.optional("scratch", lambda key: _disk(reader.inner(key))),
+        gpus=reader.optional(
+            "gpus", lambda key: tuple(Gpu(item.text("id"), item.text("name")) for item in reader.items(key))
+        ),
+    )
+
+
+def _disk(reader: Reader) -> Disk:
+    return Disk(
+        path=reader.text("path"),
+        exists=reader.flag("exists"),
+        free=reader.number("free"),
+        inodes=reader.whole("inodes"),
+        writable=reader.flag("writable"),
+    )
+
+
+def _python(reader: Reader) -> Python:
+    return Python(
+        executable=reader.text("executable"),
+        version=reader.text("version"),
+        implementation=reader.text("implementation"),
+        machine=reader.text("machine"),
+        system=reader.text("system"),
+        libc=reader.text("libc"),
+        libc_version=reader.text("libc_version"),
+        platform=reader.text("platform"),
+    )
+
+
+def _files(reader: Reader) -> tuple[FileFact, ...]:
+    found = []
+    for path in reader.names():
+        entry = reader.inner(path)
+        found.append(FileFact(path, entry.text("sha256"), entry.whole("mode")))
+    return tuple(found)
+
+
+def _supervisord(reader: Reader) -> Supervisord:
+    return Supervisord(
+        running=reader.flag("running"),
+        reachable=reader.flag("reachable"),
+        pid=reader.optional("pid", reader.whole),
+        socket=reader.text("socket"),
+        version=reader.optional("version", reader.text),
+        problem=reader.optional("problem", reader.text),
+        programs=tuple(_program(item) for item in reader.items("programs")),
+    )
+
+
+def _program(reader: Reader) -> ProgramState:
+    return ProgramState(
+        name=reader.text("name"),
+        state=reader.text("state"),
+        pid=reader.whole("pid"),
+        description=reader.text("description"),
+        spawnerr=reader.text("spawnerr"),
+        exitstatus=reader.whole("exitstatus"),
+        start=reader.whole("start"),
+        stop=reader.whole("stop"),
+        now=reader.whole("now"),
+    )
+
+
+def _boot(reader: Reader) -> Boot:
+    return Boot(
+        kind=reader.text("kind"),
+        current=reader.flag("current"),
+        available=reader.text("available"),
+        why=reader.text("why"),
+    )
+
+
+def _orphan(reader: Reader) -> Orphan:
+    return Orphan(
+        pid=reader.whole("pid"),
+        parent=reader.whole("parent"),
+        worker=reader.optional("worker", reader.text),
+        command=reader.text("command"),
+    )
+
+
+def _lock(reader: Reader) -> Lock:
+    return Lock(reader.whole("serial"), reader.optional("holder", lambda key: read_holder(reader.inner(key))))
+
+
+def read_holder(reader: Reader) -> Holder:
+    """Read who holds a lock, in the reply of any action that says so.
+
+    Raises
+    ------
+    RemoteError
+        It is not what these reply; the message names the entry.
+    """
+    return Holder(
+        id=reader.text("id"),
+        who=reader.text("who"),
+        verb=reader.text("verb"),
+        since=reader.number("since"),
+        age=reader.number("age"),
+        left=reader.number("left"),
+    )

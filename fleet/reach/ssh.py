@@ -1,0 +1,428 @@
+"""Hosts reached by SSH. The only module that knows Fabric and paramiko, and all their errors end here.
+
+Fabric gives the connections, jump hosts and ~/.ssh/config; its `run` is not used, since it feeds standard
+input byte by byte. Fabric accepts any host key; here no connection is made to a host whose key is not known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import shlex
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import paramiko
+from fabric import Config, Connection
+
+from fleet.errors import RemoteError
+from fleet.reach.remote import (
+    DEFAULT_PYTHON,
+    AuthenticationRefused,
+    ChangedHostKey,
+    CommandResult,
+    ConnectionLost,
+    UnknownHostKey,
+    UnreachableError,
+    frame,
+    no_python,
+    remote_command,
+)
+from fleet.reach.sending import Sender
+
+STEP = "connect"
+ATTEMPTS = 3
+"""sshd drops some of many connections made at once (MaxStartups), and a jump host gets all of a fleet's."""
+
+SILENCE = 60.0
+"""Seconds without a word after which a stream is taken for lost; its program gives a sign every 10 s."""
+
+_DEAD_AFTER_MS = 20_000
+"""Milliseconds for which what was sent may stay unanswered by the host's kernel."""
+
+_NOT_FOUND = 127
+"""Exit status of a shell that finds no such program."""
+
+_BLOCK = 1 << 16
+
+# Everything paramiko logs is also raised, and translated here; without a handler it would go to the terminal.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class SshOptions:
+    """How to reach a host.
+
+    Parameters
+    ----------
+    address
+        Name or address; also an alias of ~/.ssh/config.
+    user, port
+        None: what ~/.ssh/config says, else this user and 22.
+    key
+        Private key; None: those of the agent and of ~/.ssh.
+    jump
+        Host to go through, as ``[user@]host[:port]``; None: what ~/.ssh/config says.
+    known_hosts
+        A file looked at before the user's and the system's.
+    python
+        The Python on the host.
+    connect_timeout
+        Seconds for each step of connecting.
+    ssh_config
+        Used instead of ~/.ssh/config and /etc/ssh/ssh_config.
+    hosts_file
+        The file that names the host, for advice.
+    """
+
+    address: str
+    user: str | None = None
+    port: int | None = None
+    key: Path | None = None
+    jump: str | None = None
+    known_hosts: Path | None = None
+    python: str = DEFAULT_PYTHON
+    connect_timeout: float = 10.0
+    ssh_config: Path | None = None
+    hosts_file: str = "hosts.yaml"
+
+    def trust(self, name: str) -> str:
+        """The command that records a host's key."""
+        return f"puffin-fleet trust {shlex.quote(self.hosts_file)} --host {name}"
+
+
+class _Refuse:
+    """Refuses hosts without a known key, and says how to make it known."""
+
+    def __init__(self, name: str, options: SshOptions) -> None:
+        self._name = name
+        self._options = options
+
+    def missing_host_key(self, client: Any, hostname: str, key: Any) -> NoReturn:
+        raise UnknownHostKey(
+            self._name,
+            f"the host key of {hostname} is not known; it shows {key.get_name()} {key.fingerprint}",
+            f"compare it with the host's own, then run: {self._options.trust(self._name)}",
+            key.fingerprint,
+            f"{hostname} {key.get_name()} {key.get_base64()}",
+        )
+
+
+class SshRemote:
+    """A `fleet.reach.remote.Remote` over one SSH connection, made at the first use and kept.
+
+    Parameters
+    ----------
+    name
+        Name of the host in hosts.yaml.
+    options
+        How to reach it.
+    """
+
+    def __init__(self, name: str, options: SshOptions) -> None:
+        self.name = name
+        self.python = options.python
+        self.round_trips = 0
+        self._options = options
+        self._chain: list[Connection] = []
+        self._lock = threading.Lock()
+
+    def connect(self) -> None:
+        """See `fleet.reach.remote.Remote`; errors as in :meth:`call`."""
+        with self._lock:
+            self._connected()
+
+    def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
+        """See `fleet.reach.remote.Remote`.
+
+        Raises
+        ------
+        UnreachableError, AuthenticationRefused, UnknownHostKey, ChangedHostKey
+            No connection can be made.
+        ConnectionLost
+            It ended before the program did, or the program took too long.
+        """
+        with self._channel() as channel, _Alarm(channel, timeout) as alarm:
+            try:
+                channel.exec_command(remote_command(self.python))
+                result = _exchange(channel, frame(program), data)
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                raise self._lost(alarm.rung, timeout) from error
+            if alarm.rung or result.status < 0:
+                raise self._lost(alarm.rung, timeout)
+            return result
+
+    def stream(self, program: str) -> Iterator[bytes]:
+        """See `fleet.reach.remote.Remote`; closing the iterator ends the program on the host."""
+        with self._channel() as channel:
+            try:
+                channel.settimeout(SILENCE)
+                channel.exec_command(remote_command(self.python))
+                channel.sendall(frame(program))
+                while chunk := channel.recv(_BLOCK):
+                    yield chunk
+                status = channel.recv_exit_status()
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                # Where there is no such Python the shell may have ended before it was sent anything.
+                if not channel.exit_status_ready() or channel.recv_exit_status() != _NOT_FOUND:
+                    raise self._lost(isinstance(error, TimeoutError), SILENCE) from error
+                status = _NOT_FOUND
+        if status == _NOT_FOUND:
+            raise no_python(self.name, "run", self.python)
+        if status < 0:
+            raise self._lost(False, SILENCE)
+
+    def close(self) -> None:
+        """End the connection, and those to the jump hosts."""
+        for connection in self._chain:
+            connection.close()
+
+    def _lost(self, late: bool, timeout: float) -> ConnectionLost:
+        if late:
+            return ConnectionLost(self.name, "run", f"no answer within {timeout:g} s", "try again")
+        if self._chain and self._chain[0].is_connected:
+            return ConnectionLost(self.name, "run", "the program on the host was killed", "try again")
+        return ConnectionLost(self.name, "run", "the connection was lost", "try again: what is done stays done")
+
+    @contextlib.contextmanager
+    def _channel(self) -> Iterator[Any]:
+        with self._lock:
+            connection = self._connected()
+        try:
+            channel = connection.create_session()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            connection.close()  # so that the next call connects anew
+            raise ConnectionLost(self.name, "run", "the host does not answer any more", "try again") from error
+        self.round_trips += 1
+        try:
+            yield channel
+        finally:
+            with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+                channel.close()
+
+    def _connected(self) -> Connection:
+        if not self._chain:
+            self._chain = _connections(self.name, self._options)
+        for connection in reversed(self._chain):  # the jump host first
+            if not connection.is_connected:
+                _open(self.name, connection, self._options)
+        return self._chain[0]
+
+
+class _Alarm:
+    """Closes a channel when time is up: some of paramiko's waits know no timeout of their own."""
+
+    def __init__(self, channel: Any, seconds: float) -> None:
+        self.rung = False
+        self._channel = channel
+        self._timer = threading.Timer(seconds, self._ring)
+        self._timer.daemon = True
+
+    def _ring(self) -> None:
+        self.rung = True
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            self._channel.close()
+
+    def __enter__(self) -> _Alarm:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._timer.cancel()
+
+
+def _exchange(channel: Any, program: bytes, data: Iterable[bytes]) -> CommandResult:
+    """Feed a program and read both its outputs at the same time, so that none of the three can block it."""
+    errors: list[bytes] = []
+    reader = threading.Thread(target=lambda: errors.extend(iter(lambda: channel.recv_stderr(_BLOCK), b"")), daemon=True)
+    sender = Sender(channel.sendall, channel.shutdown_write, program, data)
+    reader.start()
+    sender.start()
+    output = b"".join(iter(lambda: channel.recv(_BLOCK), b""))
+    status = channel.recv_exit_status()
+    reader.join()
+    channel.close()
+    sender.join()
+    sender.check()
+    return CommandResult(status, output, b"".join(errors))
+
+
+def _connections(name: str, options: SshOptions) -> list[Connection]:
+    """The connection to the host, and those to its jump hosts, the nearest to us last."""
+    config = _config(name, options)
+    key = _load_key(name, options.key) if options.key is not None else None
+    timeout = max(1, round(options.connect_timeout))
+    jump = Connection(options.jump, config=config, connect_timeout=timeout) if options.jump else None
+    connection = Connection(
+        options.address, options.user, options.port, config=config, gateway=jump, connect_timeout=timeout
+    )
+    chain = [connection]
+    while isinstance(chain[-1].gateway, Connection):
+        chain.append(chain[-1].gateway)
+    for link in chain:
+        _secure(name, link, options, key)
+    return chain
+
+
+def _config(name: str, options: SshOptions) -> Config:
+    try:
+        if options.ssh_config is None:
+            return Config()
+        return Config(runtime_ssh_path=str(options.ssh_config))
+    except (OSError, paramiko.SSHException) as error:
+        hint = "correct ~/.ssh/config" if options.ssh_config is None else f"correct {options.ssh_config}"
+        raise RemoteError(name, STEP, f"the SSH configuration cannot be read: {error}", hint) from error
+
+
+def _secure(name: str, connection: Connection, options: SshOptions, key: paramiko.PKey | None) -> None:
+    """Check host keys, and set what may be tried to get in; nothing ever asks for a password."""
+    connection.client.set_missing_host_key_policy(_Refuse(name, options))
+    for path in (options.known_hosts, Path("~/.ssh/known_hosts"), Path("/etc/ssh/ssh_known_hosts")):
+        if path is not None and path.expanduser().is_file():
+            _load_known_hosts(name, connection, path.expanduser())
+    connection.connect_kwargs = {
+        "allow_agent": True,
+        "look_for_keys": options.key is None,
+        "banner_timeout": options.connect_timeout,
+        "auth_timeout": options.connect_timeout,
+        "channel_timeout": options.connect_timeout,
+    }
+    if options.key is None or connection.original_host != options.address:
+        files = [path for path in connection.ssh_config.get("identityfile", ()) if Path(path).is_file()]
+        connection.connect_kwargs["key_filename"] = files
+    if key is not None:
+        connection.connect_kwargs["pkey"] = key
+
+
+def _load_known_hosts(name: str, connection: Connection, path: Path) -> None:
+    try:
+        connection.client.load_system_host_keys(str(path))
+    except (OSError, paramiko.SSHException, paramiko.hostkeys.InvalidHostKey) as error:
+        raise RemoteError(name, STEP, f"{path} cannot be read: {error}", "correct or remove it") from error
+
+
+def _load_key(name: str, configured: Path) -> paramiko.PKey | None:
+    """Read a private key; None where only the agent can use it, since it has a passphrase."""
+    path = configured.expanduser()
+    _check_key_file(name, path)
+    try:
+        return paramiko.PKey.from_path(path)
+    except (paramiko.PasswordRequiredException, TypeError):
+        return None  # TypeError is how the cryptography library says that it needs a passphrase
+    except (ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType) as error:
+        hint = "set ssh.key to a private key, as ssh-keygen makes it"
+        raise AuthenticationRefused(name, STEP, f"{path} holds no private key that can be read", hint) from error
+
+
+def _check_key_file(name: str, path: Path) -> None:
+    """As ssh does: a private key must be there, readable for us, and for nobody else."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        what = f"the private key {path} cannot be used: {error.strerror}"
+        raise AuthenticationRefused(name, STEP, what, "correct ssh.key") from error
+    if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK):
+        what = f"the private key {path} cannot be read"
+        raise AuthenticationRefused(name, STEP, what, "check ssh.key and its permissions")
+    if status.st_uid == os.getuid() and status.st_mode & 0o077:
+        what = f"the private key {path} can be read by others"
+        raise AuthenticationRefused(name, STEP, what, f"run: chmod 600 {path}")
+
+
+def _open(name: str, connection: Connection, options: SshOptions) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            connection.open()
+        except (ConnectionResetError, EOFError, paramiko.SSHException) as error:
+            connection.client.close()
+            if attempt == ATTEMPTS or not _may_pass(error):
+                raise _translated(name, connection, options, error) from error
+        except OSError as error:
+            connection.client.close()
+            raise _translated(name, connection, options, error) from error
+        except RemoteError:
+            connection.client.close()
+            raise
+        else:
+            _notice_silence(connection.transport)
+            return
+        time.sleep(random.uniform(0.1, 0.25) * 2**attempt)  # noqa: S311 - spreads the load, guards nothing
+
+
+def _notice_silence(transport: Any) -> None:
+    """Have a connection to a host without power end soon, instead of when the system gives up after many minutes."""
+    transport.set_keepalive(15)
+    # Through a jump host it is a channel, and the connection below it notices.
+    if isinstance(transport.sock, socket.socket):
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether sshd may only have been too busy: it hung up before it said who it is."""
+    if isinstance(error, paramiko.SSHException):
+        return "banner" in str(error) and not isinstance(error.__context__, TimeoutError)
+    return True
+
+
+def _translated(name: str, connection: Connection, options: SshOptions, error: Exception) -> RemoteError:
+    """Say in words what went wrong while connecting."""
+    if isinstance(error, paramiko.BadHostKeyException):
+        return _changed(name, connection, options, error)
+    if isinstance(error, paramiko.AuthenticationException) or "authentication methods" in str(error):
+        return _refused(name, connection, options)
+    hint = f"check the address and port in {options.hosts_file}, and that sshd runs there"
+    return UnreachableError(name, STEP, _unreachable(connection, options, error), hint)
+
+
+def _unreachable(connection: Connection, options: SshOptions, error: Exception) -> str:
+    place = f"{connection.host} port {connection.port}"
+    if isinstance(error, socket.gaierror):
+        return f"the name {connection.host} cannot be resolved"
+    if isinstance(error, TimeoutError):
+        return f"{place} does not answer within {options.connect_timeout:g} s"
+    if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
+        reasons = {(inner.strerror or str(inner)).lower() for inner in error.errors.values()}
+        return f"{place}: {', '.join(sorted(reasons))}"
+    if isinstance(error, paramiko.ChannelException):
+        gateway = connection.gateway.host if isinstance(connection.gateway, Connection) else "the jump host"
+        return f"{gateway} cannot reach {place}: {error.text}"
+    return f"{place}: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}"
+
+
+def _changed(
+    name: str, connection: Connection, options: SshOptions, error: paramiko.BadHostKeyException
+) -> ChangedHostKey:
+    key, expected = error.key, error.expected_key
+    port = connection.port
+    hostname = connection.host if port == 22 else f"[{connection.host}]:{port}"
+    return ChangedHostKey(
+        name,
+        f"THE HOST KEY OF {hostname} HAS CHANGED: it shows {key.get_name()} {key.fingerprint}, "
+        f"known is {expected.get_name()} {expected.fingerprint}. Somebody may be listening in",
+        "nothing was sent. If the host was installed anew, make sure of that, remove its old key with: "
+        f"ssh-keygen -R '{hostname}', then run: {options.trust(name)}",
+        key.fingerprint,
+        f"{hostname} {key.get_name()} {key.get_base64()}",
+    )
+
+
+def _refused(name: str, connection: Connection, options: SshOptions) -> AuthenticationRefused:
+    place = f"{connection.host} port {connection.port}"
+    if options.key is None:
+        tried = "no key of the agent or of ~/.ssh"
+        hint = "set ssh.key, or add a key to the agent with ssh-add"
+    elif "pkey" not in connection.connect_kwargs:
+        tried = f"the key {options.key} has a passphrase, and no key of the agent"
+        hint = f"run: ssh-add {options.key}"
+    else:
+        tried = f"neither the key {options.key} nor any of the agent"
+        hint = f"check the user, and that {options.key}.pub is in ~/.ssh/authorized_keys on the host"
+    return AuthenticationRefused(name, STEP, f"{place} refuses user {connection.user}: {tried} is accepted", hint)

@@ -1,0 +1,1 @@
+"""Looking at a fleet: status, the live view, logs, what is collected, what is wrong."""

@@ -190,8 +190,7 @@ class Attempt:
         if self._kind.writes_own_end:
             status = bench.results.complete_own_end(claim, ended.usage)
             if status is Status.FAILED and verdicts.was_swept_away(ended):
-                bench.results.retract(claim, bench.loss(loss), keep_away=False)
-                return None
+                return self._retract(ended, bench.loss(loss))
             if status is not None:
                 return self._tell(status, ended, "")
         if told_to_stop and ended.cause is Cause.KILLED:
@@ -224,10 +223,16 @@ class Attempt:
         loss = bench.loss("the database was away while it ran")
         status = bench.results.complete_own_end(claim, ended.usage)
         if status is Status.FAILED:
-            bench.results.retract(claim, loss, keep_away=False)
-        elif status is None:
+            return self._retract(ended, loss)
+        if status is None:
             bench.results.lose(claim, loss)
         return None
+
+    def _retract(self, ended: Ended, loss: Loss) -> Status | None:
+        """Give back what the job itself has called failed; that of the last attempt stays so, and is told."""
+        if self._bench.results.retract(self._claim, loss, keep_away=False):
+            return None
+        return self._tell(Status.FAILED, ended, "")
 
     def _tell(self, status: Status, ended: Ended, comment: str) -> Status:
         bench, claim = self._bench, self._claim

@@ -137,7 +137,7 @@ class Results:
             self._log.warning(f"lost: {loss.reason}", claim.id)
             self._reporter.event("lost", claim.id, loss.reason)
 
-    def retract(self, claim: Claim, loss: Loss, keep_away: bool) -> None:
+    def retract(self, claim: Claim, loss: Loss, keep_away: bool) -> bool:
         """Give back a calculation that failed through no fault of its own.
 
         Parameters
@@ -148,10 +148,17 @@ class Results:
             Why it does not count as a failure.
         keep_away
             Whether this worker must not take it again.
+
+        Returns
+        -------
+        bool
+            Whether it was given back; if not, it stays failed, since it was lost too often or is somebody else's.
         """
-        if self._patiently(lambda: self._calculations(claim).retract_failure(claim, loss, keep_away)):
+        given_back = self._patiently(lambda: self._calculations(claim).retract_failure(claim, loss, keep_away))
+        if given_back:
             self._log.warning(f"given back: {loss.reason}", claim.id)
             self._reporter.event("requeued", claim.id, loss.reason)
+        return given_back
 
     def write_spooled(self, executor: str) -> None:
         """Write what earlier incarnations of a worker kept on disk.

@@ -8,6 +8,7 @@ told so, and not what others have made of the workers. Reply: words {worker: tex
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -32,7 +33,11 @@ def main(request: Json) -> Json:
     root = host_root(request)
     found = look(root)
     programs = {program["name"]: program for program in found["supervisord"]["programs"]}
-    said = {name: last_words(root, programs[name]) for name in request.get("words", ()) if name in programs}
+    said = {}
+    for name in request.get("words", ()):
+        # A log may be moved away in the same moment: nobody waits for its words, but for the states.
+        with contextlib.suppress(OSError):
+            said[name] = last_words(root, programs[name]) if name in programs else ""
     return {**found, "words": {name: text for name, text in said.items() if text}}
 
 
@@ -44,7 +49,9 @@ def last_words(root: Path, program: Json) -> str:
         lines = [line for line in tail_of(file, _LINES) if line.strip()] if file.stat().st_mtime >= since else []
         if lines:
             found = LINE.match(lines[-1])
-            return (found["message"] or "" if found else lines[-1]).strip()[:_LONGEST]
+            text = found["message"] or "" if found else lines[-1]
+            # Somebody's program wrote it, perhaps with what a terminal would obey.
+            return "".join(each if each.isprintable() else " " for each in text).strip()[:_LONGEST]
     return ""
 
 

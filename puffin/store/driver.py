@@ -30,6 +30,7 @@ _UNAVAILABLE = (
     pymongo.errors.WTimeoutError,
 )
 
+_DUPLICATE = 11000
 _TOO_FEW_MEMBERS = 100
 """Code of the server for a write concern that its set can never satisfy: a mistake in the connection string."""
 
@@ -53,13 +54,35 @@ def translated(doing: str, where: str) -> Iterator[None]:
         raise DatabaseError(f"{doing} failed at {where}: {short(error)}") from error
 
 
+def only_duplicates(error: BaseException | None) -> bool:
+    """Whether all that a write of many refused was there already, and the rest is as safe as was asked for.
+
+    Without errors of its own such a write may still have failed: no majority of the set may have taken it.
+
+    Parameters
+    ----------
+    error
+        What the driver raised.
+    """
+    if not isinstance(error, pymongo.errors.BulkWriteError) or error.details.get("writeConcernErrors"):
+        return False
+    problems = error.details.get("writeErrors", ())
+    return bool(problems) and all(problem.get("code") == _DUPLICATE for problem in problems)
+
+
 def _is_passing(error: pymongo.errors.OperationFailure) -> bool:
     """Whether the server was about to stop, to step down, or did not hear from the others of its set in time."""
+    if isinstance(error, pymongo.errors.BulkWriteError):
+        concerns = error.details.get("writeConcernErrors", ())
+        return bool(concerns) and all(concern.get("code") != _TOO_FEW_MEMBERS for concern in concerns)
     unconfirmed = isinstance(error, pymongo.errors.WriteConcernError) and error.code != _TOO_FEW_MEMBERS
     return unconfirmed or error.has_error_label("RetryableWriteError")
 
 
 def short(error: Exception) -> str:
+    if isinstance(error, pymongo.errors.BulkWriteError):
+        problems = (*error.details.get("writeErrors", ()), *error.details.get("writeConcernErrors", ()))
+        return next((str(problem["errmsg"]) for problem in problems if problem.get("errmsg")), str(error))
     # The driver appends its whole view of the topology, which helps nobody who reads a log.
     return str(error).split(", Timeout:")[0].split(", full error:")[0].split(" (configured timeouts:")[0]
 

@@ -16,10 +16,9 @@ from pymongo.database import Database as MongoDatabase
 
 from puffin import queueing
 from puffin.errors import DatabaseError, DatabaseUnavailable
-from puffin.store.driver import Documents, translated
+from puffin.store.driver import Documents, only_duplicates, translated
 
 EVENTS = "puffin_events"
-_DUPLICATE = 11000
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ class Events:
             with translated("writing events", self._where):
                 self._database[EVENTS].insert_many([_document(at, event) for at, event in events], ordered=False)
         except DatabaseError as error:
-            if not _only_duplicates(error.__cause__):
+            if not only_duplicates(error.__cause__):
                 raise
 
     def latest(self, count: int, fleet: str | None = None) -> list[dict[str, Any]]:
@@ -317,10 +316,3 @@ def _document(at: float, event: Event) -> dict[str, Any]:
     except InvalidId as error:
         raise DatabaseError(f"{event.id} is no id of an event") from error
     return {"_id": identity, "at": datetime.fromtimestamp(at, tz=timezone.utc), **fields}
-
-
-def _only_duplicates(cause: BaseException | None) -> bool:
-    if not isinstance(cause, pymongo.errors.BulkWriteError):
-        return False
-    problems = cause.details.get("writeErrors", ())
-    return bool(problems) and all(problem.get("code") == _DUPLICATE for problem in problems)

@@ -16,10 +16,9 @@ from puffin import calculations, documents, outcomes, queueing
 from puffin.calculations import Status
 from puffin.outcomes import Details, Outcome, PropertyInfo, StructureInfo
 from puffin.queueing import Change, Entry, Selection, Sort, Submission, Submitted, Tally
-from puffin.store.driver import translated
+from puffin.store.driver import only_duplicates, translated
 
 _CHUNK = 500
-_DUPLICATE = 11000
 _FIRST = "first"
 """Has the key of whatever was submitted without `again`; unique, so that of two who submit at once one is refused."""
 
@@ -116,10 +115,9 @@ class Queue:
             try:
                 self._database[collection].insert_many(new, ordered=False)
             except pymongo.errors.BulkWriteError as error:
-                problems = error.details["writeErrors"]
-                if any(problem["code"] != _DUPLICATE for problem in problems):
+                if not only_duplicates(error):
                     raise
-                return [new[problem["index"]] for problem in problems]
+                return [new[problem["index"]] for problem in error.details["writeErrors"]]
         return []
 
     def _use_others(self, refused: Sequence[dict[str, Any]], requested: Sequence[dict[str, Any]]) -> None:

@@ -104,6 +104,17 @@ def test_every_state_is_predicted_reached_and_kept(fleet: Many, ansible: Ansible
     assert not (fleet.host_root("a") / "etc").exists()
 
 
+@pytest.mark.soak
+def test_a_fleet_that_was_stopped_as_a_whole_is_started_also_where_drained_hosts_are(
+    fleet: Many, ansible: Ansible
+) -> None:
+    states = ("deployed", {}), ("drained", {"hosts": ["a"]}), ("stopped", {}), ("started", {"resume": True})
+    told = run_module(fleet, ansible, [{"state": state, **options} for state, options in states])
+    assert [each["changed"] for each in told] == [True] * 4
+    assert puffin_fleet("status", fleet.file).ok().err.count("told to stop") == 0
+    until(lambda: sorted(fleet.running()) == ["a-1", "b-1"], "both hosts to work")
+
+
 def test_a_host_that_fails_is_named_and_the_others_are_served(fleet: Many, ansible: Ansible) -> None:
     fleet.content["hosts"]["lost"] = {"connection": "ssh", "address": "127.0.0.1", "ssh": {"port": 1}}
     fleet.content["hosts"].pop("b")

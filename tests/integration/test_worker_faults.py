@@ -224,6 +224,24 @@ def test_a_machine_that_is_switched_off_sends_sigterm_to_every_process(
     assert queue.wait(id_)["puffin"]["attempt"] == 2
 
 
+def test_what_is_lost_too_often_with_its_machine_is_told_and_kept_as_a_failure(
+    workers: Workers, queue: Queue, path: Path, tmp_path: Path
+) -> None:
+    id_ = queue.submit("lab_own_end", {"code": catching_code(path)})
+    errors = tmp_path / "errors"
+    errors.mkdir()
+    worker = workers.start(daemon={"max_attempts": 1, "error_dir": str(errors)})
+    runs(path, 1)
+    keeper, job = keeper_and_job(worker, path)
+    for process in (job, keeper):
+        process.terminate()
+    queue.wait(id_, "failed")
+    assert worker.stop() == 0
+    assert queue[id_]["status"] == "failed"
+    assert "failed" in {event["kind"] for event in queue.store.events.about(id_)}
+    assert list(errors.iterdir())
+
+
 @pytest.mark.parametrize("order", ["lab_code", "lab_own_end"])
 def test_a_job_that_alone_gets_a_sigterm_and_fails_of_it_has_failed(
     workers: Workers, queue: Queue, path: Path, order: str

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from pymongo import monitoring
-from pymongo.errors import NotPrimaryError, OperationFailure, WriteConcernError, WTimeoutError
+from pymongo.errors import BulkWriteError, NotPrimaryError, OperationFailure, WriteConcernError, WTimeoutError
 from pymongo.hello import Hello
 from pymongo.server_description import ServerDescription
 from pymongo.topology_description import TOPOLOGY_TYPE, TopologyDescription
@@ -14,7 +15,7 @@ from pymongo.topology_description import TOPOLOGY_TYPE, TopologyDescription
 from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.settings import DatabaseSettings
 from puffin.store import connection_uri
-from puffin.store.driver import Member, Pulse, members_of, translated
+from puffin.store.driver import Member, Pulse, members_of, only_duplicates, translated
 
 MEMBERS = ["a:1", "b:1", "c:1"]
 
@@ -84,6 +85,25 @@ def test_writes_wait_for_the_majority_unless_somebody_chose_otherwise(uri: str, 
     assert connection_uri(DatabaseSettings(uri=uri)).partition("?")[2] == query
 
 
+def many(errors: Sequence[int] = (), concerns: Sequence[int] = ()) -> dict[str, Any]:
+    """What the driver says of a write of many."""
+    problems = [{"index": index, "code": code, "errmsg": f"error {code}"} for index, code in enumerate(errors)]
+    return {
+        "writeErrors": problems,
+        "writeConcernErrors": [{"code": code, "errmsg": f"concern {code}"} for code in concerns],
+    }
+
+
+def test_what_no_majority_has_taken_is_not_taken_for_written() -> None:
+    """A submission of which every document is new has no error of its own then."""
+    assert only_duplicates(BulkWriteError(many(errors=[11000, 11000])))
+    assert not only_duplicates(BulkWriteError(many(errors=[11000, 13])))
+    assert not only_duplicates(BulkWriteError(many(errors=[11000], concerns=[64])))
+    assert not only_duplicates(BulkWriteError(many(concerns=[64])))
+    with pytest.raises(DatabaseUnavailable, match="concern 64"), translated("submitting calculations", "db"):
+        raise BulkWriteError(many(concerns=[64]))
+
+
 @pytest.mark.parametrize(
     ("error", "passes"),
     [
@@ -93,6 +113,9 @@ def test_writes_wait_for_the_majority_unless_somebody_chose_otherwise(uri: str, 
         (WriteConcernError("not enough data-bearing nodes", 100), False),
         (OperationFailure("interrupted", 11600, {"errorLabels": ["RetryableWriteError"]}), True),
         (OperationFailure("not authorized", 13, {}), False),
+        (BulkWriteError(many(concerns=[64])), True),
+        (BulkWriteError(many(concerns=[100])), False),
+        (BulkWriteError(many(errors=[13])), False),
     ],
 )
 def test_what_passes_is_told_from_what_stays(error: Exception, passes: bool) -> None:

@@ -680,6 +680,8 @@ def test_the_last_words_of_a_worker_that_starts(tmp_path: Path) -> None:
     log, out = tmp_path / "log/n-1.log", tmp_path / "log/n-1.out"
     out.write_text("Traceback\nImportError: libfoo.so\n\n")
     assert states.last_words(tmp_path, program) == "ImportError: libfoo.so"
+    out.write_text("\033[2J\033]0;mine\007gone\n")
+    assert states.last_words(tmp_path, program) == "[2J ]0;mine gone"
     log.write_text("2026-11-22T12:00:00.000Z WARNING n-1 - waiting for the database: no answer\n")
     os.utime(out, (1000, 1000))
     assert states.last_words(tmp_path, program) == "waiting for the database: no answer"

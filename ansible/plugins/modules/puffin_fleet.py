@@ -240,7 +240,10 @@ def action_words(options):
         ways = [["--no-wait", "--json"], words] if told else [words]
         return [[verb, pattern, *way, *rest] for way in ways for pattern in options["hosts"]]
     if state == "started" and options["resume"]:
-        return [["resume", pattern, *words, *chosen({**options, "hosts": []})] for pattern in options["hosts"] or ["*"]]
+        rest = [*words, *chosen({**options, "hosts": []})]
+        resumed = [["resume", pattern, *rest] for pattern in options["hosts"] or ["*"]]
+        # 'resume' leaves a stop of the whole fleet in the database, and whatever it starts would stop again.
+        return [*resumed, [verb, *words, *chosen(options)]]
     return [[verb, *words, *chosen(options)]]
 
 

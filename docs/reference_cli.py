@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 import click
@@ -52,7 +53,7 @@ def _text(command: click.Command) -> str:
     parts = []
     for paragraph in (command.help or "").split("\n\n"):
         if "\b" in paragraph:  # how click is told to leave lines as they are
-            typed = paragraph.replace("\b", "").strip()
+            typed = textwrap.dedent(paragraph.replace("\b", "").strip("\n")).strip()
             kind = "sh" if typed.startswith("puffin") else "text"
             parts.append(f"```{kind}\n{typed}\n```")
         else:

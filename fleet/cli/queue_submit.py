@@ -80,7 +80,7 @@ def submit(
     \b
     puffin-fleet queue submit water.xyz --job scine_single_point --program sparrow --method PM6
     puffin-fleet queue submit set/ --job scine_geometry_optimization --program orca \\
-        --method PBE-D3BJ --basis-set def2-SVP --cores 4 --memory 8 --setting convergence_max_iterations=200
+        --method PBE-D3BJ --basis-set def2-SVP --cores 4 --memory 8 --setting opt_convergence_max_iterations=200
     """
     if not chemistry.can_read():
         raise FleetError("molecules are read by SCINE: pip install 'puffin-fleet[scine]'")

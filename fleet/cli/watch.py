@@ -356,7 +356,8 @@ def _drained(drained: Mapping[str, DrainNote]) -> Iterator[str]:
     for host, found in drained.items():
         together.setdefault((found.by, found.why), []).append(host)
     for (by, why), hosts in sorted(together.items()):
-        back = f"'puffin-fleet resume {hosts[0] if len(hosts) == 1 else 'HOST'}' brings back"
+        one = len(hosts) == 1
+        back = f"'puffin-fleet resume {hosts[0] if one else 'HOST'}' brings {'it' if one else 'each'} back"
         yield f"{condensed(sorted(hosts))} drained by {by}{f': {why}' if why else ''}; {back}"
 
 

@@ -148,7 +148,9 @@ def _shared(document: Document, path: Path, target: str, others: str, missing: s
     key = path[1] if path[0] == "hosts" else ""
     if key and others:
         return f"{what}: take '{target}' out of '{key}' and give it an entry of its own"
-    return f"{what}: give '{target}' 'workers' of its own, with all that they have there and the new count"
+    entry = next((key for key in _mapping(document.value.get("hosts")) if target in expand_range(key)), target)
+    apart = f"take '{target}' out of '{entry}', and " if entry != target else ""
+    return f"{what}: {apart}give '{target}' 'workers' of its own, with all that they have there and the new count"
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

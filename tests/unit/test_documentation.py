@@ -89,7 +89,8 @@ def documented_commands() -> dict[str, list[str]]:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         lines = re.findall(r"^(puffin(?:-fleet)? [a-z-].*)$", text, re.MULTILINE)
         lines += re.findall(r"`(puffin(?:-fleet)? [^`]+)`", text)
-        found[page.name] = [line for line in lines if "[OPTIONS]" not in line]
+        end = r"\s+#\s|[|>;](?=(?:[^']*'[^']*')*[^']*$)"  # what ends a command, outside quotes
+        found[page.name] = [re.split(end, line)[0] for line in lines if "[OPTIONS]" not in line]
     return found
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from puffin import __version__
-from tests.acceptance.commands import Ran
+from tests.acceptance.commands import Ran, puffin_fleet
 from tests.acceptance.many import Many, many_hosts, until
 from tests.acceptance.playing import COLLECTION, Ansible, ansible, blocks, changed_tasks, recap
 from tests.lab.fixtures_database import Database

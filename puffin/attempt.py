@@ -24,7 +24,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from puffin import archive, keeper, lease, verdicts
-from puffin.calculations import Claim, Status, Verdict
+from puffin.calculations import Claim, Status, Verdict, reason_of
 from puffin.jobs.base import Cause, Ended, JobContext, JobKind
 from puffin.keeper import boot_time
 from puffin.lease import Hold
@@ -236,7 +236,7 @@ class Attempt:
 
     def _tell(self, status: Status, ended: Ended, comment: str) -> Status:
         bench, claim = self._bench, self._claim
-        reason = comment.splitlines()[0] if comment else ""
+        reason = reason_of(comment)
         summary = f"{status.value} after {ended.usage.wall_s:.2f} s"
         bench.journal.info(f"{summary}{': ' if reason else ''}{reason}", claim.id)
         bench.reporter.event("failed" if status is Status.FAILED else "finished", claim.id, reason)

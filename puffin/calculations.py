@@ -329,3 +329,24 @@ def shorten(text: str, limit: int = MAX_TEXT_BYTES) -> str:
     half = limit // 2
     head, tail = data[:half].decode("utf-8", "ignore"), data[-half:].decode("utf-8", "ignore")
     return f"{head}\n[... {len(data) - 2 * half} bytes left out ...]\n{tail}"
+
+
+def reason_of(comment: str) -> str:
+    """What a comment says, in one line.
+
+    Parameters
+    ----------
+    comment
+        Of a calculation. SCINE's jobs write ``Error: ... failed with message:`` first, and only then the message.
+
+    Returns
+    -------
+    str
+        Its first line that is not empty; the next where that only announces it, the last of a Python traceback.
+    """
+    lines = [line.strip() for line in comment.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Traceback "):
+        return lines[-1]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return lines[1]
+    return lines[0] if lines else ""

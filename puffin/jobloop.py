@@ -67,6 +67,8 @@ def slow_connect(manager: Any, config: Configuration) -> None:
 def check_setup(config: Configuration) -> dict[str, str]:
     """Find the jobs that this worker accepts, and print them with its resources and programs.
 
+    In a fleet nothing is printed: there the registry tells it, and the logs of many workers would be full of it.
+
     Parameters
     ----------
     config
@@ -88,7 +90,8 @@ def check_setup(config: Configuration) -> dict[str, str]:
     for name, reason in missing.items():
         print(f"warning: {name} is not offered: {reason}", file=sys.stderr)  # noqa: T201 - as below
     accepted = {kind.order: kind.provider for kind in accepted_kinds(settings, installed_kinds(settings))}
-    print(_setup_in_words(settings, accepted))  # noqa: T201 - printing is this function's task
+    if not settings.fleet.name:
+        print(_setup_in_words(settings, accepted))  # noqa: T201 - printing is this function's task
     return accepted
 
 

@@ -18,7 +18,7 @@ from fleet.errors import ExitCode, UsageError
 from fleet.queue import results as queue_results
 from fleet.queue.text import age, duration, first_line, model_text
 from puffin import queueing
-from puffin.calculations import Status
+from puffin.calculations import Status, reason_of
 from puffin.outcomes import Details, PropertyInfo, StructureInfo
 from puffin.queueing import Entry, Pace, Sort, Tally
 from puffin.store import Queue
@@ -184,7 +184,7 @@ def print_entries(queue: Queue, entries: Sequence[Entry], now: datetime, several
             age(outcome.entry.modified, now),
             f"{outcome.entry.runtime_s:.2f}" if outcome.entry.runtime_s is not None else "",
             outcome.entry.by,
-            first_line(outcome.entry.comment, 60),
+            first_line(reason_of(outcome.entry.comment), 60),
         ]
         for outcome in queue.outcomes(entries)
     ]

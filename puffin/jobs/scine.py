@@ -100,11 +100,9 @@ def run(context: JobContext) -> Outcome:
     success = bool(job.run(manager, calculation, Configuration.of(context.settings)))
     if success:
         return Outcome(success=True, has_output=True)
-    if not calculation.has_comment() or not calculation.get_comment().strip():
-        return Outcome(
-            success=False, comment="the job failed without saying why", has_output=calculation.has_raw_output()
-        )
-    return Outcome(success=False, has_output=calculation.has_raw_output())
+    said = calculation.get_comment().strip() if calculation.has_comment() else ""
+    comment = said or "the job failed without saying why"
+    return Outcome(success=False, comment=comment, has_output=calculation.has_raw_output())
 
 
 def _ended_only_by(executor: str) -> Any:

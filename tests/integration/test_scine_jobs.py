@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from puffin.calculations import reason_of
 from tests.lab.scine_puffin import ScinePuffin
 from tests.lab.worker import Queue, Worker, Workers, until
 
@@ -124,6 +125,7 @@ def test_a_job_that_fails_leaves_the_reason(worker: Worker, queue: Queue, chemis
     assert document["status"] == "failed"
     assert document["comment"].strip()
     assert isinstance(document["runtime"], float)
+    until(lambda: reason_of(document["comment"]) in worker.log, "the worker to say why")
     assert queue.wait(chemistry.submit("water", "scine_single_point"))["puffin"]["attempt"] == 1
 
 

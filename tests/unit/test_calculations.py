@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puffin import calculations, losses
-from puffin.calculations import Claim, Claimant, Status, Usage, Verdict, shorten
+from puffin.calculations import Claim, Claimant, Status, Usage, Verdict, reason_of, shorten
 from puffin.losses import Loss, Pending
 from puffin.settings import ResourceSettings
 
@@ -175,3 +175,20 @@ def test_the_middle_is_what_is_left_out() -> None:
     assert shorten("a" * 10 + "b" * 10, 8) == "aaaa\n[... 12 bytes left out ...]\nbbbb"
     assert shorten("short") == "short"
     assert shorten("nul\x00 and \ud800") == "nul? and ?"
+
+
+@pytest.mark.parametrize(
+    ("comment", "reason"),
+    [
+        ("", ""),
+        ("\n  too little memory \nsecond", "too little memory"),
+        (
+            "Error: Scine Optimization failed with message:\nThe key 'x' was not recognized.\n",
+            "The key 'x' was not recognized.",
+        ),
+        ("nothing follows:", "nothing follows:"),
+        ('Traceback (most recent call last):\n  File "a.py", line 1\nValueError: bad', "ValueError: bad"),
+    ],
+)
+def test_what_a_comment_says_in_one_line(comment: str, reason: str) -> None:
+    assert reason_of(comment) == reason

@@ -19,11 +19,12 @@ from fleet.cli.output import Board, data_console, note, print_json
 from fleet.errors import ExitCode, FleetError
 from fleet.hosts.access import Remotes, open_remotes, open_store
 from fleet.hosts.inventory import Host
+from fleet.notify.telling import problems_of_hooks
 from fleet.reach import facts as host_facts
 from fleet.reach.execute import ask, fan_out
 from fleet.reach.remote import HostResult
 from fleet.watch.diagnosis import Finding, Severity
-from fleet.watch.doctor import DatabaseSeen, Group, addresses, goes_to_members, grouped, of_database, of_hosts
+from fleet.watch.doctor import DatabaseSeen, Group, addresses, goes_to_members, grouped, of_database, of_hooks, of_hosts
 from fleet.watch.examination import ACTION, Examined, parse_examined
 from puffin.errors import DatabaseError
 
@@ -58,7 +59,11 @@ def check(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json
         results = _examine(chosen, remotes, parallel, board, asking)
         seen = asking.result()
     hosts = {host.name: host for host in chosen.hosts}
-    findings = (*of_database(chosen.fleet, seen), *of_hosts(chosen.fleet, hosts, results, seen.stopped))
+    findings = (
+        *of_hooks(problems_of_hooks(chosen.fleet)),
+        *of_database(chosen.fleet, seen),
+        *of_hosts(chosen.fleet, hosts, results, seen.stopped),
+    )
     if json_lines:
         for finding in findings:
             print_json(_as_record(finding))

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
-from fleet.deployment.hooks import FILE_VARIABLE, path_of
+from fleet.deployment.hooks import FILE_VARIABLE, check_hooks, path_of
 from fleet.errors import FleetError, InventoryError, Problem
 from fleet.hosts.inventory import Fleet
 from fleet.hosts.values import Target, is_url
@@ -294,10 +294,29 @@ def hooks_on_events(fleet: Fleet) -> Hooked:
             targets[kind] = (*targets.get(kind, ()), name)
             callers[name], wrong = _caller(fleet, target)
             if wrong:
-                problems.append(Problem(wrong, path=f"hooks.{kind.value}", source=fleet.source))
+                path = f"hooks.{kind.value}"
+                source, line = fleet.places.get(path, (fleet.source, None))
+                problems.append(Problem(wrong, path, source, line))
     if problems:
         raise InventoryError(tuple(problems))
     return Hooked(targets, callers)
+
+
+def problems_of_hooks(fleet: Fleet) -> tuple[Problem, ...]:
+    """What is wrong with the hooks of a fleet, those around a deploy and those on events.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    """
+    problems: list[Problem] = []
+    for look in (check_hooks, hooks_on_events):
+        try:
+            look(fleet)
+        except InventoryError as error:
+            problems += error.problems
+    return tuple(problems)
 
 
 def _name(kind: Kind, target: Target) -> str:

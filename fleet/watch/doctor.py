@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from fleet.errors import FleetError, RemoteError
+from fleet.errors import FleetError, Problem, RemoteError
 from fleet.hosts.inventory import Fleet, Host, deep_merge
 from fleet.hosts.render import database_settings
 from fleet.reach.remote import HostResult, NoPythonError
@@ -106,6 +106,18 @@ def _of_error(host: str, error: FleetError) -> Finding:
         return Finding(host, "ssh", Severity.FAIL, str(error))
     check = "python" if isinstance(error, NoPythonError) else "ssh" if error.step == "connect" else error.step
     return Finding(host, check, Severity.FAIL, error.what, error.hint)
+
+
+def of_hooks(problems: Sequence[Problem]) -> tuple[Finding, ...]:
+    """What is wrong with the operator's own programs.
+
+    Parameters
+    ----------
+    problems
+        All that is wrong with them.
+    """
+    advice = "correct it in hosts.yaml: a deploy, or 'puffin-fleet notify', would not begin"
+    return tuple(Finding("", "hooks", Severity.FAIL, str(problem), advice) for problem in problems)
 
 
 def of_database(fleet: Fleet, seen: DatabaseSeen) -> tuple[Finding, ...]:

@@ -272,6 +272,9 @@ def test_hooks_can_be_tried_and_what_is_wrong_with_them_is_said_at_once(
     with pytest.raises(InventoryError) as refused:
         hooks_on_events(parse_inventory(file.read_text(), str(file)))
     assert [problem.path for problem in refused.value.problems] == ["hooks.failed", "hooks.failed", "hooks.queue_empty"]
+    assert {problem.line is not None for problem in refused.value.problems} == {True}
+    checked = {(found["check"], found["severity"]): found for found in puffin_fleet("check", file, "--json").json()}
+    assert "hooks.queue_empty" in checked["hooks", "fail"]["what"]
 
 
 def test_a_command_has_its_time_and_what_it_leaves_is_not_waited_for(tmp_path: Path) -> None:

@@ -73,11 +73,14 @@ class Gate:
         self._starting_since: dict[str, float] = {}
         self._healthy_since: dict[str, float] = {}
         self._pids: dict[str, set[int]] = {}
+        self._proven_once: set[str] = set()
 
     @property
     def looping(self) -> frozenset[str]:
         """Workers that were seen to be started again and again."""
-        return frozenset(worker for worker, pids in self._pids.items() if len(pids) > MOST_STARTS)
+        return frozenset(
+            worker for worker, pids in self._pids.items() if len(pids) > MOST_STARTS and worker not in self._proven_once
+        )
 
     def slow(self, now: float) -> list[str]:
         """Workers that have been starting for so long that somebody will wonder why.
@@ -115,6 +118,10 @@ class Gate:
         """
         for worker in workers:
             self._note(worker, now)
+            if self._healthy_long_enough(worker.worker, now):
+                self._proven_once.add(worker.worker)
+        # Others may compute for days: who has long passed may meanwhile come to the end that its settings ask for.
+        workers = [worker for worker in workers if not (worker.at_its_end and worker.worker in self._proven_once)]
         proven = self._proven(workers, now)
         if failed := self._failed(workers, now):
             why = "; ".join(f"{worker.worker}: {worker.detail or worker.health.value}" for worker in failed)

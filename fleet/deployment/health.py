@@ -25,11 +25,15 @@ class Health(Enum):
 
 @dataclass(frozen=True)
 class WorkerHealth:
-    """One worker: how far it has come, and in words what it is waiting for or has died of."""
+    """One worker: how far it has come, and in words what it is waiting for or has died of.
+
+    `at_its_end` says that it ended by itself with exit code 0, as after `daemon.idle_timeout_in_h`.
+    """
 
     worker: str
     health: Health
     detail: str = ""
+    at_its_end: bool = False
 
 
 def judge(
@@ -72,7 +76,8 @@ def judge(
         elif program.state == "FATAL":
             found.append(WorkerHealth(worker, Health.FAILED, program.spawnerr or "it ended again and again"))
         elif program.state == "EXITED":
-            found.append(WorkerHealth(worker, Health.FAILED, f"it ended with exit code {program.exitstatus}"))
+            why, at_its_end = f"it ended with exit code {program.exitstatus}", program.exitstatus == 0
+            found.append(WorkerHealth(worker, Health.FAILED, why, at_its_end))
         elif program.state in {"STOPPED", "UNKNOWN"}:
             found.append(WorkerHealth(worker, Health.FAILED, "supervisord does not run it"))
         elif worker in states.recycling:

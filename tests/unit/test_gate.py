@@ -105,3 +105,26 @@ def test_a_host_with_a_worker_on_its_way_is_being_changed(health: Health) -> Non
 def test_workers_that_stay_stopped_are_not_waited_for() -> None:
     look = Gate(UPDATE, 0).look([worker(Health.STOPPED)], 0)
     assert (look.verdict, look.proven) == (Verdict.PASSED, False)
+
+
+def test_who_has_passed_may_come_to_its_end_while_others_compute() -> None:
+    gate = Gate(UPDATE, 0)
+    others = worker(Health.DRAINING, "n-2")
+    at_its_end = WorkerHealth("n-1", Health.FAILED, "it ended with exit code 0", at_its_end=True)
+    assert gate.look([at_its_end, others], 0).verdict is Verdict.FAILED
+    gate.look([worker(Health.HEALTHY), others], 1)
+    assert gate.look([worker(Health.HEALTHY), others], 11).proven
+    assert gate.look([at_its_end, others], 500).verdict is Verdict.WAIT
+    assert gate.look([at_its_end, worker(Health.STOPPED, "n-2")], 501).verdict is Verdict.PASSED
+    broken = WorkerHealth("n-1", Health.FAILED, "it ended with exit code 2")
+    assert gate.look([broken, others], 502).verdict is Verdict.FAILED
+
+
+def test_starts_of_one_that_has_passed_are_no_crash_loop_of_the_release() -> None:
+    gate = Gate(UPDATE, 0)
+    gate.saw({"n-1": 1})
+    gate.look([worker(Health.HEALTHY)], 0)
+    gate.look([worker(Health.HEALTHY)], 10)
+    for pid in range(2, 3 + MOST_STARTS):
+        gate.saw({"n-1": pid})
+    assert gate.looping == frozenset()

@@ -141,9 +141,12 @@ class _Told:
         """Handle the signal."""
         self._at = boot_time()
 
-    def seconds_before(self, end: float) -> float | None:
-        """How long before the job's end that was; None if it never was. Who hears of it later counts it as then."""
-        return None if self._at is None else max(0.0, end - self._at)
+    def seconds_before(self, end: float, start: float) -> float | None:
+        """How long before the job's end that was; None if it was not, or before the job, which then did not get it.
+
+        Who hears of it after the end counts it as then.
+        """
+        return None if self._at is None or self._at < start else max(0.0, end - self._at)
 
 
 class _Keeper:
@@ -181,7 +184,7 @@ class _Keeper:
             self._cause, self._detail = Cause.ENDED, ""
         if self._cause is Cause.ENDED and not (outcome and outcome.success):
             self._look_at_the_kernels_kills()
-        terminated_s = self._told.seconds_before(end)
+        terminated_s = self._told.seconds_before(end, self._started)
         return Ended(self._cause, outcome, status, self._detail, self._usage(), terminated_s)
 
     def _watch(self) -> int:

@@ -64,7 +64,9 @@ class Notice:
     host, worker, calculation, detail
         What is known; empty where several are told together.
     ids
-        Of all that is told together; otherwise the only one.
+        Of what is told together, at most the last hundred; otherwise the only one.
+    count
+        How many are told together.
     """
 
     kind: Kind
@@ -77,6 +79,7 @@ class Notice:
     calculation: str = ""
     detail: str = ""
     ids: tuple[str, ...] = ()
+    count: int = 1
 
 
 def to_json(notice: Notice) -> dict[str, Any]:
@@ -97,7 +100,7 @@ def to_json(notice: Notice) -> dict[str, Any]:
         "worker": notice.worker,
         "calculation": notice.calculation,
         "detail": notice.detail,
-        "count": len(notice.ids) or 1,
+        "count": notice.count,
         "ids": list(notice.ids or (notice.id,)),
     }
 
@@ -114,6 +117,7 @@ def from_json(data: Mapping[str, Any]) -> Notice:
         kind=Kind(data["event"]),
         at=datetime.fromisoformat(data["at"].removesuffix("Z")),
         ids=tuple(data["ids"]),
+        count=int(data["count"]),
         **{key: str(data[key]) for key in ("text", "id", "fleet", "host", "worker", "calculation", "detail")},
     )
 
@@ -181,12 +185,17 @@ def _together(notices: Sequence[Notice]) -> list[Notice]:
     return sorted(found, key=lambda notice: (notice.at, notice.id))
 
 
+_MOST_IDS = 100
+"""Chat services refuse long messages; the events have them all."""
+
+
 def _sum_of(notices: Sequence[Notice]) -> Notice:
     last = notices[-1]
     hosts = condensed(sorted({notice.host for notice in notices if notice.host}))
-    text = f"{last.fleet}: {len(notices)} {_MANY[last.kind]} ({hosts}); the last: {last.text}"
+    count = sum(notice.count for notice in notices)
+    text = f"{last.fleet}: {count} {_MANY[last.kind]} ({hosts}); the last: {last.text}"
     ids = tuple(each for notice in notices for each in notice.ids)
-    return Notice(last.kind, last.id, last.at, last.fleet, text, ids=ids)
+    return Notice(last.kind, last.id, last.at, last.fleet, text, ids=ids[-_MOST_IDS:], count=count)
 
 
 # What nobody notes -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 EXTRAS ?= scine,embedded,dev
 PYTEST ?=
-PARALLEL ?= 4
+PARALLEL ?= 5
 
 VENV := .venv
 BIN := $(VENV)/bin

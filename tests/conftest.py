@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ pytest_plugins = [
     "tests.lab.fixtures_lab",
     "tests.acceptance.here",
 ]
+
+# A shell has what it starts in the background ignore Ctrl-C; so would all that the tests start, and then interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _BY_DIRECTORY = {
     "integration": "uses real servers, programs or the package index",

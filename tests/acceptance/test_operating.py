@@ -16,7 +16,7 @@ from tests.acceptance.here import Here, until
 def test_a_change_of_settings_waits_for_the_running_calculation(here: Here) -> None:
     here.run("deploy", "--yes").ok()
     before = here.workers()
-    here.submit(seconds=5, count=2)
+    here.submit(seconds=12, count=2)
     until(lambda: here.all_are("pending"), "both calculations to be taken")
 
     here.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4

@@ -166,6 +166,7 @@ def test_without_a_log_file_the_log_is_standard_error(place: Place, queue: Queue
 def test_the_setup_is_printed_as_by_scine_puffin(place: Place) -> None:
     change(place, "daemon", idle_timeout_in_h=1e-5)
     change(place, "resources", cores=1, memory=3.0, disk=1.5)
+    change(place, "fleet", name="")
     printed = [line.split() for line in run(place, "container").stdout.splitlines()]
     for line in ("Threads: 1", "Memory: 3.000 GB", "Disk: 1.500 GB", "- sparrow", "- sleep"):
         assert line.split() in printed

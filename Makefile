@@ -8,7 +8,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 EXTRAS ?= scine,embedded,dev
 PYTEST ?=
-PARALLEL ?= 5
+PARALLEL ?= 6
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from fleet.hosts.render import STAYS_DOWN
 from fleet.reach.facts import States
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ def judge(
             found.append(WorkerHealth(worker, Health.FAILED, "it is started and ends again and again"))
         elif program.state == "FATAL":
             found.append(WorkerHealth(worker, Health.FAILED, program.spawnerr or "it ended again and again"))
+        elif program.state == "EXITED" and program.exitstatus not in STAYS_DOWN:
+            # For a moment only: supervisord starts it again.
+            found.append(WorkerHealth(worker, Health.STARTING, f"about to start again after {program.exitstatus}"))
         elif program.state == "EXITED":
             why, at_its_end = f"it ended with exit code {program.exitstatus}", program.exitstatus == 0
             found.append(WorkerHealth(worker, Health.FAILED, why, at_its_end))

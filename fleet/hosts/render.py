@@ -28,6 +28,9 @@ from fleet.hosts.inventory import Database, Fleet, Host, deep_merge
 from fleet.hosts.layout import Worker
 
 PASSWORD_FILE = "etc/database.password"  # noqa: S105 - a path
+STAYS_DOWN = (0, 2, 3)
+"""Exit codes after which supervisord does not start a worker again: told to stop, configuration, quarantined."""
+
 _FOR_EVER_S = 10 * 365 * 86400
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _MADE_HERE = "Written by puffin-fleet; the next deploy undoes changes made here. Change hosts.yaml instead."
@@ -320,7 +323,7 @@ directory={_value(paths.root)}
 autostart=true
 ; Not after 0 (asked to stop), 2 (configuration) and 3 (quarantined).
 autorestart=unexpected
-exitcodes=0,2,3
+exitcodes={",".join(map(str, STAYS_DOWN))}
 startsecs=2
 startretries=3
 ; TERM lets the calculation end; its own children must not get it.

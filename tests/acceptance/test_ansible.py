@@ -115,6 +115,7 @@ def test_a_fleet_that_was_stopped_as_a_whole_is_started_also_where_drained_hosts
     until(lambda: sorted(fleet.running()) == ["a-1", "b-1"], "both hosts to work")
 
 
+@pytest.mark.soak
 def test_a_host_that_fails_is_named_and_the_others_are_served(fleet: Many, ansible: Ansible) -> None:
     fleet.content["hosts"]["lost"] = {"connection": "ssh", "address": "127.0.0.1", "ssh": {"port": 1}}
     fleet.content["hosts"].pop("b")

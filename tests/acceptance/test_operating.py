@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.acceptance.commands import BIN
 from tests.acceptance.here import Here, until
@@ -85,6 +86,7 @@ def test_a_start_while_workers_still_drain_keeps_them_working(here: Here) -> Non
     }
 
 
+@pytest.mark.soak
 def test_workers_are_not_doubled_when_base_dir_moves(here: Here) -> None:
     here.run("deploy", "--yes").ok()
     here.content["defaults"]["base_dir"] = str(here.place / "elsewhere")

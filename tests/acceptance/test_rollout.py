@@ -117,6 +117,7 @@ def test_a_canary_proves_the_release_while_a_worker_that_is_removed_computes(her
     assert here.all_are("complete")
 
 
+@pytest.mark.soak
 def test_status_says_how_many_still_run_the_release_before(here: Here, tmp_path: Path) -> None:
     here.run("deploy", "--yes").ok()
     here.submit(seconds=25)

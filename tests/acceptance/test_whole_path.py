@@ -39,7 +39,8 @@ class TwoHosts:
         deadline = time.monotonic() + seconds
         while True:
             found = [item for item in self.documents("calculations") if str(item["_id"]) in ids]
-            if all(item["status"] in FINISHED for item in found):
+            # SCINE's jobs write their end themselves; what the attempt used the worker adds a moment later.
+            if all(item["status"] in FINISHED and "usage" in item["puffin"] for item in found):
                 return found
             assert time.monotonic() < deadline, [(item["job"]["order"], item["status"]) for item in found]
             time.sleep(0.3)

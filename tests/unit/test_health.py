@@ -46,6 +46,8 @@ def states(*programs: ProgramState, stop: bool = False, recycling: tuple[str, ..
         (replace(PROGRAM, state="FATAL"), RECORD, Health.FAILED, "it ended again and again"),
         (replace(PROGRAM, state="FATAL", spawnerr="no such file"), RECORD, Health.FAILED, "no such file"),
         (replace(PROGRAM, state="EXITED", exitstatus=2), RECORD, Health.FAILED, "it ended with exit code 2"),
+        (replace(PROGRAM, state="EXITED", exitstatus=75), RECORD, Health.STARTING, "about to start again after 75"),
+        (replace(PROGRAM, state="EXITED", exitstatus=-9), RECORD, Health.STARTING, "about to start again after -9"),
     ],
 )
 def test_a_worker(program: ProgramState, record: WorkerRecord | None, health: Health, detail: str) -> None:

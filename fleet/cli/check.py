@@ -17,14 +17,24 @@ from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, data_console, note, print_json
 from fleet.errors import ExitCode, FleetError
-from fleet.hosts.access import Remotes, open_remotes, open_store
+from fleet.hosts.access import Remotes, exposed_password, open_remotes, open_store
 from fleet.hosts.inventory import Host
 from fleet.notify.telling import problems_of_hooks
 from fleet.reach import facts as host_facts
 from fleet.reach.execute import ask, fan_out
 from fleet.reach.remote import HostResult
 from fleet.watch.diagnosis import Finding, Severity
-from fleet.watch.doctor import DatabaseSeen, Group, addresses, goes_to_members, grouped, of_database, of_hooks, of_hosts
+from fleet.watch.doctor import (
+    DatabaseSeen,
+    Group,
+    addresses,
+    goes_to_members,
+    grouped,
+    of_database,
+    of_hooks,
+    of_hosts,
+    of_password,
+)
 from fleet.watch.examination import ACTION, Examined, parse_examined
 from puffin.errors import DatabaseError
 
@@ -61,6 +71,7 @@ def check(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json
     hosts = {host.name: host for host in chosen.hosts}
     findings = (
         *of_hooks(problems_of_hooks(chosen.fleet)),
+        *of_password(str(exposed) if (exposed := exposed_password(chosen.fleet)) else None),
         *of_database(chosen.fleet, seen),
         *of_hosts(chosen.fleet, hosts, results, seen.stopped),
     )
@@ -180,6 +191,8 @@ def _sum_up(findings: Sequence[Finding], hosts: int, verbose: bool) -> None:
     warned = sum(finding.severity is Severity.WARN for finding in findings)
     wrong = {finding.host for finding in findings if finding.severity is Severity.FAIL and finding.host}
     more = "" if verbose else " -v shows all of them."
-    counts = f"{len(findings)} checks on {hosts} host{'s' if hosts != 1 else ''}: {failed} failed, {warned} warnings."
+    places = f"{hosts} host{'s' if hosts != 1 else ''}"
+    warnings = f"{warned} warning{'s' if warned != 1 else ''}"
+    counts = f"{len(findings)} checks on {places}: {failed} failed, {warnings}."
     on = f" {len(wrong)} hosts need attention." if len(wrong) > 1 else ""
     note(f"{counts}{on}{more}", "red" if failed else "yellow" if warned else "green")

@@ -139,7 +139,9 @@ def list_calculations(
                 print_entries(queue, entries, now, several=len(target.names) > 1)
             total = queue.count(wanted) if limit and len(entries) == limit else len(entries)
             more = (
-                f"{len(entries)} of {total}: --limit 0 shows all" if total > len(entries) else f"{total} calculations"
+                f"{len(entries)} of {total}: --limit 0 shows all"
+                if total > len(entries)
+                else f"{total} calculation{'s' if total != 1 else ''}"
             )
             note(f"{queue.name}: {more}", "dim")
     return ExitCode.DONE

@@ -46,7 +46,7 @@ def restart(
 ) -> int:
     """Start workers anew, with what is deployed; running calculations are finished first, unless --now.
 
-    Workers that were stopped stay so; such as crashed or were put to rest are started.
+    Workers that were stopped stay so; those that crashed or were put to rest are started.
 
     \b
     puffin-fleet restart

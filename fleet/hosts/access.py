@@ -127,9 +127,25 @@ def read_password(fleet: Fleet) -> str | None:
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise FleetError(f"database.password_file: cannot read {path}: {error.strerror}") from error
+        hint = "correct it in hosts.yaml, where a relative path starts, or write the password there"
+        raise FleetError(f"database.password_file: cannot read {path}: {error.strerror}\n  {hint}") from error
     except UnicodeDecodeError as error:
         raise FleetError(f"database.password_file: {path} is not text") from error
+
+
+def exposed_password(fleet: Fleet) -> Path | None:
+    """The file of the database's password where others than its owner may read it; None where all is well.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    """
+    path = _path(fleet, fleet.database.password_file)
+    try:
+        return path if path is not None and path.stat().st_mode & 0o077 else None
+    except OSError:
+        return None  # whoever reads it says so
 
 
 def open_store(fleet: Fleet, timeout_s: float = 5.0) -> Store:

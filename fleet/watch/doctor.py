@@ -120,6 +120,20 @@ def of_hooks(problems: Sequence[Problem]) -> tuple[Finding, ...]:
     return tuple(Finding("", "hooks", Severity.FAIL, str(problem), advice) for problem in problems)
 
 
+def of_password(exposed: str | None) -> tuple[Finding, ...]:
+    """Whether the database's password is kept where others can read it.
+
+    Parameters
+    ----------
+    exposed
+        Its file if they can; None if not.
+    """
+    if exposed is None:
+        return ()
+    what = f"database.password_file {exposed} can be read by others"
+    return (Finding("", "password", Severity.WARN, what, f"run: chmod 600 '{exposed}'"),)
+
+
 def of_database(fleet: Fleet, seen: DatabaseSeen) -> tuple[Finding, ...]:
     """Judge the database, and what it knows of the fleet.
 

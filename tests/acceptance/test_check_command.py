@@ -75,6 +75,7 @@ class Site:
 def site(ssh_lab: Lab, secured: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     host, place = ssh_lab.host("good"), tmp_path_factory.mktemp("site")
     (place / "password").write_text(PASSWORD + "\n")
+    (place / "password").chmod(0o600)
     ssh = {"port": host.port, "key": str(host.key), "known_hosts": str(host.known_hosts)}
     content = {
         "fleet": "doctored",
@@ -105,6 +106,17 @@ def test_before_the_first_deploy_only_the_way_to_the_database_can_be_tried(site:
     assert "credentials were not tested" in found["good", "database"]["what"]
     assert found["good", "release"]["what"] == "nothing is deployed yet"
     assert not Path(site.host.base_dir).exists()
+
+
+def test_a_password_that_others_can_read_is_a_warning(site: Site) -> None:
+    file = site.place / "password"
+    file.chmod(0o644)
+    try:
+        code, found = site.check()
+    finally:
+        file.chmod(0o600)
+    assert (code, found[None, "password"]["severity"]) == (0, "warn")
+    assert f"chmod 600 '{file}'" in found[None, "password"]["next"]
 
 
 def test_a_good_host(site: Site) -> None:

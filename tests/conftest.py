@@ -25,6 +25,14 @@ _BY_DIRECTORY = {
     "acceptance": "runs the installed commands as a user would",
 }
 
+_LONG_FILES = (
+    "test_worker_faults.py",
+    "test_operating.py",
+    "test_rollout.py",
+    "test_lab_boot.py",
+    "test_lab_deploy.py",
+)
+
 # Derandomised: a failure in CI is the same failure here. No deadline: the machine may be busy.
 settings.register_profile(
     "project",
@@ -53,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
     # What takes long begins first, so that nobody waits for it at the end.
-    order = ("acceptance", "integration")
+    order = (*_LONG_FILES, "acceptance", "integration")
     items.sort(key=lambda item: next((at for at, name in enumerate(order) if name in item.path.parts), len(order)))
     for item in items:
         directory = item.path.relative_to(tests).parts[0]

@@ -313,9 +313,10 @@ def remove_leftovers(lock: str, living: Iterable[int]) -> None:
         return
     names = {f"{prefix(lock)}{pid}" for pid in living}
     # Everywhere: an earlier incarnation may have been started in another group.
-    for path in base.mount.rglob(f"{prefix(lock)}*"):
-        if path.name not in names:
-            _remove(path)
+    # Not by rglob: groups of others come and go, and it fails over one that goes as it looks.
+    for directory, children, _ in os.walk(base.mount):
+        for name in [child for child in children if child.startswith(prefix(lock)) and child not in names]:
+            _remove(Path(directory, name))
 
 
 def prefix(lock: str) -> str:

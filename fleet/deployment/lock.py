@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -118,13 +119,17 @@ def hold(
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Heed no further Ctrl-C meanwhile: a lock that is not given back stays until its time limit."""
+    """Heed Ctrl-C only afterwards: a lock that is not given back stays until its time limit."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDINGS}
+    is_ending = sys.exc_info()[0] is not None
+    heard: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: heard.append(number)) for number in _ENDINGS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if heard and not is_ending:  # who is ending already knows why
+        signal.raise_signal(heard[0])

@@ -474,6 +474,25 @@ def test_whenever_ctrl_c_comes_no_lock_is_left(places: dict[str, Path], after: f
     wait_for(lambda: all(guard.read_holder(place) is None for place in places.values()))
 
 
+class Interrupting(LocalRemote):
+    """A host over which Ctrl-C is pressed while its lock is given back."""
+
+    armed = False
+
+    def call(self, *arguments: Any, **options: Any) -> Any:
+        if self.armed:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().call(*arguments, **options)
+
+
+def test_ctrl_c_while_locks_are_given_back_ends_the_command_afterwards(places: dict[str, Path]) -> None:
+    remotes = {name: Interrupting(name) for name in places}
+    with pytest.raises(KeyboardInterrupt), hold(remotes, targets(places), new_deed("deploy"), 0, 3):
+        for remote in remotes.values():
+            remote.armed = True
+    assert [guard.read_holder(place) for place in places.values()] == [None] * len(places)
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

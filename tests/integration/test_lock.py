@@ -487,9 +487,12 @@ class Interrupting(LocalRemote):
 
 def test_ctrl_c_while_locks_are_given_back_ends_the_command_afterwards(places: dict[str, Path]) -> None:
     remotes = {name: Interrupting(name) for name in places}
-    with pytest.raises(KeyboardInterrupt), hold(remotes, targets(places), new_deed("deploy"), 0, 3):
-        for remote in remotes.values():
-            remote.armed = True
+    lock = hold(remotes, targets(places), new_deed("deploy"), 0, 3)
+    lock.__enter__()
+    for remote in remotes.values():
+        remote.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        lock.__exit__(None, None, None)
     assert [guard.read_holder(place) for place in places.values()] == [None] * len(places)
 
 

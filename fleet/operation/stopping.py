@@ -318,17 +318,7 @@ def stop_hosts(
         On Ctrl-C.
     """
     ordering = _InBackground(order)
-    gathering = _Gathering(min(parallel, len(controls)))
-
-    def tell(control: HostControl) -> Told:
-        try:
-            control.connect()
-        finally:
-            gathering.arrived()
-        gathering.wait()
-        return control.tell(how)
-
-    told = fan_out(dict(controls), tell, parallel)
+    told = _tell_together(controls, how, parallel)
     problem = ordering.result()
     ordered = order is not None and problem is None
     first = {result.host: result for result in told}
@@ -351,6 +341,21 @@ def stop_hosts(
         lambda event: audience.finished(event.host, event.result.ok) if event.result else None,
     )
     return ended, problem
+
+
+def _tell_together(controls: Mapping[str, HostControl], how: Stop, parallel: int) -> list[HostResult[Told]]:
+    """Connect to all hosts before the first is told, so that all are told at the same moment."""
+    gathering = _Gathering(min(parallel, len(controls)))
+
+    def tell(control: HostControl) -> Told:
+        try:
+            control.connect()
+        finally:
+            gathering.arrived()
+        gathering.wait()
+        return control.tell(how)
+
+    return fan_out(dict(controls), tell, parallel)
 
 
 class _Gathering:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 _SCRIPT = """\
 #!{python} -IS
-import base64, json, os, pathlib, re, signal, subprocess, sys, zlib
+import base64, json, os, pathlib, re, signal, subprocess, sys, threading, zlib
 
 here = pathlib.Path(__file__).resolve().parent
-sent = sys.stdin.buffer.read()
-size, _, rest = sent.partition(b"\\n")
-text = rest[: int(size)].decode()
+size = sys.stdin.buffer.readline()
+sent = sys.stdin.buffer.read(int(size))
+text = sent.decode()
 packed = re.findall(r'"([A-Za-z0-9+/=]{{16,}})"', text)
 request = json.loads(zlib.decompress(base64.b64decode(packed[-1])))
 action = re.findall(r'fleet[.]hostside[.]([a-z_]+)"', text)[-1]
@@ -36,8 +36,24 @@ with calls.open("a") as log:
 
 
 def run():
-    words = ["{python}", *sys.argv[1:]]
-    return subprocess.run(words, input=sent, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # What follows the program may never end: who listens to a stream leaves its input open.
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    child = subprocess.Popen(["{python}", *sys.argv[1:]], **pipes)
+    threading.Thread(target=feed, args=(child.stdin,), daemon=True).start()
+    child.stdin = None  # so that communicate leaves it to the other thread
+    return (*child.communicate(), child.returncode)
+
+
+def feed(pipe):
+    try:
+        pipe.write(size + sent)
+        pipe.flush()
+        while block := sys.stdin.buffer.read1(1 << 16):
+            pipe.write(block)
+            pipe.flush()
+        pipe.close()
+    except OSError:
+        pass
 
 
 def end_session():
@@ -66,7 +82,7 @@ if cut.exists():
     sys.exit(1)
 if hit and trap["does"] == "fill":
     fill(trap["place"])
-done = run()
+stdout, stderr, code = run()
 if hit and trap["does"] == "kill":
     os.kill(os.getppid(), signal.SIGKILL)
     sys.exit(1)
@@ -75,9 +91,10 @@ if hit and trap["does"] in ("cut", "drop"):
         cut.touch()
     end_session()
     sys.exit(1)
-sys.stdout.buffer.write(done.stdout)
-sys.stderr.buffer.write(done.stderr)
-sys.exit(done.returncode)
+for stream, output in ((sys.stdout, stdout), (sys.stderr, stderr)):
+    stream.buffer.write(output)
+    stream.flush()
+os._exit(code)  # the other thread may still hold standard input
 """
 
 

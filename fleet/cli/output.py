@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -101,13 +102,27 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]])
     """
     console = Console(highlight=False)
     if not console.is_terminal:
-        # Styling thousands of lines only to take the styles away again would take seconds.
-        click.echo("\n".join(line.plain for line in table_lines(columns, rows)[0]))
+        click.echo("\n".join(_plain_lines(columns, rows)))
         return
     lines, hidden = table_lines(columns, rows, console.width)
     console.print(Text("\n").join(lines), soft_wrap=True)
     if hidden:
         note(f"not shown for want of width: {', '.join(hidden)} (--json has all)", "dim")
+
+
+def _plain_lines(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> list[str]:
+    """The lines of a table for a file: styling thousands only to take the styles away again takes long."""
+    titles = [column.title for column in columns]
+    cells = [titles, *([cell if isinstance(cell, str) else cell.plain for cell in row] for row in rows)]
+    sizes = [[cell_len(cell) for cell in row] for row in cells]
+    widths = [max(row[at] for row in sizes) for at in range(len(columns))]
+    return [
+        "  ".join(
+            " " * (width - size) + cell if column.right else cell + " " * (width - size)
+            for cell, size, width, column in zip(row, of_row, widths, columns, strict=True)
+        ).rstrip()
+        for row, of_row in zip(cells, sizes, strict=True)
+    ]
 
 
 def table_lines(

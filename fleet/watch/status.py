@@ -307,6 +307,8 @@ def _rank(state: str) -> int:
 
 
 def _reported_troubles(status: WorkerStatus) -> tuple[str, ...]:
+    if status.state not in _WRONG:
+        return ()  # nearly all of thousands, each asked several times
     if status.state == "lost":
         silent = "" if status.silent_s == float("inf") else f", silent for {duration(status.silent_s)}"
         return (f"lost{silent}",)

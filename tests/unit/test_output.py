@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from rich.text import Text
 
-from fleet.cli.output import Column, print_table
+from fleet.cli.output import Column, print_table, table_lines
 
 COLUMNS = (Column("WORKER"), Column("DONE", right=True), Column("RELEASE", spare=1), Column("GB", spare=2))
 ROWS = [["node1-1", "7", "0.1.0-a9f91f6d1a8e", "16"]]
@@ -43,6 +44,12 @@ def test_a_narrow_terminal_gets_fewer_columns_and_is_told(
     assert without_styles(captured.out).splitlines()[0] == heading
     told = "not shown for want of width: " + hidden
     assert (told in " ".join(without_styles(captured.err).split())) == bool(hidden)
+
+
+def test_a_file_gets_the_same_lines_as_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [*ROWS, [Text("Knoten-é中", style="red"), Text("12345"), "", Text("", style="dim")]]
+    print_table(COLUMNS, rows)
+    assert capsys.readouterr().out.splitlines() == [line.plain for line in table_lines(COLUMNS, rows)[0]]
 
 
 def without_styles(text: str) -> str:

@@ -19,7 +19,8 @@ fails of that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -38,10 +39,22 @@ from puffin.results import Results
 from puffin.runner import KEEPER_KILLED, Runner, RunningJob
 from puffin.settings import Settings
 from puffin.stopping import Orders, Signals, Stop
-from puffin.store import Store, connection_uri
+from puffin.store import Store
 from puffin.worklog import Log, Ping
 
 LOOK_FOR_STOP_FILES_S = 1.0
+
+
+class Fate(Enum):
+    """What became of an attempt, for who counts what succeeds here and what does not."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    LOST = "lost"
+    """It told nothing of its calculation, as where its processes were killed."""
+
+    NONE = "none"
+    """It was taken away or given back, which says nothing of this worker."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,8 @@ class Workbench:
         Where to say what happens.
     orders, signals
         When to stop.
+    uris
+        By database, how jobs reach it, credentials included: a secret.
     """
 
     settings: Settings
@@ -79,6 +94,7 @@ class Workbench:
     ping: Ping
     orders: Orders
     signals: Signals
+    uris: Mapping[str, str] = field(repr=False)
 
     def loss(self, reason: str) -> Loss:
         """How an attempt was lost here."""
@@ -105,7 +121,7 @@ class Attempt:
         self._kind = bench.kinds[claim.order]
         self._draining = False
 
-    def run(self, renewal: Renewal, sent: float) -> Status | None:
+    def run(self, renewal: Renewal, sent: float) -> Fate:
         """Run the job and write what became of it.
 
         Parameters
@@ -117,8 +133,8 @@ class Attempt:
 
         Returns
         -------
-        Status | None
-            COMPLETE or FAILED; None if the calculation was given back, lost or taken away.
+        Fate
+            What became of it.
 
         Raises
         ------
@@ -129,6 +145,8 @@ class Attempt:
         """
         job = self._start(renewal, sent)
         with job:
+            # Inside: where no process can be forked any more, the job must not be left behind.
+            self._bench.runner.warm_up()
             told_to_stop = self._wait_for_end(job)
             ended = job.ended()
         return self._settle(ended, renewal.release(), told_to_stop)
@@ -148,12 +166,10 @@ class Attempt:
     def _start(self, renewal: Renewal, sent: float) -> RunningJob:
         bench, claim, settings = self._bench, self._claim, self._bench.settings
         held = lease.claimed(settings.daemon.lease_in_s, sent, settings.daemon.touch_time_in_s)
-        uri = connection_uri(settings.database, claim.database)
-        context = JobContext(claim, self._kind, self._directory, settings, uri)
+        context = JobContext(claim, self._kind, self._directory, settings, bench.uris[claim.database])
         job = bench.runner.start(context, Limits.of(claim, settings), held.freeze_at)
         calculations = bench.store.calculations(claim.database)
         renewal.hold(claim, calculations, job, held, self._kind.writes_own_end, self.on_hold_change)
-        bench.runner.warm_up()
         return job
 
     def _wait_for_end(self, job: RunningJob) -> str:
@@ -177,14 +193,14 @@ class Attempt:
                 bench.journal.info(f"will stop after this job: {order.reason}", self._claim.id)
                 bench.reporter.update(state="draining")
 
-    def _settle(self, ended: Ended, released: Released, told_to_stop: str) -> Status | None:
+    def _settle(self, ended: Ended, released: Released, told_to_stop: str) -> Fate:
         bench, claim, loss = self._bench, self._claim, verdicts.loss(ended)
         if ended.detail == KEEPER_KILLED:
             end_leftovers(bench.settings.daemon.pid)
         if not released.ours:
             bench.journal.warning("discarded: the calculation was taken or changed by somebody else", claim.id)
             bench.reporter.event("discarded", claim.id)
-            return None
+            return Fate.NONE
         if not loss:
             return self._conclude(ended, released)
         if self._kind.writes_own_end:
@@ -195,21 +211,25 @@ class Attempt:
                 return self._tell(status, ended, "")
         if told_to_stop and ended.cause is Cause.KILLED:
             bench.results.give_back(claim, told_to_stop)
-        else:
-            bench.results.lose(claim, bench.loss(loss))
-        return None
+            return Fate.NONE
+        return self._lose(bench.loss(loss))
 
-    def _conclude(self, ended: Ended, released: Released) -> Status | None:
+    def _lose(self, loss: Loss) -> Fate:
+        if self._bench.results.lose(self._claim, loss) is Status.FAILED:
+            self._archive(Status.FAILED)
+        return Fate.LOST
+
+    def _conclude(self, ended: Ended, released: Released) -> Fate:
         bench, claim = self._bench, self._claim
         stdout, stderr = (read_shortened(path) for path in keeper.output_of(self._directory))
         verdict = verdicts.judge(ended, stdout, stderr)
-        if self._failed_for_want_of_the_database(verdict, released):
+        if ended.cause is not Cause.LIMIT and self._failed_for_want_of_the_database(verdict, released):
             return self._excuse(ended)
         status = bench.results.write(claim, verdict, self._kind.writes_own_end)
         if status is None:
             bench.journal.warning("not written: the calculation is no longer ours", claim.id)
             bench.reporter.event("discarded", claim.id)
-            return None
+            return Fate.NONE
         return self._tell(status, ended, verdict.comment if status is Status.FAILED else "")
 
     def _failed_for_want_of_the_database(self, verdict: Verdict, released: Released) -> bool:
@@ -217,31 +237,32 @@ class Attempt:
             return False
         return released.outage or verdicts.lost_its_database(verdict) or not self._bench.results.database_is_there()
 
-    def _excuse(self, ended: Ended) -> Status | None:
+    def _excuse(self, ended: Ended) -> Fate:
         """Give back what failed while it could not reach the database that it writes to."""
         bench, claim = self._bench, self._claim
         loss = bench.loss("the database was away while it ran")
         status = bench.results.complete_own_end(claim, ended.usage)
         if status is Status.FAILED:
             return self._retract(ended, loss)
-        if status is None:
-            bench.results.lose(claim, loss)
-        return None
+        if status is not None:
+            return self._tell(status, ended, "")
+        self._lose(loss)
+        return Fate.NONE  # an outage says nothing of this host
 
-    def _retract(self, ended: Ended, loss: Loss) -> Status | None:
+    def _retract(self, ended: Ended, loss: Loss) -> Fate:
         """Give back what the job itself has called failed; that of the last attempt stays so, and is told."""
-        if self._bench.results.retract(self._claim, loss, keep_away=False):
-            return None
+        if self._bench.results.retract(self._claim, loss):
+            return Fate.NONE
         return self._tell(Status.FAILED, ended, "")
 
-    def _tell(self, status: Status, ended: Ended, comment: str) -> Status:
+    def _tell(self, status: Status, ended: Ended, comment: str) -> Fate:
         bench, claim = self._bench, self._claim
         reason = reason_of(comment)
         summary = f"{status.value} after {ended.usage.wall_s:.2f} s"
         bench.journal.info(f"{summary}{': ' if reason else ''}{reason}", claim.id)
         bench.reporter.event("failed" if status is Status.FAILED else "finished", claim.id, reason)
         self._archive(status)
-        return status
+        return Fate.FAILED if status is Status.FAILED else Fate.COMPLETE
 
     def _archive(self, status: Status) -> None:
         daemon = self._bench.settings.daemon

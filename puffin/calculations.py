@@ -133,9 +133,7 @@ def program_names(available: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def claim_filter(
-    resources: ResourceSettings, orders: Sequence[str], programs: Sequence[str], executor: str = ""
-) -> Document:
+def claim_filter(resources: ResourceSettings, orders: Sequence[str], programs: Sequence[str]) -> Document:
     """The calculations that a worker can take.
 
     Parameters
@@ -146,10 +144,8 @@ def claim_filter(
         Jobs that it accepts.
     programs
         Values of ``model.program`` that it accepts.
-    executor
-        The worker's uuid: what it gave back as perhaps not at fault itself, it does not take again.
     """
-    selection: Document = {
+    return {
         "status": Status.NEW.value,
         "job.cores": {"$lte": resources.cores},
         "job.disk": {"$lte": resources.disk},
@@ -157,9 +153,6 @@ def claim_filter(
         "job.order": {"$in": list(orders)},
         "model.program": {"$in": list(programs)},
     }
-    if executor:
-        selection["puffin.rejected_by"] = {"$ne": executor}
-    return selection
 
 
 CLAIM_SORT = (("priority", 1), ("job.cores", -1), ("job.memory", -1), ("job.disk", -1))
@@ -269,7 +262,7 @@ def finish_update(verdict: Verdict) -> Document:
     return update
 
 
-FRESH = {"puffin.lost_on": "", "puffin.rejected_by": ""}
+FRESH = {"puffin.lost_on": ""}
 """What is forgotten of a calculation once it is complete: whoever runs it anew starts with all attempts."""
 
 

@@ -49,5 +49,9 @@ class DaemonError(PuffinError):
     """A worker cannot be started or stopped: already running, not ours, not there."""
 
 
+class CannotFork(DaemonError):
+    """No process for a job can be made, or none lives for long enough: a crash of the worker, as it were."""
+
+
 class ProgramError(PuffinError):
     """A program that jobs need cannot be installed, found or used."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -15,7 +16,7 @@ from puffin import cgroup
 from puffin.config import Configuration
 from puffin.crashes import Crashes, last_lines
 from puffin.devices import occupy
-from puffin.errors import ConfigurationError, DaemonError, ExitCode, PuffinError
+from puffin.errors import CannotFork, ConfigurationError, DaemonError, ExitCode, PuffinError
 from puffin.jobs.base import JobKind
 from puffin.pidfile import PidFile
 from puffin.programs.environment import prepare
@@ -212,6 +213,10 @@ def _work(config: Configuration, settings: Settings, available_jobs: dict[str, s
     try:
         count = crashes.begin(time.time())
         code = worker.rest(count, said) if 0 < settings.daemon.crash_limit < count else worker.run()
+    except CannotFork as error:
+        # Each time the calculation that it had just taken is lost: a host on which that goes on must come to rest.
+        log.error(f"the worker ends: {error}")
+        raise
     except PuffinError as error:
         # It knows what is wrong, such as a database that stays away: no crash.
         crashes.forget()
@@ -250,11 +255,17 @@ def kill_daemon(config: Configuration) -> None:
     pid = pid_file.owner()
     if pid is None:
         raise DaemonError(f"no worker runs with the file {config['daemon']['pid']}: nothing was killed")
-    os.kill(pid, signal.SIGQUIT)
+    try:
+        os.kill(pid, signal.SIGQUIT)
+    except ProcessLookupError:
+        return  # it ended just now
+    except PermissionError as error:
+        raise DaemonError(f"process {pid} belongs to somebody else: nothing was killed") from error
     deadline = time.monotonic() + _LONGEST_OPERATION_S
     while pid_file.owner() == pid:
         if time.monotonic() > deadline:
             # It hangs. Its jobs die with it, and its next start, or any other worker, gives them back.
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             return
         time.sleep(0.05)

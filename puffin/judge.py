@@ -106,6 +106,8 @@ class Court:
                     self._judge(server_now)
         except DatabaseError as error:
             self._sits = False
+            # A server may greet and yet answer nothing else, so that the driver notices no break.
+            self._clock = dataclasses.replace(self._clock, steady_since=boot_time())
             if not self._silent:
                 self._log.warning(f"no look at the calculations of the dead in {self._name}: {error}")
             self._silent = True
@@ -135,12 +137,15 @@ class Court:
 
     def _judge(self, server_now: datetime) -> None:
         calculations = self._store.calculations(self._name)
-        sentence = judge(calculations.pending(), server_now, self._daemon.job_reset_time_in_s)
+        connected = self._connected_since()
+        watched_s = 0.0 if connected is None else boot_time() - connected
+        sentence = judge(calculations.pending(), server_now, self._daemon.job_reset_time_in_s, watched_s)
         for pending in sentence.lost:
             reason = f"its worker {pending.executor or '(unknown)'} did not renew its lease"
-            if calculations.reset(pending, Loss(pending.host, reason, self._daemon.max_attempts)):
+            loss = Loss(pending.host, reason, self._daemon.max_attempts)
+            if status := calculations.reset(pending, loss):
                 self._log.warning(f"reset: {reason}", pending.id)
-                self._reporter.event("reset", pending.id, reason)
+                self._reporter.lost("reset", pending.id, loss, status)
         if sentence.next_lapse is not None:
             until = (sentence.next_lapse - server_now).total_seconds() + _LATEST_LOOK_S
             self.next_look = min(self.next_look, boot_time() + until)
@@ -186,7 +191,9 @@ class Sentence:
     next_lapse: datetime | None
 
 
-def judge(pending: Sequence[Pending], server_now: datetime, reset_time_s: float) -> Sentence:
+def judge(
+    pending: Sequence[Pending], server_now: datetime, reset_time_s: float, watched_s: float = float("inf")
+) -> Sentence:
     """Tell the lost calculations from those that are being run.
 
     Parameters
@@ -197,9 +204,16 @@ def judge(pending: Sequence[Pending], server_now: datetime, reset_time_s: float)
         The server's clock, read before them.
     reset_time_s
         How long a SCINE Puffin may leave its calculation untouched, in seconds.
+    watched_s
+        For how long the judge itself has been connected, in seconds. Whoever has a longer lease than that may have
+        been as cut off as it was, and has not had the time to renew it.
     """
     lapses = [(item, item.lapses_at(reset_time_s)) for item in pending]
-    lost = tuple(item for item, lapse in lapses if lapse is not None and lapse < server_now)
+    lost = tuple(
+        item
+        for item, lapse in lapses
+        if lapse is not None and lapse < server_now and (item.lease_s or 0.0) <= watched_s
+    )
     alive = [lapse for _, lapse in lapses if lapse is not None and lapse >= server_now]
     return Sentence(lost, min(alive, default=None))
 

@@ -31,7 +31,7 @@ from puffin.cgroup import JobGroup
 from puffin.jobs import base
 from puffin.jobs.base import Cause, Ended, JobContext, Outcome
 from puffin.leftovers import MARK
-from puffin.limits import GB, SAMPLE_INTERVAL_S, Limits, resident_gb
+from puffin.limits import GB, SAMPLE_INTERVAL_S, Limits, proportional_gb, resident_gb
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -179,6 +179,8 @@ class _Keeper:
         end = boot_time()
         _kill_descendants()
         outcome = _read_outcome(self._outcome_fd)
+        if isinstance(outcome, _NeverBegan):
+            return Ended(Cause.KILLED, None, status, outcome.reason, self._usage())
         if status >= 0 and outcome is not None:
             # It had ended by itself before the order to kill it came: what it did counts.
             self._cause, self._detail = Cause.ENDED, ""
@@ -256,8 +258,13 @@ class _Keeper:
     def _used_gb(self) -> float:
         if self._group is not None:
             return self._group.used_gb()
+        processes = psutil.Process().children(recursive=True)
         # The job starts as a copy of the keeper: what it merely inherited is not what it uses.
-        return max(0.0, resident_gb(psutil.Process().children(recursive=True)) - self._inherited_gb)
+        used = max(0.0, resident_gb(processes) - self._inherited_gb)
+        if self._limits.memory_gb is not None and used > self._limits.memory_gb:
+            # Before anything is killed over it: processes that share memory use less than it seems.
+            return min(used, proportional_gb(processes))
+        return used
 
     def _look_at_the_kernels_kills(self) -> bool:
         """Whether the kernel has kept the job from using more memory than it may, by killing of its processes."""
@@ -395,16 +402,27 @@ def _redirect(path: str, flags: int, descriptor: int) -> None:
     os.close(opened)
 
 
+@dataclass(frozen=True)
+class _NeverBegan:
+    """A job that could not even begin, which says nothing of its calculation: why."""
+
+    reason: str
+
+
 def _run_job(context: JobContext, writer: int) -> NoReturn:
-    _enter(context)
+    try:
+        _enter(context)
+    except OSError as error:
+        os.write(writer, pickle.dumps(_NeverBegan(f"the files for its output cannot be made: {error.strerror}")))
+        os._exit(1)
     try:
         outcome = base.load(context.kind.target)(context)
+        outcome = Outcome(outcome.success, shorten(outcome.comment, _OUTCOME_BYTES), outcome.has_output)
     # A job is somebody else's code and this is where its process ends; SystemExit is one of its ways to fail.
     except BaseException as error:  # noqa: BLE001
         with contextlib.suppress(OSError, ValueError):
             traceback.print_exc()
-        outcome = Outcome(success=False, comment=f"{type(error).__name__}: {error}")
-    outcome = Outcome(outcome.success, shorten(outcome.comment, _OUTCOME_BYTES), outcome.has_output)
+        outcome = Outcome(success=False, comment=shorten(f"{type(error).__name__}: {error}", _OUTCOME_BYTES))
     os.write(writer, pickle.dumps(outcome))
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
@@ -413,7 +431,7 @@ def _run_job(context: JobContext, writer: int) -> NoReturn:
     os._exit(0 if outcome.success else 1)
 
 
-def _read_outcome(reader: int) -> Outcome | None:
+def _read_outcome(reader: int) -> Outcome | _NeverBegan | None:
     try:
         data = os.read(reader, 2 * _OUTCOME_BYTES + 4096)
         outcome = pickle.loads(data) if data else None  # noqa: S301 - written by our own child
@@ -421,7 +439,7 @@ def _read_outcome(reader: int) -> Outcome | None:
         return None
     finally:
         os.close(reader)
-    return outcome if isinstance(outcome, Outcome) else None
+    return outcome if isinstance(outcome, Outcome | _NeverBegan) else None
 
 
 def _prctl(option: int, argument: int) -> None:

@@ -130,6 +130,6 @@ def may_judge(connected_since: float | None, now: float, lease_s: float) -> bool
     now
         The present, on the same clock.
     lease_s
-        The longest lease in use, in seconds.
+        Its own lease, in seconds. Who has a longer one is left alone for as long as that: see `puffin.judge.judge`.
     """
     return connected_since is not None and now - connected_since > lease_s

@@ -22,7 +22,7 @@ _PAUSE_S = 0.02
 
 
 def end_leftovers(lock: str) -> int:
-    """Kill the marked processes that are not below this one, and remove their control groups.
+    """Kill the marked processes that are not this worker's, and remove their control groups.
 
     Parameters
     ----------
@@ -44,15 +44,37 @@ def end_leftovers(lock: str) -> int:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         time.sleep(_PAUSE_S)
-    cgroup.remove_leftovers(lock, (child.pid for child in psutil.Process().children(recursive=True)))
+    cgroup.remove_leftovers(lock, _ours())
     return len(ended)
 
 
 def _strays(lock: str) -> Iterator[psutil.Process]:
-    ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    ours = _ours()
     for process in psutil.process_iter():
         if process.pid not in ours and _is_marked(process, lock):
             yield process
+
+
+def _ours() -> set[int]:
+    """The worker itself and what is below it.
+
+    As the first process of a container it inherits also what nobody looks after any more. That is known by its
+    session: what the worker itself starts is in its own, each job and all that belongs to it is not.
+    """
+    found = {os.getpid()}
+    for child in psutil.Process().children():
+        if os.getpid() == 1 and _session(child.pid) != os.getsid(0):
+            continue
+        found.add(child.pid)
+        with contextlib.suppress(psutil.Error):
+            found.update(below.pid for below in child.children(recursive=True))
+    return found
+
+
+def _session(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        return os.getsid(pid)
+    return None
 
 
 def _is_marked(process: psutil.Process, lock: str) -> bool:

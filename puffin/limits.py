@@ -93,8 +93,29 @@ class Limits:
         return f"memory limit{limit} exceeded: its processes used {peak_gb:.3g} GB and wanted more"
 
 
+def proportional_gb(processes: list[psutil.Process]) -> float:
+    """Memory of some processes in GB in which what several of them share counts once; slow to find out.
+
+    Parameters
+    ----------
+    processes
+        The processes. Those that cannot be looked into count as in :func:`resident_gb`.
+    """
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.AccessDenied:
+            total += int(resident_gb([process]) * GB)
+        except psutil.Error:
+            continue
+    return total / GB
+
+
 def resident_gb(processes: list[psutil.Process]) -> float:
     """Resident memory of some processes in GB; those that have ended meanwhile count nothing.
+
+    What several of them share counts several times.
 
     Parameters
     ----------

@@ -9,6 +9,9 @@ from typing import Any
 
 from puffin.calculations import FRESH, Claim, Claimant, Document, Status, requeue_update, shorten
 
+_FOR_EVER_S = 1e9
+"""Longer than any machine lives, and still a date: who wants no limit writes any large number."""
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -54,7 +57,7 @@ def loss_update(lost_on: Sequence[str], loss: Loss) -> Document:
     }
 
 
-def retraction_update(claim: Claim, loss: Loss, keep_away: bool) -> Document | None:
+def retraction_update(claim: Claim, loss: Loss) -> Document | None:
     """Give back what failed through no fault of its own.
 
     Parameters
@@ -63,8 +66,6 @@ def retraction_update(claim: Claim, loss: Loss, keep_away: bool) -> Document | N
         The attempt that failed.
     loss
         Counts as one.
-    keep_away
-        Whether this worker must not take it again.
 
     Returns
     -------
@@ -76,8 +77,6 @@ def retraction_update(claim: Claim, loss: Loss, keep_away: bool) -> Document | N
     update = requeue_update()
     update["$set"]["raw_output"] = ""
     update["$push"] = {"puffin.lost_on": loss.host}
-    if keep_away:
-        update["$addToSet"] = {"puffin.rejected_by": claim.executor}
     return update
 
 
@@ -135,8 +134,10 @@ class Pending:
             How long a SCINE Puffin may leave its calculation untouched, in seconds.
         """
         if self.renewed is not None and self.lease_s is not None:
-            return self.renewed + timedelta(seconds=self.lease_s)
-        return self.modified + timedelta(seconds=reset_time_s) if self.modified is not None else None
+            return self.renewed + timedelta(seconds=min(self.lease_s, _FOR_EVER_S))
+        if self.modified is None:
+            return None
+        return self.modified + timedelta(seconds=min(reset_time_s, _FOR_EVER_S))
 
 
 def to_pending(document: Mapping[str, Any]) -> Pending:

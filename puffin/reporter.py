@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from puffin.calculations import shorten
+from puffin.calculations import Status, shorten
 from puffin.errors import DatabaseError
+from puffin.losses import Loss
 from puffin.store import Event, Store, WorkerRecord, new_event_id
 from puffin.threads import ends_the_process
 from puffin.worklog import Log
@@ -128,6 +129,24 @@ class Reporter:
         event = Event(kind, worker, record.host, record.fleet, calculation, shorten(detail, 1000), id=new_event_id())
         with self._lock:
             self._events.append((time.time(), event))
+
+    def lost(self, kind: str, calculation: str, loss: Loss, status: Status) -> None:
+        """Note that a calculation was lost, and that it has failed where that was once too often.
+
+        Parameters
+        ----------
+        kind
+            How that was noticed: lost, reset or requeued.
+        calculation
+            Which.
+        loss
+            How it was lost.
+        status
+            What it is now.
+        """
+        self.event(kind, calculation, loss.reason)
+        if status is Status.FAILED:
+            self.event("failed", calculation, f"lost once too often: {loss.reason}")
 
     @property
     def record(self) -> WorkerRecord:

@@ -8,7 +8,7 @@ from multiprocessing.connection import wait
 from typing import TypeVar
 
 from puffin import verdicts
-from puffin.calculations import Claim, Status, Usage, Verdict
+from puffin.calculations import Claim, Status, Usage, Verdict, reason_of
 from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.losses import Loss
 from puffin.reporter import Reporter
@@ -123,7 +123,7 @@ class Results:
             self._log.warning(f"given back: {reason}", claim.id)
             self._reporter.event("requeued", claim.id, reason)
 
-    def lose(self, claim: Claim, loss: Loss) -> None:
+    def lose(self, claim: Claim, loss: Loss) -> Status | None:
         """Give a lost calculation back, or let it fail after too many losses.
 
         Parameters
@@ -132,12 +132,19 @@ class Results:
             The attempt.
         loss
             How it was lost.
-        """
-        if self._patiently(lambda: self._calculations(claim).lose(claim, loss)):
-            self._log.warning(f"lost: {loss.reason}", claim.id)
-            self._reporter.event("lost", claim.id, loss.reason)
 
-    def retract(self, claim: Claim, loss: Loss, keep_away: bool) -> bool:
+        Returns
+        -------
+        Status | None
+            NEW or FAILED; None if it was no longer ours.
+        """
+        status = self._patiently(lambda: self._calculations(claim).lose(claim, loss))
+        if status is not None:
+            self._log.warning(f"lost: {loss.reason}", claim.id)
+            self._reporter.lost("lost", claim.id, loss, status)
+        return status
+
+    def retract(self, claim: Claim, loss: Loss) -> bool:
         """Give back a calculation that failed through no fault of its own.
 
         Parameters
@@ -146,19 +153,19 @@ class Results:
             The attempt that failed.
         loss
             Why it does not count as a failure.
-        keep_away
-            Whether this worker must not take it again.
 
         Returns
         -------
         bool
-            Whether it was given back; if not, it stays failed, since it was lost too often or is somebody else's.
+            Whether it stays failed no more; if it does, it was lost too often.
         """
-        given_back = self._patiently(lambda: self._calculations(claim).retract_failure(claim, loss, keep_away))
-        if given_back:
+        calculations = self._calculations(claim)
+        if self._patiently(lambda: calculations.retract_failure(claim, loss)):
             self._log.warning(f"given back: {loss.reason}", claim.id)
             self._reporter.event("requeued", claim.id, loss.reason)
-        return given_back
+            return True
+        # The answer to an earlier try may have been lost on its way, or somebody else was quicker.
+        return self._patiently(lambda: calculations.status_of(claim)) is not Status.FAILED
 
     def write_spooled(self, executor: str) -> None:
         """Write what earlier incarnations of a worker kept on disk.
@@ -181,7 +188,10 @@ class Results:
             self._spool.remove(spooled.claim)
             if status is not None:
                 self._log.info("written: a result that an earlier run kept on disk", spooled.claim.id)
-                self._reporter.event("finished", spooled.claim.id, "kept on disk until now")
+                if status is Status.FAILED:
+                    self._reporter.event("failed", spooled.claim.id, reason_of(spooled.verdict.comment))
+                else:
+                    self._reporter.event("finished", spooled.claim.id, "kept on disk until now")
 
     def _put(self, claim: Claim, verdict: Verdict, writes_own_end: bool) -> Status | None:
         refusal = DatabaseError("nothing was tried")

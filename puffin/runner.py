@@ -17,7 +17,7 @@ from typing import Any
 
 from puffin import keeper
 from puffin.calculations import Usage
-from puffin.errors import DaemonError
+from puffin.errors import CannotFork, DaemonError
 from puffin.jobs.base import Cause, Ended, JobContext, JobKind
 from puffin.keeper import Kill, Start, Until, Using, boot_time
 from puffin.leftovers import MARK
@@ -57,7 +57,8 @@ class RunningJob:
 
     def __exit__(self, *_: object) -> None:
         # Whoever leaves without waiting for the end leaves no job behind: a keeper on its own kills it.
-        self.connection.close()
+        with self._lock:  # the lease may just be being extended
+            self.connection.close()
         self._process.join(_LONGEST_DISMISSAL_S)
 
     def extend(self, freeze_at: float) -> None:
@@ -169,8 +170,13 @@ class Runner:
             What it may use.
         freeze_at
             Until when it may run unless that is extended, in seconds of :func:`~puffin.keeper.boot_time`.
+
+        Raises
+        ------
+        CannotFork
+            No process lives for long enough to be given a job.
         """
-        while True:
+        for _ in range(_TRIES):
             self.warm_up()
             spare, self._spare = self._spare, None
             assert spare is not None  # noqa: S101 - warm_up has just made it
@@ -181,6 +187,7 @@ class Runner:
                 _dismiss(spare)
                 continue
             return RunningJob(spare.process, spare.connection, context)
+        raise CannotFork(f"{_TRIES} processes in a row were killed before they were given a job: see the kernel's log")
 
     def job_kinds(self) -> tuple[JobKind, ...]:
         """The installed jobs, found in a process of their own, so that the worker stays small.
@@ -219,7 +226,7 @@ class Runner:
                     process.start()
             except (ConnectionError, EOFError) as error:
                 if tries_left == 0:
-                    raise DaemonError(f"no process can be forked: {error}") from error
+                    raise CannotFork(f"no process can be forked: {error}") from error
                 time.sleep(_PAUSE_S)
             else:
                 return process

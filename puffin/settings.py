@@ -104,7 +104,8 @@ class DaemonSettings:
     max_attempts: int = _option(5, "how often a calculation may be lost with its worker before it fails", _at_least(1))
     crash_limit: int = _option(
         10,
-        "crashes within `crash_window_in_min` after which the worker is put to rest (exit code 3); 0: never",
+        "crashes within `crash_window_in_min`, or jobs lost in a row, after which the worker is put to rest (exit code "
+        "3); 0: never",
         _at_least(0),
     )
     crash_window_in_min: float = _option(30.0, "time for which a crash counts", _above(0))

@@ -64,6 +64,11 @@ class Spool:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(self._path(claim))
+        directory = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # the name, too
+        finally:
+            os.close(directory)
 
     def remove(self, claim: Claim) -> None:
         """Forget a result that has been written, or is nobody's any more.

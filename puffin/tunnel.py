@@ -24,6 +24,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from puffin.errors import ConfigurationError, DatabaseUnavailable
+from puffin.leftovers import MARK
 from puffin.settings import GATEWAY, DatabaseSettings, Settings
 from puffin.threads import LONGEST_JOIN_S, ends_the_process
 
@@ -298,6 +299,7 @@ class Tunnel:
             encoding="utf-8",
             errors="backslashreplace",
             start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name != MARK},  # it belongs to no job
         )
 
     def _complain(self, text: str) -> None:

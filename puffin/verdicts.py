@@ -51,7 +51,7 @@ def loss(ended: Ended) -> str:
     if ended.cause is Cause.KILLED:
         return ended.detail or "its processes were killed"
     if ended.cause is Cause.ENDED and ended.outcome is None and -ended.exit_status in _FROM_OUTSIDE:
-        return f"its process was killed from outside, by {_signal_name(-ended.exit_status)}"
+        return f"its process was killed from outside, by {signal_name(-ended.exit_status)}"
     return ""
 
 
@@ -122,10 +122,17 @@ def ever_smaller(verdict: Verdict) -> Iterator[Verdict]:
 def _end_in_words(exit_status: int) -> str:
     if exit_status >= 0:
         return f"the job's process exited with code {exit_status} before the job was done"
-    return f"the job's process was killed by {_signal_name(-exit_status)}"
+    return f"the job's process was killed by {signal_name(-exit_status)}"
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """What a signal is called; those for real time have only numbers.
+
+    Parameters
+    ----------
+    number
+        The signal.
+    """
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,8 +1,8 @@
 """The worker: takes one calculation after the other until it is told to stop.
 
-It runs in the main thread and waits for the end of the job or for a signal. Three threads help it: one renews the
-lease, one reports, one looks after the calculations of dead workers. What happens in one attempt is in
-:mod:`puffin.attempt`.
+It runs in the main thread and waits for the end of the job or for a signal. Threads help it: one renews the
+lease, one reports, one looks after the calculations of dead workers, and one for each database listens for new work.
+What happens in one attempt is in :mod:`puffin.attempt`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from puffin.attempt import LOOK_FOR_STOP_FILES_S, Attempt, Workbench
-from puffin.calculations import Claim, Claimant, Status, program_names
+from puffin.attempt import LOOK_FOR_STOP_FILES_S, Attempt, Fate, Workbench
+from puffin.calculations import Claim, Claimant, program_names
 from puffin.errors import DatabaseError, DatabaseUnavailable, ExitCode
 from puffin.jobs.base import JobKind
 from puffin.judge import Judge
@@ -27,7 +27,7 @@ from puffin.runner import Runner
 from puffin.settings import Settings
 from puffin.spool import Spool
 from puffin.stopping import Order, Orders, Signals, Stop
-from puffin.store import Store, WorkerRecord
+from puffin.store import Store, WorkerRecord, connection_uri
 from puffin.watcher import Proof, Watcher
 from puffin.worklog import Log, Ping
 from puffin.workplace import Workplace
@@ -38,6 +38,7 @@ _REPORT_INTERVAL_S = 75.0
 _LOOK_ALL_THE_SAME_S = 240.0
 _CONNECT_TRIES = 30
 _WAIT_AFTER_FULL_DISK_S = 30.0
+_LONGEST_REST_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ class Worker:
             ping=self._ping,
             orders=self._orders,
             signals=signals,
+            # Read once: where a home directory is away for a moment, that is no reason to end.
+            uris={name: connection_uri(settings.database, name) for name in store.names},
         )
         self._renewal = Renewal(log)
         proof = Proof(store.registry, self._claimant.executor)
@@ -129,6 +132,8 @@ class Worker:
         self._has_claimed = False
         self._silent = False
         self._failures: list[Claim] = []
+        self._losses = 0
+        self._why_at_rest = ""
 
     def run(self) -> ExitCode:
         """Work until told to stop.
@@ -145,8 +150,8 @@ class Worker:
         DaemonError
             The worker cannot make its directories.
         """
-        self._workplace.prepare()
         strays = end_leftovers(self._settings.daemon.pid)
+        self._workplace.prepare()
         if strays:
             self._log.warning(f"ended {strays} processes that jobs of an earlier run had left")
         given_up = self._connect()
@@ -166,7 +171,7 @@ class Worker:
             self._judge.stop()
             self._renewal.stop()
         state = "quarantined" if code is ExitCode.QUARANTINED else "stopped"
-        self._reporter.event(state)
+        self._reporter.event(state, detail=self._why_at_rest)
         self._reporter.stop(state=state, calculation="", order="")
         return code
 
@@ -188,8 +193,8 @@ class Worker:
         minutes = self._settings.daemon.crash_window_in_min
         reason = f"crashed {crashes} times in {minutes:g} min (daemon.crash_limit)"
         self._log.error(f"quarantined: {reason}")
-        self._workplace.prepare()
         end_leftovers(self._settings.daemon.pid)
+        self._workplace.prepare()
         try:
             self._reporter.announce()
             self._results.write_spooled(self._claimant.executor)
@@ -203,9 +208,12 @@ class Worker:
 
     def _connect(self) -> ExitCode | None:
         """Wait for the database, but not for ever; return how to leave if an order to stop came first."""
+        announced = False
         for tries_left in reversed(range(_CONNECT_TRIES)):
             try:
-                self._reporter.announce()
+                if not announced:
+                    self._reporter.announce()
+                    announced = True  # a second time would count as a crash
                 self._results.write_spooled(self._claimant.executor)
                 return None
             except DatabaseUnavailable as error:
@@ -240,6 +248,9 @@ class Worker:
             pause = _FIRST_IDLE_WAIT_S
             if self._is_to_be_quarantined():
                 return ExitCode.QUARANTINED
+            if self._losses > 1:
+                # What kills the jobs here would soon have killed those of the whole queue.
+                self._pause(min(_LONGEST_REST_S, 2.0 ** (self._losses - 2)), heed_news=False)
 
     def _obey(self, order: Order) -> ExitCode:
         self._log.info(f"stopping: {order.reason}")
@@ -291,19 +302,23 @@ class Worker:
         for name in self._store.names:
             calculations = self._store.calculations(name)
             for pending in calculations.pending(self._claimant.executor):
-                if pending.is_proven_dead(self._claimant) and calculations.reset(pending, loss):
-                    reason = loss.reason if loss else "the answer to its claim was lost"
-                    self._log.warning(f"given back: {reason}", pending.id)
-                    self._reporter.event("requeued", pending.id, reason)
+                if not pending.is_proven_dead(self._claimant):
+                    continue
+                if status := calculations.reset(pending, loss):
+                    told = loss or self._bench.loss("the answer to its claim was lost")
+                    self._log.warning(f"given back: {told.reason}", pending.id)
+                    self._reporter.lost("requeued", pending.id, told, status)
 
-    def _pause(self, seconds: float) -> None:
-        """Wait, but not beyond a signal, a stop file or news of work."""
+    def _pause(self, seconds: float, *, heed_news: bool = True) -> None:
+        """Wait, but not beyond a signal or a stop file, nor, where they are heeded, beyond news of work."""
         end = boot_time() + seconds
         while (left := end - boot_time()) > 0:
             if wait([self._signals.wake], min(left, LOOK_FOR_STOP_FILES_S)):
                 self._signals.clear()
             self._ping.maybe(boot_time(), "waiting for work")
-            if self._orders.idle().stop is not Stop.NO or [w for w in self._watchers if w.has_news()]:
+            if self._orders.idle().stop is not Stop.NO:
+                return
+            if heed_news and [watcher for watcher in self._watchers if watcher.has_news()]:
                 return
 
     def _attempt(self, claim: Claim, sent: float) -> None:
@@ -333,25 +348,33 @@ class Worker:
         except Abandoned:
             return
         self._reporter.update(state="idle", calculation="", order="")
-        self._pause(_WAIT_AFTER_FULL_DISK_S)
+        self._pause(_WAIT_AFTER_FULL_DISK_S, heed_news=False)
 
-    def _count(self, claim: Claim, status: Status | None) -> None:
-        if status is None:
+    def _count(self, claim: Claim, fate: Fate) -> None:
+        if fate is Fate.NONE:
             return
-        failed = status is Status.FAILED
+        self._losses = self._losses + 1 if fate is Fate.LOST else 0
+        if fate is Fate.LOST:
+            return
+        failed = fate is Fate.FAILED
         self._failures = [*self._failures, claim] if failed else []
         record = self._reporter.record
         self._reporter.update(done=record.done + (not failed), failed=record.failed + failed)
 
     def _is_to_be_quarantined(self) -> bool:
-        """After too many failures in a row the fault is here: give the failed calculations back and stop."""
+        """After too many failures or losses in a row the fault is here: give the failed calculations back and stop."""
+        if 0 < self._settings.daemon.crash_limit <= self._losses:
+            self._why_at_rest = f"{self._losses} jobs in a row were lost here (daemon.crash_limit)"
+            self._log.error(f"quarantined: {self._why_at_rest}")
+            return True
         if len(self._failures) < self._settings.daemon.repeated_failure_stop:
             return False
-        self._log.error(f"quarantined after {len(self._failures)} failures in a row, which are given back")
+        self._why_at_rest = f"{len(self._failures)} failures in a row, which are given back"
+        self._log.error(f"quarantined after {self._why_at_rest}")
         loss = self._bench.loss("its worker was quarantined")
         try:
             for claim in self._failures:
-                self._results.retract(claim, loss, keep_away=True)
+                self._results.retract(claim, loss)
         except (Abandoned, DatabaseError) as error:
             self._log.error(f"some failed calculations could not be given back: {error}")
         return True

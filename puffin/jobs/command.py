@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 from puffin.jobs.base import JobContext, Outcome
+from puffin.verdicts import signal_name
 
 
 def run(context: JobContext) -> Outcome:
@@ -31,7 +31,7 @@ def run(context: JobContext) -> Outcome:
         return Outcome(success=False, comment=f"{words[0]} cannot be run: {error.strerror}")
     if status == 0:
         return Outcome(success=True)
-    how = f"exited with code {status}" if status > 0 else f"was killed by {signal.Signals(-status).name}"
+    how = f"exited with code {status}" if status > 0 else f"was killed by {signal_name(-status)}"
     return Outcome(success=False, comment=f"{words[0]} {how}")
 
 

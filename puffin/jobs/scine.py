@@ -121,6 +121,10 @@ def _ended_only_by(executor: str) -> Any:
 
     def set_status(self: Any, status: Any) -> None:
         leave_if_taken(self)
+        if status == db.Status.FAILED:
+            # Its worker writes that, once it knows that neither the machine nor the database was to blame. What is
+            # written here would stay if the worker died before it could take it back.
+            return
         db.Calculation.set_status(self, status)
         written.append(status)
 

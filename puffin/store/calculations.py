@@ -63,7 +63,7 @@ class Calculations:
         Claim | None
             The claim, or None if there is nothing to do.
         """
-        selection = calculations.claim_filter(resources, orders, programs, claimant.executor)
+        selection = calculations.claim_filter(resources, orders, programs)
         with translated("claiming a calculation", self._where):
             document = self._collection.find_one_and_update(
                 selection,
@@ -156,7 +156,7 @@ class Calculations:
         """
         return self._update(claim, calculations.requeue_update(), "giving a calculation back")
 
-    def lose(self, claim: Claim, loss: Loss) -> bool:
+    def lose(self, claim: Claim, loss: Loss) -> Status | None:
         """Give a lost calculation back, or let it fail if it was lost too often; if it is still ours.
 
         Parameters
@@ -165,10 +165,16 @@ class Calculations:
             The attempt.
         loss
             How it was lost.
-        """
-        return self._update(claim, losses.loss_update(claim.lost_on, loss), "giving a lost calculation back")
 
-    def retract_failure(self, claim: Claim, loss: Loss, keep_away: bool) -> bool:
+        Returns
+        -------
+        Status | None
+            NEW or FAILED; None if it was no longer ours.
+        """
+        update = losses.loss_update(claim.lost_on, loss)
+        return _status_in(update) if self._update(claim, update, "giving a lost calculation back") else None
+
+    def retract_failure(self, claim: Claim, loss: Loss) -> bool:
         """Give back a calculation that failed here, but perhaps through no fault of its own.
 
         Parameters
@@ -177,10 +183,8 @@ class Calculations:
             The attempt that failed.
         loss
             Counts as one, so that the number of attempts stays bounded.
-        keep_away
-            Whether this worker must not take it again.
         """
-        update = losses.retraction_update(claim, loss, keep_away)
+        update = losses.retraction_update(claim, loss)
         return update is not None and self._update(claim, update, "giving a failed calculation back", Status.FAILED)
 
     def pending(self, executor: str | None = None) -> list[Pending]:
@@ -196,7 +200,7 @@ class Calculations:
             found = self._collection.find(selection, {"puffin": 1, "executor": 1, "_lastmodified": 1})
             return [losses.to_pending(document) for document in found]
 
-    def reset(self, pending: Pending, loss: Loss | None) -> bool:
+    def reset(self, pending: Pending, loss: Loss | None) -> Status | None:
         """Take a calculation away from one who seems dead, unless anything has happened to it since it was seen.
 
         Parameters
@@ -205,11 +209,17 @@ class Calculations:
             What was seen.
         loss
             How it was lost; None if it never ran.
+
+        Returns
+        -------
+        Status | None
+            NEW or FAILED; None if something has happened to it.
         """
         with translated("resetting a calculation", self._where):
             selection = losses.as_seen(pending, ObjectId(pending.id))
             update = losses.loss_update(pending.lost_on, loss) if loss else calculations.requeue_update()
-            return self._collection.update_one(selection, update).modified_count == 1
+            done = self._collection.update_one(selection, update).modified_count == 1
+        return _status_in(update) if done else None
 
     def count_by_status(self) -> dict[str, int]:
         """How many calculations there are in each state."""
@@ -245,6 +255,9 @@ class Calculations:
             yield False
             while True:
                 yield stream.try_next() is not None
+                if not stream.alive:
+                    # As after the collection was dropped: it would be silent for ever.
+                    raise DatabaseUnavailable(f"the database at {self._where} tells of no more calculations")
 
     def offers_change_streams(self) -> bool:
         """Whether the server tells of changes by itself."""
@@ -260,3 +273,7 @@ class Calculations:
         with translated(doing, self._where):
             selection = calculations.owned(claim, ObjectId(claim.id), *statuses)
             return self._collection.update_one(selection, update).matched_count == 1
+
+
+def _status_in(update: Mapping[str, Any]) -> Status:
+    return Status(update["$set"]["status"])

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus, unquote_plus, urlsplit
 
 import bson
 import pymongo
@@ -119,7 +119,12 @@ def connection_uri(settings: DatabaseSettings, database: str = "") -> str:
     # What a primary that is cut off from its set says is worth nothing: its writes are lost when it comes back, and
     # others may have been told otherwise meanwhile. Servers before MongoDB 5 do not wait for the others by themselves.
     options["w"] = "majority"
+    if "@" in parts.netloc and not settings.username:
+        # The path says where to log in, where nothing else does, and it is about to name another database.
+        options["authSource"] = quote_plus(unquote_plus(parts.path.strip("/"))) or "admin"
     given = {option.partition("=")[0].lower() for option in parts.query.split("&")}
+    if given & {"authsource", "authmechanism"}:
+        options.pop("authSource", None)
     added = [f"{key}={value}" for key, value in options.items() if key.lower() not in given]
     query = "&".join(filter(None, [parts.query, *added]))
     name = database or parts.path.strip("/")

@@ -62,7 +62,7 @@ def peak_in_words(comment: str) -> float:
 def is_failed_by_its_limit(queue: Queue, id_: str) -> float:
     document = queue.wait(id_, "failed")
     said, noted = peak_in_words(document["comment"]), document["puffin"]["usage"]["peak_memory_gb"]
-    assert said == pytest.approx(noted, abs=0.01)  # said with two digits
+    assert said <= noted + 0.01  # said with two digits, and it may have grown until it was killed
     return float(noted)
 
 
@@ -87,6 +87,18 @@ def test_without_control_groups_somebody_looks(workers: Workers, queue: Queue) -
     assert is_failed_by_its_limit(queue, family) > 0.25
     assert groups_of(worker) == []
     assert "WARN" not in worker.log
+
+
+def test_memory_that_processes_share_counts_once(workers: Workers, queue: Queue) -> None:
+    """Resident memory counts it for each of them: programs that fork, or share memory over MPI, do that."""
+    code = (
+        "import os, time\nblock = bytearray(b'x') * (200 * 2**20)\n"
+        "def child():\n    time.sleep(2)\n    os._exit(0)\n"
+        "pids = [os.fork() or child() for _ in range(4)]\n"
+        "[os.waitpid(pid, 0) for pid in pids]"
+    )
+    workers.make().start(under=without_groups())
+    queue.wait(queue.code(code, memory=0.5))
 
 
 @pytest.mark.usefixtures("needs_groups")

@@ -229,7 +229,7 @@ def test_after_a_cancel_the_attempt_can_write_nothing(people: Calculations, queu
     calculations = queue.store.calculations(queue.name)
     assert not calculations.renew(taken)
     assert calculations.status_of(taken) is None
-    assert not calculations.retract_failure(taken, Loss("host", "test", 5), keep_away=False)
+    assert not calculations.retract_failure(taken, Loss("host", "test", 5))
     assert (queue.status(taken.id), queue[taken.id]["comment"]) == ("failed", "why")
 
 

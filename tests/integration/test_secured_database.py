@@ -118,12 +118,16 @@ def test_a_worker_with_the_right_password(secured: Secured, tmp_path: Path) -> N
     manager.connect()
     manager.init()
     chemistry = Chemistry(manager)
-    id_ = chemistry.submit("water", "scine_single_point")
     place = Place(tmp_path / f"secured-{secured.port}")
-    database = {"uri": secured.uri, "username": "chem", "password_file": str(secured.password_file), "name": "secured"}
+    password_file = tmp_path / "password"
+    password_file.write_text(secured.password_file.read_text())
+    database = {"uri": secured.uri, "username": "chem", "password_file": str(password_file), "name": "secured"}
     write_configuration(place, configuration(place, Anywhere(secured.uri, "secured"), {"database": database}))
     worker = Worker(place, {"PYTHONPATH": plugin_path(tmp_path / "plugin")}).start()
     try:
+        until(lambda: "started: " in worker.log, "the worker to start")
+        password_file.unlink()  # as where a shared home is away for a moment
+        id_ = chemistry.submit("water", "scine_single_point")
         calculation = chemistry.calculation(id_)
         until(lambda: calculation.get_status() == db.Status.COMPLETE, "the calculation to be complete")
         assert chemistry.energy(id_) < 0

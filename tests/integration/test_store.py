@@ -72,7 +72,7 @@ def test_nothing_is_written_by_one_who_lost_the_calculation(calculations: Calcul
     assert not calculations.requeue(first)
     assert not calculations.lose(first, LOSS)
     assert calculations.complete(first, USAGE, None) is None
-    assert not calculations.retract_failure(first, LOSS, keep_away=True)
+    assert not calculations.retract_failure(first, LOSS)
     assert queue[id_] == before
     assert (second.attempt, second.lost_on) == (2, ("host",))
     assert calculations.finish(second, DONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import tarfile
@@ -357,20 +358,19 @@ def test_it_is_quarantined_after_repeated_failures(workers: Workers, queue: Queu
     ids = [queue.code(f"import os\nassert os.path.exists({str(flag)!r}), 'broken host'") for _ in range(3)]
     worker = workers.start(daemon={"repeated_failure_stop": 3})
     assert worker.wait() == 3
+    [event] = queue.events("quarantined")
+    assert event["detail"].startswith("3 failures in a row")
     for id_ in ids:
         document = queue[id_]
         assert document["status"] == "new"
-        assert document["puffin"]["rejected_by"] == [worker.uuid]
+        assert document["puffin"]["lost_on"] == [f"host-of-{worker.uuid}"]
     [record] = queue.store.registry.workers("lab")
     assert record.state == "quarantined"
     flag.touch()
-    # It does not take them again; another worker does.
+    # Who starts it again has seen to what was wrong: nobody else may be able to run them.
     worker.start()
-    queue.wait(queue.sleep(priority=9))
-    assert [queue.status(id_) for id_ in ids] == ["new"] * 3
-    workers.start("other")
     for id_ in ids:
-        assert "rejected_by" not in queue.wait(id_)["puffin"]
+        queue.wait(id_)
 
 
 @pytest.mark.parametrize(
@@ -437,6 +437,59 @@ def test_a_wrong_configuration_names_everything_that_is_wrong(tmp_path: Path, da
     assert "resources.cores: must be at least 1" in result.stderr
     assert "progams: unknown section, did you mean 'programs'?" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_worker_that_can_fork_no_more_ends_and_leaves_no_job_behind(
+    workers: Workers, queue: Queue, tmp_path: Path
+) -> None:
+    """It would have waited for ever for the keeper, which waits for it."""
+    path = tmp_path / "ticks"
+    worker = workers.make(daemon={"lease_in_s": 4.0})
+    (worker.place.directory / "sitecustomize.py").write_text(
+        "from puffin import runner\n"
+        "from puffin.errors import CannotFork\n"
+        "start = runner.Runner.start\n"
+        "def refuse(self): raise CannotFork('no process can be forked: the test says so')\n"
+        "def start_and_then_fork_no_more(self, *words):\n"
+        "    job = start(self, *words)\n"
+        "    runner.Runner.warm_up = refuse\n"
+        "    return job\n"
+        "runner.Runner.start = start_and_then_fork_no_more\n"
+    )
+    id_ = queue.code(f"import time\nwhile True:\n    open({str(path)!r}, 'a').write('.')\n    time.sleep(0.02)")
+    worker.start(PYTHONPATH=os.pathsep.join([str(worker.place.directory), workers.python_path]))
+    assert worker.wait() == 1
+    worker.is_gone()
+    assert "no process can be forked" in worker.log
+    assert queue.status(id_) == "pending"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="a process of number 1 needs root")
+def test_as_the_first_process_of_a_container_it_ends_what_killed_keepers_leave_to_it(
+    workers: Workers, queue: Queue, tmp_path: Path
+) -> None:
+    stray = tmp_path / "stray"
+    program = (
+        f"import os, time\nos.setsid()\nwhile True:\n    open({str(stray)!r}, 'a').write('x')\n    time.sleep(0.02)"
+    )
+    code = (
+        "import os, signal, subprocess, sys, time\nif os.environ['PUFFIN_ATTEMPT'] == '1':\n"
+        f"    subprocess.Popen([sys.executable, '-c', {program!r}])\n"
+        f"    while not os.path.exists({str(stray)!r}): time.sleep(0.01)\n"
+        "    os.kill(os.getppid(), signal.SIGKILL); signal.pause()\n"
+        f"size = os.path.getsize({str(stray)!r}); time.sleep(0.5)\n"
+        f"assert os.path.getsize({str(stray)!r}) == size, 'the first attempt still runs'"
+    )
+    worker = workers.make()
+    (worker.place.directory / "sitecustomize.py").write_text(
+        "from puffin import cgroup\ncgroup.JobGroup.make = classmethod(lambda *_: None)\n"
+    )
+    worker.start(
+        under=["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"],
+        PYTHONPATH=os.pathsep.join([str(worker.place.directory), workers.python_path]),
+    )
+    document = queue.wait(queue.code(code), "complete", "failed")
+    assert document["status"] == "complete", document["comment"]
 
 
 def test_the_registry_tells_what_the_worker_does(workers: Workers, queue: Queue, tmp_path: Path) -> None:

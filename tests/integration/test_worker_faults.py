@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from bson.objectid import ObjectId
 
 from tests.lab.fixtures_database import Database
 from tests.lab.link import Link
@@ -255,11 +256,15 @@ def test_a_job_that_alone_gets_a_sigterm_and_fails_of_it_has_failed(
     assert worker.stop() == 0
 
 
-def test_what_is_lost_too_often_fails_and_says_where(workers: Workers, queue: Queue) -> None:
+def test_what_is_lost_too_often_fails_and_says_where(workers: Workers, queue: Queue, tmp_path: Path) -> None:
     id_ = queue.code("import os, signal; os.kill(os.getppid(), signal.SIGKILL); signal.pause()")
-    worker = workers.start(daemon={"max_attempts": 3})
+    errors = tmp_path / "errors"
+    worker = workers.start(daemon={"max_attempts": 3, "error_dir": str(errors)})
     document = queue.wait(id_, "failed")
     assert document["comment"].startswith(f"lost 3 times without a result, on host-of-{worker.uuid} (3)")
+    [event] = until(lambda: queue.events("failed"), "somebody to be told")
+    assert event["detail"].startswith("lost once too often: ")
+    assert list(errors.iterdir())
     assert document["puffin"]["attempt"] == 3
     # Set to new again by hand, it has all attempts again.
     assert "lost_on" not in document["puffin"]
@@ -278,6 +283,7 @@ def test_a_calculation_that_kills_its_workers_fails_too(workers: Workers, queue:
         assert worker.start().wait() == -signal.SIGKILL
     worker.start()
     assert "lost 2 times without a result" in queue.wait(id_, "failed")["comment"]
+    until(lambda: queue.events("failed"), "somebody to be told")
 
 
 def test_a_worker_that_crashes_again_and_again_is_put_to_rest(
@@ -302,6 +308,36 @@ def test_a_worker_that_crashes_again_and_again_is_put_to_rest(
     assert f"{id_} claimed" in event["detail"]
     # Who starts it again gives it another chance.
     assert worker.start().wait() == -signal.SIGKILL
+
+
+def test_a_host_that_kills_all_jobs_rests_before_it_has_failed_the_whole_queue(workers: Workers, queue: Queue) -> None:
+    ids = [queue.code("import os, signal; os.kill(os.getpid(), signal.SIGKILL)") for _ in range(8)]
+    worker = workers.start(daemon={"crash_limit": 3, "max_attempts": 5})
+    assert worker.wait() == 3
+    assert [queue.status(id_) for id_ in ids] == ["new"] * 8
+    assert len(queue.events("lost")) == 3
+    [event] = queue.events("quarantined")
+    assert event["detail"] == "3 jobs in a row were lost here (daemon.crash_limit)"
+
+
+def test_a_failure_that_a_job_wrote_itself_is_told_when_its_calculation_was_given_back_meanwhile(
+    workers: Workers, queue: Queue, path: Path
+) -> None:
+    """Nothing is told of a failure that is none any more."""
+    id_ = queue.submit("lab_own_end", {"code": catching_code(path)})
+    worker = workers.start()
+    runs(path, 1)
+    keeper, job = keeper_and_job(worker, path)
+    worker.signal(signal.SIGSTOP)
+    for process in (job, keeper):
+        process.terminate()
+    queue.wait(id_, "failed")
+    queue.documents.update_one({"_id": ObjectId(id_)}, {"$set": {"status": "hold"}})
+    worker.signal(signal.SIGCONT)
+    queue.wait(queue.sleep())
+    assert worker.stop() == 0
+    assert queue.status(id_) == "hold"
+    assert "failed" not in {event["kind"] for event in queue.store.events.about(id_)}
 
 
 # Frozen, cut off ---------------------------------------------------------------------------------------
@@ -415,6 +451,81 @@ def test_the_next_incarnation_writes_what_the_last_one_could_not(
     worker.start()
     document = own_queue.wait(id_)
     assert (document["raw_output"], document["puffin"]["attempt"]) == ("precious\n", 1)
+
+
+def test_a_failure_that_the_last_incarnation_could_not_write_is_told_as_one(
+    own_workers: Workers, own_queue: Queue, own_database: Database, path: Path
+) -> None:
+    id_ = own_queue.code(ticking_code(path) + "\nraise RuntimeError('its own fault')")
+    worker = own_workers.start(daemon={"lease_in_s": 4.0})
+    runs(path, 1)
+    own_database.server.kill()
+    let_end(path)
+    until(lambda: list(worker.place.jobs.glob("*.result.json")), "the result on disk")
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    own_database.server.start()
+    worker.start()
+    own_queue.wait(id_, "failed")
+    [event] = until(lambda: own_queue.events("failed"), "the failure to be told")
+    assert "its own fault" in event["detail"]
+
+
+def test_work_is_still_noticed_after_the_calculations_were_dropped(
+    own_workers: Workers, own_queue: Queue, own_database: Database
+) -> None:
+    """The server ends the change stream then; who went on listening would hear nothing for ever."""
+    own_workers.start(daemon={"cycle_time_in_s": 0.2})
+    own_queue.wait(own_queue.sleep())
+    own_queue.documents.drop()
+    for _ in range(2):
+        own_queue.wait(own_queue.sleep())
+
+
+def test_a_limit_that_was_exceeded_after_an_outage_is_a_failure_all_the_same(
+    workers: Workers, queue: Queue, database: Database, path: Path
+) -> None:
+    link = Link(database.port)
+    try:
+        id_ = queue.submit("lab_own_end", {"code": ticking_code(path), "walltime_s": 4.0})
+        workers.start(daemon=SHORT, database={"uri": link.uri})
+        runs(path, 1)
+        link.cut()
+        stands_still(path, 1)
+        link.heal()
+        document = queue.wait(id_, "failed")
+        assert document["puffin"]["attempt"] == 1
+        assert "walltime limit" in document["comment"]
+    finally:
+        link.close()
+
+
+def test_what_a_job_completed_itself_after_an_outage_counts_also_if_it_dies_then(
+    workers: Workers, queue: Queue, database: Database, path: Path
+) -> None:
+    code = f"""{ticking_code(path)}
+import pymongo
+from bson.objectid import ObjectId
+with pymongo.MongoClient({database.server.uri!r}) as client:
+    calculations = client[{database.name!r}]["calculations"]
+    calculations.update_one({{"_id": ObjectId(context.claim.id)}}, {{"$set": {{"status": "complete"}}}})
+os._exit(3)
+"""
+    link = Link(database.port)
+    try:
+        id_ = queue.submit("lab_own_end", {"code": code})
+        worker = workers.start(daemon=SHORT, database={"uri": link.uri})
+        runs(path, 1)
+        link.cut()
+        stands_still(path, 1)
+        link.heal()
+        runs(path, 1)
+        let_end(path)
+        queue.wait(id_)
+        assert worker.stop() == 0
+        assert "finished" in {event["kind"] for event in queue.store.events.about(id_)}
+    finally:
+        link.close()
 
 
 def test_a_worker_waits_for_a_database_that_is_not_there_yet(

@@ -33,7 +33,7 @@ def test_the_programs_a_worker_accepts(available: tuple[str, ...], names: tuple[
 
 
 def test_the_claim_asks_for_what_fits() -> None:
-    wanted = calculations.claim_filter(ResourceSettings(cores=4, memory=8.0, disk=2.0), ["sleep"], ["any"], "me")
+    wanted = calculations.claim_filter(ResourceSettings(cores=4, memory=8.0, disk=2.0), ["sleep"], ["any"])
     assert wanted == {
         "status": "new",
         "job.cores": {"$lte": 4},
@@ -41,7 +41,6 @@ def test_the_claim_asks_for_what_fits() -> None:
         "job.memory": {"$lte": 8.0},
         "job.order": {"$in": ["sleep"]},
         "model.program": {"$in": ["any"]},
-        "puffin.rejected_by": {"$ne": "me"},
     }
 
 
@@ -86,7 +85,7 @@ def test_numbers_are_doubles_whatever_they_were(update: object) -> None:
 def test_a_complete_calculation_forgets_its_losses_and_a_failed_one_does_not() -> None:
     complete = calculations.finish_update(Verdict(Status.COMPLETE, "", "out", USAGE))
     failed = calculations.finish_update(Verdict(Status.FAILED, "why", None, USAGE))
-    assert set(complete["$unset"]) == {"puffin.renewed", "puffin.lost_on", "puffin.rejected_by"}
+    assert set(complete["$unset"]) == {"puffin.renewed", "puffin.lost_on"}
     assert set(failed["$unset"]) == {"puffin.renewed"}
     assert failed["$set"]["comment"] == "why"
     assert "raw_output" not in failed["$set"]
@@ -110,16 +109,15 @@ def test_the_last_loss_is_a_failure_that_names_the_hosts() -> None:
     assert "puffin.lost_on" in update["$unset"]
 
 
-@pytest.mark.parametrize("keep_away", [True, False])
-def test_a_failure_that_is_excused(keep_away: bool) -> None:
-    update = losses.retraction_update(CLAIM, LOSS, keep_away)
+def test_a_failure_that_is_excused() -> None:
+    update = losses.retraction_update(CLAIM, LOSS)
     assert update is not None
     assert update["$set"] == {"status": "new", "executor": "", "raw_output": ""}
-    assert ("$addToSet" in update) is keep_away
+    assert update["$push"] == {"puffin.lost_on": "host"}
 
 
 def test_without_attempts_left_it_stays_failed() -> None:
-    assert losses.retraction_update(CLAIM, Loss("host", "", 2), True) is None
+    assert losses.retraction_update(CLAIM, Loss("host", "", 2)) is None
 
 
 PENDING = {

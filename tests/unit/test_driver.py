@@ -11,6 +11,7 @@ from pymongo.errors import BulkWriteError, NotPrimaryError, OperationFailure, Wr
 from pymongo.hello import Hello
 from pymongo.server_description import ServerDescription
 from pymongo.topology_description import TOPOLOGY_TYPE, TopologyDescription
+from pymongo.uri_parser import parse_uri
 
 from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.settings import DatabaseSettings
@@ -122,3 +123,23 @@ def test_what_passes_is_told_from_what_stays(error: Exception, passes: bool) -> 
     with pytest.raises(DatabaseError) as caught, translated("writing", "db"):
         raise error
     assert isinstance(caught.value, DatabaseUnavailable) is passes
+
+
+@pytest.mark.parametrize(
+    ("uri", "authenticates_at"),
+    [
+        ("mongodb://user:pw@a:1", "admin"),
+        ("mongodb://user:pw@a:1/logins", "logins"),
+        ("mongodb://user:pw@a:1/?authSource=elsewhere", "elsewhere"),
+        ("mongodb://a:1", "explore"),
+    ],
+)
+def test_a_login_in_the_connection_string_is_the_same_for_the_worker_and_its_jobs(
+    uri: str, authenticates_at: str
+) -> None:
+    settings = DatabaseSettings(uri=uri)
+    found = parse_uri(connection_uri(settings, "explore"))
+    assert found["database"] == "explore"
+    assert found["options"].get("authSource", found["database"]) == authenticates_at
+    if "@" in uri:
+        assert parse_uri(connection_uri(settings))["options"]["authSource"] == authenticates_at

@@ -91,6 +91,17 @@ def test_a_judge_tells_the_lost_from_the_living() -> None:
     assert sentence.next_lapse == NOON + timedelta(seconds=40)
 
 
+def test_who_has_a_longer_lease_than_the_judge_was_connected_may_have_been_cut_off_with_it() -> None:
+    short, long = pending(61, lease_s=2.0), pending(61, lease_s=60.0)
+    assert judge([short, long], NOON, 7200, watched_s=3.0).lost == (short,)
+    assert judge([short, long], NOON, 7200, watched_s=60.0).lost == (short, long)
+
+
+@pytest.mark.parametrize("never", [1e12, math.inf])
+def test_who_never_wants_a_reset_gets_none(never: float) -> None:
+    assert judge([pending(None, untouched=1e6), pending(1e6, lease_s=never)], NOON, never).lost == ()
+
+
 def test_without_anything_pending_there_is_nothing_to_wait_for() -> None:
     assert judge([], NOON, 7200).next_lapse is None
 

@@ -120,7 +120,7 @@ def test_requeue_forgets_the_results_and_the_losses() -> None:
     update = change_update(Change.REQUEUE)
     assert update["$set"]["results"] == {"properties": [], "structures": [], "elementary_steps": []}
     assert update["$set"]["runtime"] == ""
-    assert {"puffin.lost_on", "puffin.rejected_by", "puffin.renewed"} <= set(update["$unset"])
+    assert {"puffin.lost_on", "puffin.renewed"} <= set(update["$unset"])
 
 
 def test_cancel_says_why() -> None:

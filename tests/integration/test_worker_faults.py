@@ -475,11 +475,22 @@ def test_work_is_still_noticed_after_the_calculations_were_dropped(
     own_workers: Workers, own_queue: Queue, own_database: Database
 ) -> None:
     """The server ends the change stream then; who went on listening would hear nothing for ever."""
-    own_workers.start(daemon={"cycle_time_in_s": 0.2})
-    own_queue.wait(own_queue.sleep())
-    own_queue.documents.drop()
-    for _ in range(2):
+    link = Link(own_database.port)
+
+    def polls_no_more() -> bool:
+        before = link.commands["findAndModify"]
+        time.sleep(2)
+        return link.commands["findAndModify"] == before
+
+    try:
+        own_workers.start(daemon={"cycle_time_in_s": 0.2}, database={"uri": link.uri})
         own_queue.wait(own_queue.sleep())
+        until(polls_no_more, "the worker to trust in what the server tells")
+        own_queue.documents.drop()
+        until(polls_no_more, "the worker to trust in it again")
+        own_queue.wait(own_queue.sleep())
+    finally:
+        link.close()
 
 
 def test_a_limit_that_was_exceeded_after_an_outage_is_a_failure_all_the_same(

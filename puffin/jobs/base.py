@@ -28,7 +28,8 @@ class JobKind:
     target
         ``module:function`` of a :data:`JobFunction`.
     writes_own_end
-        Whether the job writes status, comment and output of its calculation itself.
+        Whether the job writes that its calculation is complete itself, and its comment and output. That it failed it
+        leaves to its worker, which knows whether the machine or the database was to blame.
     problem
         Why it cannot be used on this machine at all; empty if it can.
     needs_setting

@@ -45,6 +45,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
     )
 )
 
+# Only places to choose from.
 ROOMY = ("/scratch", "/localscratch", "/local_scratch", "/local", "/data", "/var/tmp", "/tmp")  # noqa: S108
 """Where clusters and workstations have their large local disks, the most telling name first."""
 
@@ -207,6 +208,7 @@ def nearest_existing(path: Path) -> Path:
 
 def link_name(path: Path) -> str | None:
     """The release a link names, if it is there."""
+    # The name alone, not resolved.
     return Path(os.readlink(path)).name if path.is_symlink() and path.exists() else None  # noqa: PTH115
 
 

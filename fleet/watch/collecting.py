@@ -346,8 +346,9 @@ class _Fetching:
         stream = Frames(chunks, marker, self._host)
         try:
             stream.begin()
+            # No more than read is asked of either.
             limited = Limited(gzip.GzipFile(fileobj=stream), sum(each.file.size + 2048 for each in self._wanted))  # type: ignore[call-overload]
-            with tarfile.open(fileobj=limited, mode="r|") as archive:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=limited, mode="r|") as archive:  # type: ignore[call-overload]  # as above
                 for member in archive:
                     self._receive(archive, member)
             reply = stream.reply()

@@ -415,6 +415,30 @@ def test_a_violation_names_file_line_and_rule() -> None:
     ]
 
 
+def ignores_without_reason(lines: list[str]) -> Iterator[int]:
+    """Lines on which a tool is told to look away, and nobody is told why: neither behind it nor right above it."""
+    for number, line in enumerate(lines, 1):
+        told = re.search(r"# (?:noqa|type: ignore)(?:: [A-Z]+\d+(?:, [A-Z]+\d+)*|\[[a-z, -]+\])?(.*)", line)
+        above = lines[number - 2].strip() if number > 1 else ""
+        if told and not re.match(r"(?: -|  #) \w", told[1]) and not above.startswith("# "):
+            yield number
+
+
+def test_every_ignore_has_its_reason() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for package in ("puffin", "fleet", "ansible")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for number in ignores_without_reason(path.read_text(encoding="utf-8").splitlines())
+    ]
+    assert found == []
+
+
+def test_an_ignore_without_reason_is_found() -> None:
+    lines = ["a  # noqa: S101", "b  # noqa: S101 - ours", "# Why.", "c  # type: ignore[misc]", "d  # noqa"]
+    assert list(ignores_without_reason(lines)) == [1, 5]
+
+
 def test_the_map_of_the_source_is_complete() -> None:
     paths = {
         path.relative_to(ROOT).with_suffix("").as_posix(): path.stem

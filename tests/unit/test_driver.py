@@ -30,7 +30,7 @@ def seen(**roles: str) -> TopologyDescription:
         known = ServerDescription(address, Hello(hello), 0.01) if name in roles else ServerDescription(address)
         servers[address] = known
     kind = TOPOLOGY_TYPE.ReplicaSetWithPrimary
-    return TopologyDescription(kind, servers, "rs", None, None, None)  # type: ignore[arg-type]
+    return TopologyDescription(kind, servers, "rs", None, None, None)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def pulse() -> Pulse:
 
 def look(pulse: Pulse, **roles: str) -> float | None:
     new = seen(**roles)
-    pulse.description_changed(monitoring.TopologyDescriptionChangedEvent(new, new, None))  # type: ignore[arg-type]
+    pulse.description_changed(monitoring.TopologyDescriptionChangedEvent(new, new, None))
     return pulse.since
 
 

@@ -70,7 +70,7 @@ def find(module: str, name: str) -> Callable[..., Any]:
     found: Any = importlib.import_module(f"puffin.{module}")
     for part in name.split("."):
         found = getattr(found, part)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def wrong_with(function: Callable[..., Any], wanted: dict[str, Any], is_method: bool) -> str:

@@ -62,6 +62,7 @@ class Places:
 
     @classmethod
     def of(cls, request: Json) -> Places:
+        """The directories that a request names."""
         base = expand(request["base_dir"])
         fleet = base / plain_name(request["fleet"])
         return cls(base, fleet, fleet / "hosts" / plain_name(request["host"]))

@@ -60,6 +60,7 @@ class Wanted:
 
     @property
     def missing(self) -> int:
+        """Bytes that are still to be fetched."""
         return self.file.size - self.there
 
 
@@ -227,10 +228,12 @@ class Place:
         return 0
 
     def remove(self, local: str) -> None:
+        """Remove a file, if that is possible."""
         with contextlib.suppress(OSError), self._parent(local) as (parent, name):
             os.unlink(name, dir_fd=parent)
 
     def rename(self, local: str, to: str) -> None:
+        """Give a file another name within this place."""
         with self._parent(local) as (old, name), self._parent(to) as (new, other):
             os.replace(name, other, src_dir_fd=old, dst_dir_fd=new)
 

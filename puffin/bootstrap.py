@@ -71,12 +71,12 @@ class _Progress:
     def watch(self, line: str) -> None:
         if self._live:
             width = shutil.get_terminal_size().columns - 1
-            print(f"\r{line[:width]:{width}}", end="", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"\r{line[:width]:{width}}", end="", file=sys.stderr, flush=True)  # noqa: T201 - as above
 
     def _clear(self) -> None:
         if self._live:
             self.watch("")
-            print("\r", end="", file=sys.stderr)  # noqa: T201
+            print("\r", end="", file=sys.stderr)  # noqa: T201 - as above
 
 
 def _make_directories(settings: Settings) -> None:

@@ -58,6 +58,7 @@ def slow_connect(manager: Any, config: Configuration) -> None:
             manager.connect()
         # What is thrown here comes from C++, without a common class.
         except Exception as error:  # noqa: BLE001
+            # For whoever waits.
             print(f"no connection to {location(settings.database)} yet: {error}", file=sys.stderr)  # noqa: T201
             time.sleep(1.0 + random.uniform(0.0, 1.0))  # noqa: S311 - no secret
         else:

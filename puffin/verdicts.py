@@ -1,4 +1,4 @@
-"""Decides what the end of a job means for its calculation; pure."""
+"""Decides what the end of a job means for its calculation, from what its keeper told; does nothing about it."""
 
 from __future__ import annotations
 

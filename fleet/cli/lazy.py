@@ -25,9 +25,11 @@ class LazyGroup(click.Group):
         self._verbs = verbs
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in the order of their table."""
         return list(self._verbs)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb; None if there is none of this name."""
         if cmd_name not in self._verbs:
             return None
         module, _, attribute = self._verbs[cmd_name][0].partition(":")
@@ -36,6 +38,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs into the help, without importing them."""
         with formatter.section("Verbs"):
             formatter.write_dl([(verb, text) for verb, (_, text) in self._verbs.items()])
 
@@ -49,6 +52,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb among the words; one that is misspelt is refused with the nearest."""
         if args and args[0] not in self._verbs:
             from puffin.settings import nearest
 

@@ -34,7 +34,7 @@ class Chosen:
 
 
 def hosts_file(command: Command) -> Command:
-    """Add HOSTS_FILE and --host; the command gets ``chosen``, a function that reads them."""
+    """Add HOSTS_FILE and --host; the command gets ``hosts_file`` and ``patterns``, which `choose` reads."""
     command = host_patterns(command)
     return click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")(command)
 

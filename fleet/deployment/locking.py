@@ -140,7 +140,7 @@ def wait_until_free(
             raise LockedError(holders)
         host = min(holders)
         say(f"waiting: {host} is {describe(holders[host])}")
-        time.sleep(min(random.uniform(*_LOOK_AGAIN_S), max(0.0, deadline - time.monotonic())))  # noqa: S311
+        time.sleep(min(random.uniform(*_LOOK_AGAIN_S), max(0.0, deadline - time.monotonic())))  # noqa: S311 - no secret
 
 
 @dataclass(frozen=True)

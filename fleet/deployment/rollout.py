@@ -246,7 +246,17 @@ class Rollout:
         self._set(host, stage=Stage.REVERTED, since=now)
 
     def revert_failed(self, host: str, reason: str, now: float) -> None:
-        """Note that a host could not be put back."""
+        """Note that a host could not be put back.
+
+        Parameters
+        ----------
+        host
+            The host.
+        reason
+            Why, in words; what it had failed of stays before them.
+        now
+            The time.
+        """
         self._set(host, stage=Stage.STUCK, reason=f"{self._hosts[host].reason}; {reason}".lstrip("; "), since=now)
 
     def advance(self, now: float) -> tuple[Command, ...]:

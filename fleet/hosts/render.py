@@ -105,6 +105,21 @@ def host_paths(
 ) -> HostPaths:
     """Directories of a host, from what its probe reported.
 
+    Parameters
+    ----------
+    base_dir_abs
+        Directory of all fleets on the host, absolute.
+    home
+        The user's home directory.
+    fleet_name, host_name
+        Whose directories.
+    run_dir
+        Directory for sockets and pid files, as the host chose it.
+    scratch_abs
+        Below which calculations run, absolute.
+    supervisor_version
+        The version of supervisor that is to run there.
+
     Raises
     ------
     InventoryError
@@ -186,7 +201,17 @@ def render_host(
 
 
 def job_directories(fleet: Fleet, workers: tuple[Worker, ...], paths: HostPaths) -> tuple[str, ...]:
-    """Directories in which the workers' calculations run, absolute; a deploy makes them."""
+    """Directories in which the workers' calculations run, absolute; a deploy makes them.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    workers
+        Those of one host.
+    paths
+        Directories of that host.
+    """
     return tuple(_job_directory(fleet, worker, paths) for worker in workers)
 
 
@@ -268,7 +293,17 @@ def worker_environment(host: Host, worker: Worker) -> str:
 
 
 def worker_settings(fleet: Fleet, host: Host, worker: Worker, paths: HostPaths) -> dict[str, Any]:
-    """Content of a worker's puffin.yaml."""
+    """Content of a worker's puffin.yaml.
+
+    Parameters
+    ----------
+    fleet, host
+        Whose worker it is.
+    worker
+        The worker, with its share of the host.
+    paths
+        Directories of the host.
+    """
     run, log, orders = (posixpath.join(paths.root, name) for name in ("run", "log", "orders"))
     daemon: dict[str, Any] = {
         "mode": "release",
@@ -312,6 +347,15 @@ def program_section(fleet: Fleet, worker: Worker, paths: HostPaths) -> str:
     """Write supervisord's section for one worker: only what a deploy rarely changes.
 
     supervisord restarts a program for any change here; a change of release or settings needs none.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    worker
+        The worker.
+    paths
+        Directories of its host.
     """
     command = f"{shlex.quote(posixpath.join(paths.root, 'bin/worker'))} {worker.name}"
     log = posixpath.join(paths.root, "log", f"{worker.name}.out")

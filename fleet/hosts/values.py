@@ -20,6 +20,7 @@ PASSWORD_ADVICE = "put the password in a file and name it in database.password_f
 
 
 def refuse(message: str) -> PydanticCustomError:
+    """An error for pydantic that says this and nothing else; to be raised by a validator."""
     return PydanticCustomError("refused", "{message}", {"message": message})
 
 
@@ -82,14 +83,18 @@ def _count(value: object) -> object:
 
 
 def one_or_many(value: object) -> object:
+    """A list of one where a mapping stands alone."""
     return [value] if isinstance(value, Mapping) else value
 
 
 def empty_is_mapping(value: object) -> object:
+    """An empty mapping where a key has no value."""
     return {} if value is None else value
 
 
 class Section(BaseModel):
+    """A mapping of hosts.yaml: frozen, strict about types, and unknown keys are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -124,6 +129,7 @@ def share(value: object) -> object:
 
 
 def more_than_none(value: Share) -> Share:
+    """Refuse a share that is nothing."""
     if value.value <= 0:
         raise refuse("must be more than 0")
     return value
@@ -212,6 +218,7 @@ def _server_problem(server: str, srv: bool) -> str:
 
 
 def database_name(value: str) -> str:
+    """Refuse what MongoDB takes for no name of a database."""
     if not re.fullmatch(r"[^\s/\\.\"$*<>:|?,\0]{1,63}", value):
         raise refuse('must be a database name: no spaces, commas or any of / \\ . " $ * < > : | ?')
     return value

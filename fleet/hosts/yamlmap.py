@@ -65,7 +65,15 @@ class Document:
         return self.sources.get(path, self.source)
 
     def problem(self, path: Path, message: str) -> Problem:
-        """Make a problem at a path of this document."""
+        """Make a problem at a path of this document.
+
+        Parameters
+        ----------
+        path
+            Keys and indices from the top; the line is that of the nearest ancestor that stands in a file.
+        message
+            What is wrong, in words that follow the path.
+        """
         source, line = self.place(path)
         return Problem(message, path=path_text(path), source=source, line=line)
 
@@ -77,7 +85,15 @@ def path_text(path: Path) -> str:
 
 
 def read(text: str, source: str) -> Document:
-    """Read one YAML document; problems are collected, never raised."""
+    """Read one YAML document; problems are collected, never raised.
+
+    Parameters
+    ----------
+    text
+        The document.
+    source
+        Name of its file, for messages.
+    """
     try:
         loader = _LOADER(text)  # already looks at the characters of the text
     except yaml.YAMLError as error:

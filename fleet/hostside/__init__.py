@@ -1,4 +1,6 @@
-"""Programs that run on the hosts: standard library only, sent over the connection, never installed there.
+"""Programs that run on the hosts: standard library only, sent over the connection with each request.
+
+One runs there without being sent: `bin/boot` starts `fleet.hostside.startup` of the present release.
 
 The reading of their sources is the only thing here; each module says in its docstring what it is asked and
 what it replies.

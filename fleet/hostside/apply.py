@@ -31,8 +31,9 @@ DIRECTORIES = {
     "etc/workers": 0o700,
     "orders": 0o700,
     "log": 0o755,
-    "error": 0o755,
-    "archive": 0o755,
+    # With what the calculations wrote, whose running directories are private too.
+    "error": 0o700,
+    "archive": 0o700,
 }
 
 

@@ -42,6 +42,7 @@ class Integration:
 
     @classmethod
     def of(cls, root: Path) -> Integration:
+        """What there is for the host with this directory."""
         fleet, host, program = root.parents[1].name, root.name, root / PROGRAM
         pid_file = run_directory(root, os.environ, os.getuid()) / "supervisord.pid"
         unit = user_unit.unit(fleet, host, program, pid_file, socket.gethostname())

@@ -168,7 +168,7 @@ class _Blocks(io.RawIOBase):
         return True
 
     def write(self, content: object) -> int:
-        data = bytes(content)  # type: ignore[call-overload]
+        data = bytes(content)  # type: ignore[call-overload]  # bytes or a view of some
         if data:
             self._stream.write(len(data).to_bytes(4, "big") + data)
             self._stream.flush()
@@ -216,7 +216,7 @@ def _send_file(archive: tarfile.TarFile, number: int, wanted: Json) -> Json:
             reader = _Reader(stream)
         member = tarfile.TarInfo(f"{number}:{offset}")
         member.size = size - offset
-        archive.addfile(member, reader)  # type: ignore[arg-type]
+        archive.addfile(member, reader)  # type: ignore[arg-type]  # no more than read is asked of it
         problem = "became shorter while it was read" if reader.short or size < int(wanted["size"]) else ""
         return {"size": size, "sha256": reader.sha256(), "problem": problem}
 

@@ -86,7 +86,7 @@ def _as_worker(root: Path, worker: str, words: list[str]) -> list[str]:
 def _relay(process: subprocess.Popen[bytes], marker: str, deadline: float | None) -> bool:
     """Send what it says until it has ended and said all; return whether its time was over before."""
     assert process.stdout is not None  # noqa: S101 - these are pipes
-    assert process.stderr is not None  # noqa: S101
+    assert process.stderr is not None  # noqa: S101 - likewise
     decoder = codecs.getincrementaldecoder("utf-8")
     streams: dict[IO[bytes], tuple[str, codecs.IncrementalDecoder]] = {
         process.stdout: ("out", decoder("replace")),

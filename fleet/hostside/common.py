@@ -55,6 +55,7 @@ class Failure(Exception):
         self.hint = hint
 
     def as_reply(self) -> Json:
+        """As it goes over the connection."""
         return {"ok": False, "error": {"what": self.what, "step": self.step, "hint": self.hint}}
 
 

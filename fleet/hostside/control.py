@@ -49,6 +49,7 @@ class Order:
 
     @classmethod
     def of(cls, entry: Json, seconds: float) -> Order:
+        """Read one operation of a request."""
         workers = entry.get("workers")
         names = None if workers is None else tuple(plain_name(name) for name in workers)
         return cls(entry["operation"], names, entry.get("signal", "TERM"), seconds)

@@ -20,12 +20,14 @@ class Staged:
     path: Path
 
     def commit(self) -> None:
+        """Put it in its place."""
         try:
             self.temporary.replace(self.path)
         except OSError as error:
             raise os_failure(error, "writing files", self.path) from error
 
     def discard(self) -> None:
+        """Remove it, unless it was put in its place."""
         with contextlib.suppress(FileNotFoundError):
             self.temporary.unlink()
 

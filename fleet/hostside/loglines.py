@@ -74,6 +74,7 @@ class Message:
 
     @property
     def text(self) -> str:
+        """Its lines, joined."""
         return "\n".join(self.lines)
 
 

@@ -45,6 +45,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
     )
 )
 
+# Only places to choose from.
 ROOMY = ("/scratch", "/localscratch", "/local_scratch", "/local", "/data", "/var/tmp", "/tmp")  # noqa: S108
 """Where clusters and workstations have their large local disks, the most telling name first."""
 
@@ -61,6 +62,7 @@ class Places:
 
     @classmethod
     def of(cls, request: Json) -> Places:
+        """The directories that a request names."""
         base = expand(request["base_dir"])
         fleet = base / plain_name(request["fleet"])
         return cls(base, fleet, fleet / "hosts" / plain_name(request["host"]))
@@ -207,6 +209,7 @@ def nearest_existing(path: Path) -> Path:
 
 def link_name(path: Path) -> str | None:
     """The release a link names, if it is there."""
+    # The name alone, not resolved.
     return Path(os.readlink(path)).name if path.is_symlink() and path.exists() else None  # noqa: PTH115
 
 

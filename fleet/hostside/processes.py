@@ -46,6 +46,7 @@ def read_pid(path: Path) -> int | None:
 
 
 def command_of(pid: int) -> tuple[str, ...]:
+    """The command line of a process; empty if it is gone."""
     return tuple(part for part in read_text(Path(f"/proc/{pid}/cmdline")).split("\0") if part)
 
 

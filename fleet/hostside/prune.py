@@ -44,6 +44,7 @@ class Removal:
     path: Path
 
     def as_reply(self) -> Json:
+        """As it goes over the connection, with its size."""
         return {"kind": self.kind, "name": self.path.name, "path": str(self.path), "bytes": size_of(self.path)}
 
 

@@ -42,13 +42,16 @@ class Piece:
         os.close(self._descriptor)
 
     def status(self) -> os.stat_result:
+        """What the system says of the file, whatever it is called by now."""
         return os.fstat(self._descriptor)
 
     def file(self) -> tuple[int, int]:
+        """What tells this file from all others of the host: device and number."""
         found = self.status()
         return found.st_dev, found.st_ino
 
     def read(self, size: int, offset: int) -> bytes:
+        """Up to `size` bytes from an offset on."""
         return os.pread(self._descriptor, size, offset)
 
     def mark(self, offset: int) -> str:

@@ -52,6 +52,7 @@ class Unit:
 
     @property
     def path(self) -> Path:
+        """Where its file is."""
         return self.directory / self.name
 
     @property
@@ -61,6 +62,7 @@ class Unit:
 
     @property
     def enabled(self) -> bool:
+        """Whether systemd starts it with the user's session."""
         return os.path.lexists(self.directory / "default.target.wants" / self.name)
 
 

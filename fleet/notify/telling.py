@@ -328,6 +328,7 @@ def _name(kind: Kind, target: Target) -> str:
 def _caller(fleet: Fleet, target: Target) -> tuple[Caller, str]:
     if target.url:
         return Webhook(target.url), ""
+    # Links stay.
     path = Path(os.path.abspath(path_of(fleet).parent / Path(target.command or target.url_file).expanduser()))  # noqa: PTH100
     if target.url_file:
         return Webhook("", path), "" if os.access(path, os.R_OK) else f"url_file {path} cannot be read"

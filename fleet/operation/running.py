@@ -57,6 +57,7 @@ class Ended:
 
     @property
     def ok(self) -> bool:
+        """Whether it ended by itself, with 0."""
         return self.status == 0 and not self.timed_out
 
     def __str__(self) -> str:

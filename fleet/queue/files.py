@@ -59,6 +59,7 @@ def _meant_by(word: str) -> list[Path]:
         return sorted(file for file in path.rglob("*") if file.suffix.lower().lstrip(".") in FORMATS and file.is_file())
     if path.exists():
         return [path]
+    # Whole paths are patterns here, absolute ones too.
     return sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())  # noqa: PTH207
 
 

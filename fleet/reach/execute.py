@@ -108,7 +108,22 @@ def _named(action: str) -> Iterator[None]:
 
 
 def follow(remote: Remote, action: str, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Do an action that goes on and on, such as `tail` with follow; give its entries as they come."""
+    """Do an action that goes on and on, such as `tail` with follow; give its entries as they come.
+
+    Parameters
+    ----------
+    remote
+        The host.
+    action
+        Name of the module of `fleet.hostside`.
+    request
+        What it is asked.
+
+    Raises
+    ------
+    RemoteError
+        The host cannot be reached, or cannot do it; also later, while entries are read.
+    """
     marker = new_marker()
     chunks = remote.stream(build_program(action, request, marker, source))
     return parse_stream(remote.name, action, chunks, marker)
@@ -123,6 +138,15 @@ def upload(remote: Remote, files: Sequence[Upload], progress: Progress | None = 
     """Send files, all in one round trip; each appears on the host complete and checked, or not at all.
 
     What arrived before an error stays, so that another try need only send the rest.
+
+    Parameters
+    ----------
+    remote
+        The host.
+    files
+        The files.
+    progress
+        Told how many bytes are sent, of how many.
 
     Raises
     ------

@@ -182,6 +182,7 @@ class Holder:
 
     @property
     def expired(self) -> bool:
+        """Whether its time is over, so that somebody else may take the lock."""
         return self.left < 0
 
 
@@ -368,7 +369,20 @@ def probe_request(
 ) -> dict[str, Any]:
     """Build the request of the action `probe`; paths may start with `~`, which is expanded on the host.
 
-    `gpus` asks for graphics processors, which may take seconds; `look_around` for places fit for scratch.
+    Parameters
+    ----------
+    fleet, host
+        Their names.
+    base_dir
+        Directory of all fleets on the host.
+    scratch
+        Below which calculations run; None: not looked at.
+    python
+        `release.python` as configured; told to the host, where nothing depends on it.
+    gpus
+        Whether to look for graphics processors, which may take seconds.
+    look_around
+        Whether to look for places fit for scratch.
     """
     place = {"fleet": fleet, "host": host, "base_dir": base_dir, "scratch": scratch, "python": python}
     return {**place, "gpus": gpus, "look_around": look_around}

@@ -93,6 +93,7 @@ class HostResult(Generic[Value]):
 
     @property
     def ok(self) -> bool:
+        """Whether it worked."""
         return self.error is None
 
 
@@ -281,6 +282,19 @@ def _neighbours(text: str) -> Iterator[str]:
 def parse_reply(host: str, action: str, result: CommandResult, marker: str, python: str) -> dict[str, Any]:
     """Find the reply in the output of a program.
 
+    Parameters
+    ----------
+    host
+        Name of the host.
+    action
+        Name of the action, for messages.
+    result
+        What the program wrote, and its status.
+    marker
+        The word that stands before the reply.
+    python
+        The Python that was to run it, for messages.
+
     Raises
     ------
     NoPythonError
@@ -328,13 +342,36 @@ def _python_is_missing(result: CommandResult) -> bool:
 
 
 def no_python(host: str, step: str, python: str, found: str = "") -> NoPythonError:
-    """The error for a host without a Python that can run our programs."""
+    """The error for a host without a Python that can run our programs.
+
+    Parameters
+    ----------
+    host
+        Name of the host.
+    step
+        What was to be done.
+    python
+        The Python that was to do it, as a command.
+    found
+        What was found instead, in words that follow the host's name.
+    """
     what = f"no Python >= 3.10 called {python!r} on {host}{found}"
     return NoPythonError(host, step, what, "install it or set release.python")
 
 
 def parse_stream(host: str, action: str, chunks: Iterable[bytes], marker: str) -> Iterator[dict[str, Any]]:
     """Find the entries that a program writes one after the other; what is not one is noise and skipped.
+
+    Parameters
+    ----------
+    host
+        Name of the host.
+    action
+        Name of the action, for messages.
+    chunks
+        The output as it comes.
+    marker
+        The word that stands before each entry.
 
     Raises
     ------

@@ -47,34 +47,44 @@ class Reader:
         return value
 
     def text(self, key: str) -> str:
+        """The text at a key."""
         return self._get(key, str, "a text")
 
     def whole(self, key: str) -> int:
+        """The whole number at a key."""
         return self._get(key, int, "a whole number")
 
     def number(self, key: str) -> float:
+        """The number at a key."""
         return float(self._get(key, (int, float), "a number"))
 
     def flag(self, key: str) -> bool:
+        """What is true or false at a key."""
         return self._get(key, bool, "true or false")
 
     def optional(self, key: str, read: Callable[[str], Found]) -> Found | None:
+        """What `read` finds at a key; None where nothing, or null, is there."""
         return None if self._value.get(key) is None else read(key)
 
     def inner(self, key: str) -> Reader:
+        """A reader of the object at a key."""
         return Reader(self._host, self._at(key), self._value.get(key))
 
     def names(self) -> Sequence[str]:
+        """The keys that are there, whatever they are."""
         return list(self._value)
 
     def items(self, key: str) -> list[Reader]:
+        """A reader of each object in the list at a key."""
         values: list[object] = self._get(key, list, "a list")
         return [Reader(self._host, f"{self._at(key)}[{i}]", value) for i, value in enumerate(values)]
 
     def texts(self, key: str) -> tuple[str, ...]:
+        """The list of texts at a key."""
         return self._all(key, str, "texts")
 
     def wholes(self, key: str) -> tuple[int, ...]:
+        """The list of whole numbers at a key."""
         return self._all(key, int, "whole numbers")
 
     def _all(self, key: str, kind: type[Found], expected: str) -> tuple[Found, ...]:

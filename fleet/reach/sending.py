@@ -39,6 +39,7 @@ class Sender(threading.Thread):
         self._error: FleetError | None = None
 
     def run(self) -> None:
+        """Write all of it; an error is kept for whoever waits."""
         try:
             self._write(self._program)
             for block in self._data:

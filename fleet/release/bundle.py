@@ -176,7 +176,18 @@ def build_bundle(
 
 
 def build_toolbox(platform: Platform, cache: Path, progress: Progress = _quiet, *, refresh: bool = False) -> Toolbox:
-    """Fetch supervisor and uv for one platform; parameters and errors as in `build_bundle`."""
+    """Fetch supervisor and uv for one platform.
+
+    Parameters
+    ----------
+    platform, cache, progress, refresh
+        As in `build_bundle`.
+
+    Raises
+    ------
+    BundleError
+        No network, or no wheel for this platform.
+    """
     store = WheelCache(cache)
     with store.locked(progress):
         resolver = _Resolver(store, platform, progress, refresh)
@@ -193,7 +204,17 @@ def build_toolbox(platform: Platform, cache: Path, progress: Progress = _quiet, 
 
 
 def assemble(own: Wheel, others: Iterable[Wheel], platform: Platform) -> Bundle:
-    """Put a bundle together; the release id depends on the content of the wheels and the platform alone."""
+    """Put a bundle together; the release id depends on the content of the wheels and the platform alone.
+
+    Parameters
+    ----------
+    own
+        The wheel of this project.
+    others
+        All that it needs.
+    platform
+        Of the hosts.
+    """
     wheels = tuple(sorted([own, *others], key=lambda wheel: wheel.name))
     content = "\n".join([*sorted(wheel.sha256 for wheel in wheels), platform.label])
     release_id = f"{own.version}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"

@@ -213,7 +213,17 @@ class WheelCache:
             return self.add(Path(shutil.copyfile(source, work / source.name)))
 
     def remember(self, kind: str, key: str, wheels: Iterable[Wheel]) -> None:
-        """Note which wheels answer ``key``; see `recall`."""
+        """Note which wheels answer ``key``; see `recall`.
+
+        Parameters
+        ----------
+        kind
+            What kind of question it is; each has a directory of its own.
+        key
+            The question, as a name for a file.
+        wheels
+            The answer.
+        """
         pairs = [[wheel.filename, wheel.sha256] for wheel in wheels]
         write_atomically(self._note(kind, key), json.dumps(pairs, indent=1).encode())
 
@@ -236,7 +246,17 @@ class WheelCache:
 
 
 def write_atomically(target: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file so that a reader sees all of it or nothing."""
+    """Write a file so that a reader sees all of it or nothing.
+
+    Parameters
+    ----------
+    target
+        The file; directories above it are made.
+    content
+        What shall be in it.
+    mode
+        Its permissions.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     temporary = Path(name)
@@ -331,6 +351,20 @@ def _pure_tag(content: Mapping[str, bytes], dist_info: str, name: str) -> str:
 
 def extract_program(wheel: Wheel, program: str, target: Path) -> Path:
     """Take one program out of a wheel's ``.data/scripts``, unless it is there already.
+
+    Parameters
+    ----------
+    wheel
+        The wheel.
+    program
+        Name of the program.
+    target
+        Where it goes, executable.
+
+    Returns
+    -------
+    Path
+        `target`.
 
     Raises
     ------

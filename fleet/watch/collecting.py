@@ -60,6 +60,7 @@ class Wanted:
 
     @property
     def missing(self) -> int:
+        """Bytes that are still to be fetched."""
         return self.file.size - self.there
 
 
@@ -227,10 +228,12 @@ class Place:
         return 0
 
     def remove(self, local: str) -> None:
+        """Remove a file, if that is possible."""
         with contextlib.suppress(OSError), self._parent(local) as (parent, name):
             os.unlink(name, dir_fd=parent)
 
     def rename(self, local: str, to: str) -> None:
+        """Give a file another name within this place."""
         with self._parent(local) as (old, name), self._parent(to) as (new, other):
             os.replace(name, other, src_dir_fd=old, dst_dir_fd=new)
 
@@ -346,8 +349,9 @@ class _Fetching:
         stream = Frames(chunks, marker, self._host)
         try:
             stream.begin()
+            # No more than read is asked of either.
             limited = Limited(gzip.GzipFile(fileobj=stream), sum(each.file.size + 2048 for each in self._wanted))  # type: ignore[call-overload]
-            with tarfile.open(fileobj=limited, mode="r|") as archive:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=limited, mode="r|") as archive:  # type: ignore[call-overload]  # as above
                 for member in archive:
                     self._receive(archive, member)
             reply = stream.reply()

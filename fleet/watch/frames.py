@@ -24,6 +24,7 @@ class Limited:
         self._left = limit + (1 << 16)
 
     def read(self, size: int) -> bytes:
+        """Read at most so many bytes; more than was announced is refused with a ValueError."""
         block = self._stream.read(min(size, self._left))
         self._left -= len(block)
         if self._left <= 0:

@@ -114,6 +114,7 @@ def _ended_only_by(executor: str) -> Any:
     def leave_if_taken(calculation: Any) -> None:
         if calculation.get_status() == written[-1] and calculation.get_executor() == executor:
             return
+        # Into the job's own output.
         print("the calculation was taken or changed by somebody else; its job ends", file=sys.stderr)  # noqa: T201
         sys.stderr.flush()
         # Not by an exception: a job class takes any for a failure, and would write that.

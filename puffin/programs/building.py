@@ -1,4 +1,4 @@
-"""The commands that build and install programs; pure, apart from where uv is and how pip is set up."""
+"""The commands that build and install programs; none is run here, but uv is looked for, and pip asked for its index."""
 
 from __future__ import annotations
 

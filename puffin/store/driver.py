@@ -37,6 +37,22 @@ _TOO_FEW_MEMBERS = 100
 
 @contextmanager
 def translated(doing: str, where: str) -> Iterator[None]:
+    """Let errors of the driver leave as errors of this package.
+
+    Parameters
+    ----------
+    doing
+        What is being done, in words that follow "while".
+    where
+        Where the database is, without secrets.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        The database is away, or it cannot be told whether it did what was asked; asking again may help.
+    DatabaseError
+        It refuses, and will again.
+    """
     try:
         yield
     except _UNAVAILABLE as error:
@@ -80,6 +96,7 @@ def _is_passing(error: pymongo.errors.OperationFailure) -> bool:
 
 
 def short(error: Exception) -> str:
+    """What an error of the driver says, without its view of all servers."""
     if isinstance(error, pymongo.errors.BulkWriteError):
         problems = (*error.details.get("writeErrors", ()), *error.details.get("writeConcernErrors", ()))
         return next((str(problem["errmsg"]) for problem in problems if problem.get("errmsg")), str(error))
@@ -208,6 +225,24 @@ class Pulse(monitoring.TopologyListener):
 def client(
     settings: DatabaseSettings, timeout_s: float, answer_s: float, listeners: Sequence[Any]
 ) -> pymongo.MongoClient[dict[str, Any]]:
+    """Make the driver's client; it connects when it is first used.
+
+    Parameters
+    ----------
+    settings
+        The database.
+    timeout_s
+        How long to look for a server, and to wait for a connection.
+    answer_s
+        How long to wait for an answer.
+    listeners
+        What the driver tells of its servers.
+
+    Raises
+    ------
+    ConfigurationError
+        The connection string is not one.
+    """
     milliseconds = int(timeout_s * 1000)
     try:
         return pymongo.MongoClient(

@@ -35,6 +35,15 @@ class CalculationResult:
 
 
 def to_result(document: Mapping[str, Any], energy_of: Mapping[Any, float]) -> CalculationResult:
+    """Read a calculation.
+
+    Parameters
+    ----------
+    document
+        The calculation.
+    energy_of
+        Energies in hartree, by the ids of their properties.
+    """
     energies = [energy_of[item] for item in document["results"]["properties"] if item in energy_of]
     return CalculationResult(
         status=Status(document["status"]),

@@ -86,7 +86,7 @@ def test_each_thing_that_keeps_a_worker_from_working(
     here = {"uri": database.uri, "name": database.name}
     host.configure({}, **{"database": here, **{name: keys for name, keys in sections.items() if name != "programs"}})
     if "programs" in sections:
-        host.configure(sections["programs"], database=here)  # type: ignore[arg-type]
+        host.configure(sections["programs"], database=here)
     done = host.run("check")
     assert done.returncode == 1
     assert {name for name, verdict in rows(done.stdout).items() if verdict == "FAIL"} == {subject}

@@ -59,7 +59,7 @@ def test_an_interrupted_demo_leaves_nothing(place: Path, number: signal.Signals,
     try:
         wait_for_directory(place, process)
         # Anywhere between the start of the database and the first results.
-        time.sleep(random.Random(f"{seed}{number}").uniform(0.0, 7.0))
+        time.sleep(random.Random(f"{seed}{number.value}").uniform(0.0, 7.0))
         os.kill(process.pid, number)
         out, err = process.communicate(timeout=90)
     finally:

@@ -46,7 +46,7 @@ for number in range(lines):
 def file(laboratory: Laboratory, tmp_path: Path) -> Path:
     laboratory.up(HOSTS)
     content = hosts_yaml(laboratory, "laboratory", {"uri": "mongodb://127.0.0.1:1", "names": ["none"]})
-    content["defaults"] |= {"workers": {"cores": 1}}  # type: ignore[operator]
+    content["defaults"] |= {"workers": {"cores": 1}}
     path = tmp_path / "hosts.yaml"
     path.write_text(yaml.safe_dump(content))
     return path

@@ -63,7 +63,8 @@ def test_a_stop_at_once_gives_calculations_back_and_a_start_takes_them_again(her
     assert {item["executor"] for item in here.calculations()} == {""}
     assert here.running() == []
     # A deploy respects that they were stopped on purpose.
-    assert "stays stopped" in here.run("deploy", "--yes").ok().out or here.running() == []
+    ran = here.run("deploy", "--yes").ok()
+    assert "here-1, here-2 stay stopped: 'puffin-fleet start' starts them" in ran.err
     assert here.running() == []
 
     here.run("start").ok()

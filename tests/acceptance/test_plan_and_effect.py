@@ -13,7 +13,7 @@ import pytest
 from puffin.settings import DatabaseSettings
 from puffin.store import Store
 from tests.acceptance.commands import BIN
-from tests.acceptance.here import Here
+from tests.acceptance.here import Here, until
 
 # What a deploy and its workers write beside the files of the plan: locks, sockets and process ids, logs, what was
 # done and by whom, and the copy for a revert.
@@ -119,8 +119,8 @@ def expected(plan: dict[str, Any], written: dict[str, Any], before: Tree) -> tup
     appear = {name for name, write in written.items() if write["reason"] == "new"}
     change = set(written) - appear
     vanish = {str(own / path) for path in plan["files_to_remove"]}
-    vanish |= {str(own / f"run/stop.{name}") for name in plan["stale_stops"]}
-    appear |= {str(own / f"run/stop.{name}") for name in plan["stop_files"]}
+    vanish |= {str(own / f"orders/stop.{name}") for name in plan["stale_stops"]}
+    appear |= {str(own / f"orders/stop.{name}") for name in plan["stop_files"]}
     if plan["install_release"]:
         appear.add(f"releases/{plan['install_release']}")
     if switch := plan["switch_release"]:
@@ -165,6 +165,21 @@ def test_a_deploy_does_what_its_plan_says_and_nothing_else(site: Here, tmp_path:
         "etc/supervisor": "new",
     }
     assert by_hand["workers_changed"] == []
+
+    (site.root / "orders/stop.here-2").touch()  # left by an earlier worker of that name
+    site.content["defaults"]["workers"]["count"] = 2
+    added = deploy_as_planned(site)
+    assert (added["workers_added"], added["stale_stops"], added["stop_files"]) == (["here-2"], ["here-2"], [])
+
+    # As for hosts that SSH does not reach: in the database alone, so that nothing on the host says so yet.
+    store = Store(DatabaseSettings(uri=site.database.uri, name=site.database.name))
+    store.control.order_stop("day", "test")
+    store.close()
+    site.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.5
+    kept = deploy_as_planned(site)
+    assert (kept["kept_stopped"], kept["stale_stops"]) == (["here-1", "here-2"], [])
+    assert kept["stop_files"] == ["here-1", "here-2"]
+    until(lambda: set(programs(site).values()) == {"EXITED"}, "the workers to end")
 
 
 def supervisorctl(site: Here, *words: str) -> None:

@@ -204,7 +204,7 @@ def an_interrupted_one_gives_the_locks_back(pool: Pool) -> None:
     words = [str(BIN / "puffin-fleet"), "destroy", str(pool.file), "--yes"]
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
-    until(lambda: b"waiting for" in process.stdout.readline(), "it to wait for a worker")  # type: ignore[union-attr]
+    until(lambda: b"waiting for" in process.stdout.readline(), "it to wait for a worker")
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130

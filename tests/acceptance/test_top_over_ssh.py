@@ -27,7 +27,7 @@ def real(
     initialise(laboratory_database, "top")
     database = Database(laboratory_database, "top")
     content = hosts_yaml(laboratory, "top", {"uri": database.uri, "names": [database.name]})
-    content["defaults"] |= {  # type: ignore[operator]
+    content["defaults"] |= {
         "reserve": {"cores": 0, "memory": 0},
         "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 2},
         "puffin": {"daemon": {"cycle_time_in_s": 0.5, "jobs": ["sleep"]}},

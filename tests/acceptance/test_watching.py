@@ -112,7 +112,7 @@ def test_status_is_drawn_again_and_again_until_ctrl_c(large: Large) -> None:
         assert process.stdout is not None
         seen = [process.stdout.readline() for _ in range(24)]
         large.report("node1", 1, "frozen")
-        until(lambda: '"frozen"' in process.stdout.readline(), "the change", 30)  # type: ignore[union-attr]
+        until(lambda: '"frozen"' in process.stdout.readline(), "the change", 30)
         process.send_signal(signal.SIGINT)
         process.stdout.read()
     assert (process.returncode, '"frozen"' in "".join(seen)) == (130, False)

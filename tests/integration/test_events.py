@@ -31,7 +31,7 @@ def note(store: Store, *details: object, fleet: str = "lab", host: str = "node1"
 
 
 def follower(store: Store, backlog: int = 0, listen: bool = True, **selection: object) -> EventFollower:
-    chosen = EventSelection(**{"fleet": "lab", **selection})  # type: ignore[arg-type]
+    chosen = EventSelection(**{"fleet": "lab", **selection})
     return EventFollower(store.events, store.server_time, chosen, backlog, listen=listen)
 
 

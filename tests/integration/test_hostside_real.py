@@ -202,7 +202,7 @@ def test_two_installations_at_once_do_not_disturb_each_other(site: Site) -> None
     both = [site, Site(site.host, other, site.wheel)]
     with contextlib.ExitStack() as stack:
         stack.callback(other.close)
-        results = _at_once([lambda s=s: s.install("releases/twice")["installed"] for s in both])  # type: ignore[misc]
+        results = _at_once([lambda s=s: s.install("releases/twice")["installed"] for s in both])
     assert sorted(results) == [False, True]
     assert (site.fleet / "releases/twice/bin/supervisord").exists()
 

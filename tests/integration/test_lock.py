@@ -324,7 +324,7 @@ def test_all_are_held_and_given_back(places: dict[str, Path], local: dict[str, R
     deed = new_deed("deploy")
     with hold(local, targets(places, 0), deed, 0, 3) as held:
         assert held.hosts == frozenset(places)
-        assert {guard.read_holder(place)["token"] for place in places.values()} == {held.token}  # type: ignore[index]
+        assert {guard.read_holder(place)["token"] for place in places.values()} == {held.token}
         held.conclude("a", Outcome(Result.DONE, release="r1"))
         held.conclude("b", Outcome(Result.FAILED, "disk full"))
     assert [guard.read_holder(place) for place in places.values()] == [None] * 3
@@ -401,7 +401,7 @@ def test_it_is_renewed_while_the_work_goes_on_and_who_lost_it_is_told(
 ) -> None:
     with hold(local, targets(places), new_deed("deploy"), 0, 3, limit_s=2.0) as held:
         first = guard.read_holder(places["a"])
-        wait_for(lambda: guard.read_holder(places["a"])["until"] > first["until"] + 1)  # type: ignore[index]
+        wait_for(lambda: guard.read_holder(places["a"])["until"] > first["until"] + 1)
         look = {"host_root": str(places["a"]), "lock": held.token}
         states.main(look)
         lock.main({"host_root": str(places["a"]), "step": "break", "id": "u", "who": "eve@here"})

@@ -53,7 +53,7 @@ def test_following_through_rotation_and_a_connection_that_is_cut_loses_and_doubl
     until(lambda: all((logs.directory(host) / f"{host}-1.log").exists() for host in ("node1", "node2")), "the writers")
     process = processes(logs.start("-f", "--since", "1h"))
     for count in (300, 900, 1500):
-        until(lambda count=count: logs.out.count(" node1-1 - number") > count, "lines")  # type: ignore[misc]
+        until(lambda count=count: logs.out.count(" node1-1 - number") > count, "lines")
         for session in logs.hosts["node1"].sessions():
             for each in [*session.children(recursive=True), session]:
                 with contextlib.suppress(psutil.NoSuchProcess):

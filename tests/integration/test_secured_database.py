@@ -151,7 +151,7 @@ def test_what_the_server_refuses_is_said_in_words(
     secured: Secured, change: dict[str, str], error: type[DatabaseError], words: str
 ) -> None:
     change = {key: value.format(port=secured.port) for key, value in change.items()}
-    store = Store(dataclasses.replace(secured.settings, **change), timeout_s=1.0)  # type: ignore[arg-type]
+    store = Store(dataclasses.replace(secured.settings, **change), timeout_s=1.0)
     try:
         with pytest.raises(error) as caught:
             store.check()

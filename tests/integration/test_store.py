@@ -159,7 +159,7 @@ def record(**changes: object) -> WorkerRecord:
     names = {"uuid": "me", "fleet": "lab", "host": "h", "worker": "w", "release": "r", "configuration": "c"}
     numbers = {"pid": 1, "cores": 2, "memory": 1.0, "disk": 1.0}
     values = {**names, **numbers, "programs": ("sparrow",), "jobs": ("sleep",), "state": "idle", **changes}
-    return WorkerRecord(**values)  # type: ignore[arg-type]
+    return WorkerRecord(**values)
 
 
 def test_the_registry_remembers_workers(store: Store) -> None:

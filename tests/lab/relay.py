@@ -36,7 +36,7 @@ def relay(first: socket.socket, second: socket.socket, delay_s: float) -> None:
         while True:
             timeout = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
             for key, _ in selector.select(timeout):
-                frame, address = key.fileobj.recvfrom(_LARGEST)  # type: ignore[union-attr]
+                frame, address = key.fileobj.recvfrom(_LARGEST)
                 if address[2] != _PACKET_OUTGOING:
                     waiting.append((time.monotonic() + delay_s, key.data, frame))
             while waiting and waiting[0][0] <= time.monotonic():

@@ -79,7 +79,7 @@ class SshHost:
         )
 
     def changed(self, **changes: object) -> SshOptions:
-        return replace(self.options, **changes)  # type: ignore[arg-type]
+        return replace(self.options, **changes)
 
     def own(self, path: Path) -> Path:
         """Give a file made by the test to the user of this host."""

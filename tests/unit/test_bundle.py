@@ -303,7 +303,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     write_atomically(target, b"old")
     with pytest.raises(TypeError):
-        write_atomically(target, None)  # type: ignore[arg-type]
+        write_atomically(target, None)
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -283,4 +283,4 @@ def test_every_setting_has_a_meaning() -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
-        Settings().daemon.mode = "debug"  # type: ignore[misc]
+        Settings().daemon.mode = "debug"

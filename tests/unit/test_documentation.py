@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import re
 import runpy
 import shlex
+from collections.abc import Iterator
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 
 from fleet import shapes
 from fleet.cli import cli as fleet_cli
+from fleet.cli.queue_change import _DONE as DONE
 from fleet.queue.results import outcome_record
 from puffin.cli import cli as puffin_cli
 from tests.tools.shapes import problems
@@ -121,6 +124,24 @@ def test_every_command_in_the_documentation_exists() -> None:
     assert wrong == {}
     assert wrong_with("puffin-fleet deplay") == "no verb deplay"
     assert wrong_with("puffin-fleet queue list --state new") == "no option ['--state']"
+
+
+def kinds_of_events(tree: ast.AST) -> Iterator[str]:
+    """The kinds that a module notes, as far as they stand where they are noted."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).split(".")[-1] in {"event", "Event"}:
+            words = (inner for inner in ast.walk(node.args[0]) if isinstance(inner, ast.Constant))
+            yield from (word.value for word in words if isinstance(word.value, str))
+
+
+def test_every_kind_of_event_is_explained() -> None:
+    sources = [path for package in ("puffin", "fleet") for path in (ROOT / package).rglob("*.py")]
+    noted = {kind for path in sources for kind in kinds_of_events(ast.parse(path.read_text(encoding="utf-8")))}
+    assert {"claimed", "finished", "failed", "deployed"} <= noted
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = page.partition("| kind of event |")[2].partition("\n\n")[0]
+    explained = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.partition(" | ")[0])}
+    assert noted | set(DONE.values()) <= explained
 
 
 def test_results_are_printed_as_documented() -> None:

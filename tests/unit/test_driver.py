@@ -31,7 +31,7 @@ def seen(**roles: str) -> TopologyDescription:
         known = ServerDescription(address, Hello(hello), 0.01) if name in roles else ServerDescription(address)
         servers[address] = known
     kind = TOPOLOGY_TYPE.ReplicaSetWithPrimary
-    return TopologyDescription(kind, servers, "rs", None, None, None)  # type: ignore[arg-type]
+    return TopologyDescription(kind, servers, "rs", None, None, None)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def pulse() -> Pulse:
 
 def look(pulse: Pulse, **roles: str) -> float | None:
     new = seen(**roles)
-    pulse.description_changed(monitoring.TopologyDescriptionChangedEvent(new, new, None))  # type: ignore[arg-type]
+    pulse.description_changed(monitoring.TopologyDescriptionChangedEvent(new, new, None))
     return pulse.since
 
 

@@ -387,12 +387,14 @@ def test_apply_mends_modes(tmp_path: Path) -> None:
 def test_directories_are_private_where_they_should_be(tmp_path: Path) -> None:
     applied(tmp_path, directories=[str(tmp_path / "scratch" / "n-1")])
     host = tmp_path / "f/hosts/n"
-    modes = {name: (host / name).stat().st_mode & 0o777 for name in ("etc", "etc/workers", "run", "log")}
-    assert modes == {"etc": 0o700, "etc/workers": 0o700, "run": 0o700, "log": 0o755}
+    private = ("etc", "etc/workers", "run", "orders", "error", "archive")
+    assert {name: (host / name).stat().st_mode & 0o777 for name in private} == dict.fromkeys(private, 0o700)
+    assert (host / "log").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "scratch" / "n-1").stat().st_mode & 0o777 == 0o700
-    (host / "etc").chmod(0o755)
+    for name in private:
+        (host / name).chmod(0o755)
     applied(tmp_path)
-    assert (host / "etc").stat().st_mode & 0o777 == 0o700
+    assert {name: (host / name).stat().st_mode & 0o777 for name in private} == dict.fromkeys(private, 0o700)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])

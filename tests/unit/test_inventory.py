@@ -1,13 +1,17 @@
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from fleet.errors import ExitCode, InventoryError, Problem, UsageError
 from fleet.hosts.inventory import Fleet, Share, expand_range, json_schema, parse_inventory, select
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cluster" / "hosts.yaml"
 
 DESIGN = """\
 fleet: reactions
@@ -383,14 +387,32 @@ def test_select() -> None:
     assert "21 more" in str(caught.value)
 
 
-def test_the_schema_knows_every_key_of_the_design() -> None:
-    text = json.dumps(json_schema())
-    keys = "include fleet database password_file extras reserve count max_parallel stagger pre_deploy"
-    for key in [*keys.split(), "affinity", "cpus", "gpus", "programs"]:
-        assert f'"{key}"' in text
-    assert '"index"' in text
-    assert json_schema()["additionalProperties"] is False
-    assert '"oneOf"' in text or '"anyOf"' in text  # one shape or a list of them
+@pytest.mark.parametrize(
+    "text", [DESIGN, SMALL, EXAMPLE.read_text(encoding="utf-8")], ids=["design", "small", "example"]
+)
+def test_an_editor_accepts_by_the_schema_what_is_right(text: str) -> None:
+    assert list(Draft202012Validator(json_schema()).iter_errors(yaml.safe_load(text))) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "where"),
+    [
+        ("fleet:", "fleets:", ""),
+        ("names:", "name_s:", "database"),
+        ("extras:", "extra:", "release"),
+        ("jump:", "jumps:", "defaults"),
+        ("reserve: {cores: 1", "reserve: {cores: some", "defaults"),
+        ("count: auto}\n  puffin", "count: all}\n  puffin", "defaults"),
+        ("jobs:", "job:", "groups/big"),
+        ("connection: local", "connection: telnet", "hosts/here"),
+        ("canary: 1", "canary: {}", "update"),
+        ("install: push", "install: pull", "release"),
+    ],
+)
+def test_an_editor_marks_by_the_schema_what_is_wrong(right: str, wrong: str, where: str) -> None:
+    assert DESIGN.count(right) == 1
+    found = Draft202012Validator(json_schema()).iter_errors(yaml.safe_load(DESIGN.replace(right, wrong)))
+    assert {"/".join(map(str, error.absolute_path)) for error in found} == {where}
 
 
 def test_a_thousand_hosts_come_from_one_line() -> None:

@@ -14,7 +14,7 @@ from puffin.settings import DaemonSettings, ResourceSettings, Settings
 
 def limits(memory: float = 0.5, settings: dict[str, object] | None = None, **daemon: object) -> Limits:
     claim = Claim("db", "a" * 24, 1, "w", "sleep", 1, memory, 1.0, settings or {})
-    own = Settings(daemon=DaemonSettings(**daemon), resources=ResourceSettings(memory=4.0))  # type: ignore[arg-type]
+    own = Settings(daemon=DaemonSettings(**daemon), resources=ResourceSettings(memory=4.0))
     return Limits.of(claim, own)
 
 

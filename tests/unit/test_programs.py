@@ -240,7 +240,7 @@ def test_rms_says_how_to_get_it() -> None:
 
 @pytest.mark.parametrize("name", ["dftbplus", "parrot"])
 def test_a_module_that_is_not_installed_says_how_to_get_it(name: str) -> None:
-    module = CATALOGUE[name].module  # type: ignore[attr-defined]
+    module = CATALOGUE[name].module
     with pytest.raises(ProgramError, match=f"{module} is not installed: run 'puffin bootstrap'"):
         program(name, source="pypi").check_install()
     assert program(name, source="pypi").available_models() == []
@@ -281,7 +281,7 @@ def test_a_module_that_lacks_what_jobs_use(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "scine_parrot.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
 
-    class Wanting(CATALOGUE["parrot"]):  # type: ignore[misc]
+    class Wanting(CATALOGUE["parrot"]):
         features = ("something",)
 
     with pytest.raises(ProgramError, match=r"scine_parrot lacks something: .*scine_parrot\.py is of another version"):
@@ -379,7 +379,7 @@ def test_paths_go_before_those_that_are_there_and_variables_replace() -> None:
 def test_a_process_that_is_set_up_finds_modules_at_once(tmp_path: Path, clean_process: None) -> None:
     (tmp_path / "module_only_for_this_test.py").write_text("VALUE = 42")
     activate(Environment({"PYTHONPATH": (str(tmp_path),)}, {}))
-    import module_only_for_this_test  # type: ignore[import-not-found]
+    import module_only_for_this_test
 
     assert module_only_for_this_test.VALUE == 42
     words = ["python3", "-c", "import module_only_for_this_test"]

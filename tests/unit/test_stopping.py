@@ -31,7 +31,7 @@ def orders(
     tmp_path: Path, clock: Clock, signals: Signals | None = None, stopped: bool = False, **daemon: object
 ) -> Orders:
     files = {"stop": str(tmp_path / "stop"), "recycle": str(tmp_path / "recycle"), "timeout_in_h": -1.0}
-    settings = DaemonSettings(**{**files, **daemon})  # type: ignore[arg-type]
+    settings = DaemonSettings(**{**files, **daemon})
     return Orders(settings, signals or Signals(), lambda: stopped, clock)
 
 

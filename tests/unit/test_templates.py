@@ -72,7 +72,7 @@ def test_every_line_that_is_commented_out_is_valid_too() -> None:
 def test_bad_answers_are_refused_before_anything_is_written(change: dict[str, object], expected: str) -> None:
     given: dict[str, object] = {"fleet": "lab", "database_uri": URI, "database_names": ["a"]}
     with pytest.raises(InventoryError) as caught:
-        hosts_template(**{**given, **change})  # type: ignore[arg-type]
+        hosts_template(**{**given, **change})
     assert expected in str(caught.value)
     assert "geheim" not in str(caught.value)
 

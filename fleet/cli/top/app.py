@@ -284,6 +284,7 @@ class Top(App[None]):
             said, severity = give(self._chosen.fleet, target, order), "information"
         except FleetError as error:
             said, severity = str(error), "error"
+        # One of the words that notify knows.
         self._later(lambda _: self.notify(said, severity=severity, timeout=10, markup=False), None)  # type: ignore[arg-type]
         self._feed.hurry()
 

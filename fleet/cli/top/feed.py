@@ -84,8 +84,10 @@ class Feed:
             try:
                 snapshot = self._look()
             except DatabaseError as error:
+                # mypy infers no lambda with a default.
                 self._tell(lambda error=error: self._on_trouble(str(error)))  # type: ignore[misc]
             else:
+                # mypy infers no lambda with a default.
                 self._tell(lambda snapshot=snapshot: self._on_look(snapshot))  # type: ignore[misc]
                 self._tell(lambda: self._on_trouble(""))
             self._soon.wait(max(self._every, (time.monotonic() - began) * 2))
@@ -104,6 +106,7 @@ class Feed:
                 self._stop.wait(self._every)
                 continue
             if found:
+                # mypy infers no lambda with a default.
                 self._tell(lambda found=found: self._on_events(found))  # type: ignore[misc]
         follower.close()
 

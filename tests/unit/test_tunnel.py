@@ -86,7 +86,7 @@ def test_what_a_tunnel_cannot_lead_to(uri: str, words: str) -> None:
         (DatabaseSettings(uri="mongodb://db"), "mongodb://127.0.0.1:20001/x?directConnection=true&w=majority"),
         (
             DatabaseSettings(uri="mongodb://chem:p%40ss@db:7/?tls=true"),
-            "mongodb://chem:p%40ss@127.0.0.1:20001/x?tls=true&directConnection=true&w=majority",
+            "mongodb://chem:p%40ss@127.0.0.1:20001/x?tls=true&directConnection=true&w=majority&authSource=admin",
         ),
         (
             DatabaseSettings(uri="mongodb://db/?directConnection=true"),

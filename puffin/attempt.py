@@ -259,7 +259,8 @@ class Attempt:
         bench, claim = self._bench, self._claim
         reason = reason_of(comment)
         summary = f"{status.value} after {ended.usage.wall_s:.2f} s"
-        bench.journal.info(f"{summary}{': ' if reason else ''}{reason}", claim.id)
+        say = bench.journal.warning if status is Status.FAILED else bench.journal.info
+        say(f"{summary}{': ' if reason else ''}{reason}", claim.id)
         bench.reporter.event("failed" if status is Status.FAILED else "finished", claim.id, reason)
         self._archive(status)
         return Fate.FAILED if status is Status.FAILED else Fate.COMPLETE

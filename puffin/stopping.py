@@ -103,6 +103,7 @@ class Orders:
         self._started = self._last_job = clock()
         self._jobs = 0
         self._standing = self._given = Order(Stop.NO)
+        self._obeyed_files: tuple[Path, ...] = ()
 
     def job_ended(self) -> None:
         """Count a job."""
@@ -134,8 +135,8 @@ class Orders:
         return Order(Stop.DRAIN, "the fleet was told to stop") if self._fleet_stop() else Order(Stop.NO)
 
     def _by_file(self) -> Order:
-        for path in (self._daemon.stop, self._daemon.stop_shared):
-            if path and Path(path).exists():
+        for path in self._stop_files():
+            if path.exists():
                 return Order(Stop.DRAIN, f"found the stop file {path}")
         if self._daemon.recycle and Path(self._daemon.recycle).exists():
             return Order(Stop.RECYCLE, f"found the recycle file {self._daemon.recycle}")
@@ -146,11 +147,27 @@ class Orders:
         return Order(Stop.DRAIN, f"{most} jobs done") if 0 < most <= self._jobs else Order(Stop.NO)
 
     def obeyed(self) -> None:
-        """Remove the files that were obeyed, as far as they are this worker's to remove."""
+        """Remove the files that were obeyed, as far as they are this worker's to remove, and note the others."""
+        self._obeyed_files = tuple(path for path in self._stop_files() if path.exists())
         if self._daemon.remove_stop_file and self._daemon.stop:
             _remove(self._daemon.stop)
         if self._given.stop is Stop.RECYCLE:
             _remove(self._daemon.recycle)
+
+    @property
+    def taken_back(self) -> bool:
+        """Whether the stop files that were obeyed are gone, although somebody else has to remove them.
+
+        Who starts a worker that is just ending finds it running, and does nothing more.
+        """
+        theirs = [path for path in self._obeyed_files if not self._is_ours_to_remove(path)]
+        return bool(theirs) and not any(path.exists() for path in self._stop_files())
+
+    def _stop_files(self) -> list[Path]:
+        return [Path(path) for path in (self._daemon.stop, self._daemon.stop_shared) if path]
+
+    def _is_ours_to_remove(self, path: Path) -> bool:
+        return self._daemon.remove_stop_file and path == Path(self._daemon.stop)
 
 
 def _remove(path: str) -> None:

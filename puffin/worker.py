@@ -173,6 +173,9 @@ class Worker:
         state = "quarantined" if code is ExitCode.QUARANTINED else "stopped"
         self._reporter.event(state, detail=self._why_at_rest)
         self._reporter.stop(state=state, calculation="", order="")
+        if code is ExitCode.DONE and self._settings.daemon.recycle and self._orders.taken_back:
+            self._log.info("starting again: the stop file was taken away while it was ending")
+            return ExitCode.RECYCLE
         return code
 
     def rest(self, crashes: int, said: Sequence[str]) -> ExitCode:

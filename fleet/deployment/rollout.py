@@ -9,9 +9,10 @@ The rules, in the order in which they matter:
    of each runs it in good health. A canary on which the release does not run halts the rollout; one that fails before
    anything was changed on it (full disk, connection lost) only gives its place to the next host.
 2. Then at most `max_parallel` hosts are being changed at a time, begun at least `stagger` apart. A host whose workers
-   all either run the release or still compute is not being changed: a calculation of two days holds up no one. A host
-   on which nothing runs yet has nothing to lose and waits for the canaries only; where that is all of them, there are
-   no canaries.
+   all either run the release or still compute is no longer being changed once that has gone on for `patience`: a
+   calculation of two days holds up no one, and short ones end within that time, so that their hosts restart one after
+   the other. A host on which nothing runs yet has nothing to lose and waits for the canaries only; where that is all
+   of them, there are no canaries.
 3. Failures are counted over the whole rollout; more than `failure_budget` halt it. A host that makes no progress for
    `progress_deadline` has failed, unless it is done before it hears of that; what that halted stays halted.
 4. With `auto_revert` a host on which the release does not run is put back to its last good state at once, and after a
@@ -46,6 +47,10 @@ class Stage(Enum):
         """Whether nothing more happens to the host, unless the rollout halts."""
         return self in _FINAL
 
+
+_PATIENCE = 6
+"""How many times as long as a worker has to be in good health a host keeps its place while its workers compute: who is
+careful with the one is with the other."""
 
 _FINAL = frozenset({Stage.DONE, Stage.FAILED, Stage.REVERTED, Stage.STUCK, Stage.HELD})
 
@@ -87,6 +92,8 @@ class Policy:
         Whether hosts are put back to their last good state.
     fresh
         Hosts on which nothing runs yet; they do not count for `max_parallel`.
+    patience
+        For how long a host on which all that is waited for are calculations keeps its place.
     """
 
     max_parallel: int = 1
@@ -96,6 +103,7 @@ class Policy:
     progress_deadline: float = 1800.0
     auto_revert: bool = True
     fresh: frozenset[str] = frozenset()
+    patience: float = 60.0
 
 
 def policy_of(update: Update, total: int, fresh: frozenset[str] = frozenset()) -> Policy:
@@ -119,6 +127,7 @@ def policy_of(update: Update, total: int, fresh: frozenset[str] = frozenset()) -
         progress_deadline=update.progress_deadline,
         auto_revert=update.auto_revert,
         fresh=fresh,
+        patience=_PATIENCE * update.min_healthy_time,
     )
 
 
@@ -134,6 +143,8 @@ class HostState:
         Whether anything that its workers use may have been changed.
     since
         When it last made progress.
+    computing_since
+        Since when all that is waited for on it are calculations; None where that is not so.
     reason
         Why it failed or was held back.
     cancelled
@@ -144,6 +155,7 @@ class HostState:
     proven: bool = False
     changed: bool = False
     since: float = 0.0
+    computing_since: float | None = None
     reason: str = ""
     cancelled: bool = False
 
@@ -196,12 +208,12 @@ class Rollout:
     def draining(self, host: str, now: float) -> None:
         """Note that all workers of the host run the release or still compute."""
         if self._hosts[host].stage is Stage.WORKING:
-            self._set(host, stage=Stage.DRAINING, since=now)
+            self._set(host, stage=Stage.DRAINING, since=now, computing_since=now)
 
     def working(self, host: str, now: float) -> None:
         """Note that workers of a host that was draining start now."""
         if self._hosts[host].stage is Stage.DRAINING:
-            self._set(host, stage=Stage.WORKING, since=now)
+            self._set(host, stage=Stage.WORKING, since=now, computing_since=None)
 
     def done(self, host: str, now: float, *, proven: bool = True) -> None:
         """Note that a host has all it should have.
@@ -283,8 +295,14 @@ class Rollout:
             for state in self._hosts.values()
             if state.stage is Stage.WORKING and not state.cancelled
         ]
-        if self._last_begun is not None and any(state.stage is Stage.WAITING for state in self._hosts.values()):
-            waits.append(self._last_begun + self._policy.stagger - now)
+        if any(state.stage is Stage.WAITING for state in self._hosts.values()):
+            if self._last_begun is not None:
+                waits.append(self._last_begun + self._policy.stagger - now)
+            waits += [
+                state.computing_since + self._policy.patience - now
+                for state in self._hosts.values()
+                if state.stage is Stage.DRAINING and state.computing_since is not None
+            ]
         later = [wait for wait in waits if wait > 0]
         return min(later, default=None)
 
@@ -343,7 +361,7 @@ class Rollout:
         if self._last_begun is not None and now < self._last_begun + self._policy.stagger:
             return []
         waiting = [host for host, state in self._hosts.items() if state.stage is Stage.WAITING]
-        chosen = self._next_of(waiting) if self._proven_enough else waiting[: self._canaries_wanted]
+        chosen = self._next_of(waiting, now) if self._proven_enough else waiting[: self._canaries_wanted]
         if self._policy.stagger > 0:
             chosen = chosen[:1]
         for host in chosen:
@@ -351,13 +369,17 @@ class Rollout:
             self._set(host, stage=Stage.WORKING, since=now)
         return [Command(host, Order.BEGIN) for host in chosen]
 
-    def _next_of(self, waiting: Sequence[str]) -> list[str]:
+    def _next_of(self, waiting: Sequence[str], now: float) -> list[str]:
         fresh = self._policy.fresh
-        busy = sum(
-            state.stage in {Stage.WORKING, Stage.REVERTING} and host not in fresh for host, state in self._hosts.items()
-        )
+        busy = sum(self._has_a_place(state, now) and host not in fresh for host, state in self._hosts.items())
         running = [host for host in waiting if host not in fresh][: max(0, self._policy.max_parallel - busy)]
         return [host for host in waiting if host in fresh or host in running]
+
+    def _has_a_place(self, state: HostState, now: float) -> bool:
+        """Whether a host is without some of its workers, or will soon be."""
+        if state.computing_since is not None and state.stage is Stage.DRAINING:
+            return now - state.computing_since < self._policy.patience
+        return state.stage in {Stage.WORKING, Stage.REVERTING}
 
     @property
     def _canaries_wanted(self) -> int:

@@ -189,7 +189,8 @@ class Update(Section):
     max_parallel: Annotated[AnyShare, AfterValidator(more_than_none)] = _part(
         "25%",
         "hosts whose workers change at a time, a number or a percentage; `--parallel` is only how many are looked at "
-        "and installed on at a time",
+        "and installed on at a time. A host whose workers have been finishing calculations for more than six times "
+        "`min_healthy_time` no longer counts",
     )
     canary: int = Field(default=1, ge=0, description="hosts that must prove a release before the others begin")
     stagger: Duration = _time("0s", "least time between the beginnings of two hosts")

@@ -554,6 +554,20 @@ def test_a_worker_waits_for_a_database_that_is_not_there_yet(
     own_database.server.start()
 
 
+def test_a_worker_that_was_just_ending_when_it_was_started_starts_again(
+    own_workers: Workers, own_queue: Queue, own_database: Database
+) -> None:
+    """Without a database its end takes long, and who starts it finds it running; nobody would start it later."""
+    worker = own_workers.start(daemon={"remove_stop_file": False})
+    own_queue.wait(own_queue.sleep())
+    own_database.server.freeze()
+    worker.place.stop.touch()
+    until(lambda: "stopping: found the stop file" in worker.log, "the worker to obey")
+    worker.place.stop.unlink()
+    assert worker.wait() == 75
+    own_database.server.thaw()
+
+
 def test_a_worker_that_waits_for_the_database_recycles_with_75(own_workers: Workers, own_database: Database) -> None:
     """supervisord would leave it down after 0, and the deploy that asked for it would fail."""
     own_database.server.kill()

@@ -40,7 +40,8 @@ def test_a_canary_that_has_proven_the_release_lets_the_others_begin_while_it_com
     rollout.draining("a", 1)
     assert begun(rollout.advance(1)) == []
     rollout.proved("a", 2)
-    assert begun(rollout.advance(2)) == ["b", "c"]
+    assert begun(rollout.advance(2)) == ["b"]
+    assert begun(rollout.advance(61)) == ["c"]
 
 
 def overdue(budget: int) -> Rollout:
@@ -71,13 +72,27 @@ def test_a_halt_for_a_host_that_is_overdue_puts_it_back_although_it_is_done() ->
     assert rollout.hosts["c"].stage is Stage.HELD
 
 
+def test_short_calculations_keep_their_host_in_its_place() -> None:
+    """Else all hosts would be marked at once, and all be without workers a moment later."""
+    rollout = Rollout(replace(POLICY, canary=0), ["a", "b", "c", "d"])
+    assert begun(rollout.advance(0)) == ["a", "b"]
+    rollout.draining("a", 1)
+    rollout.draining("b", 1)
+    assert begun(rollout.advance(1)) == []
+    assert rollout.next_look(1) == POLICY.patience
+    rollout.working("a", 3)
+    assert begun(rollout.advance(100)) == ["c"]  # for b, which has computed for long; a is still without its workers
+    rollout.done("a", 101)
+    assert begun(rollout.advance(101)) == ["d"]
+
+
 def test_calculations_hold_up_no_one() -> None:
     rollout = Rollout(replace(POLICY, canary=0), ["a", "b", "c", "d"])
     assert begun(rollout.advance(0)) == ["a", "b"]
     rollout.draining("a", 1)
     rollout.draining("b", 1)
-    assert begun(rollout.advance(1)) == ["c", "d"]
-    rollout.working("a", 2)
+    assert begun(rollout.advance(61)) == ["c", "d"]
+    rollout.working("a", 62)
     assert rollout.hosts["a"].stage is Stage.WORKING
 
 
@@ -234,7 +249,7 @@ class Simulation:
     now: float = 0.0
     events: list[tuple[float, int, str, str]] = field(default_factory=list)
     fates: dict[str, str] = field(default_factory=dict)
-    drained: set[str] = field(default_factory=set)
+    let_go: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -286,7 +301,6 @@ class Simulation:
             self.plan(at + 1, host, "draining")
             at += self.random.uniform(2, 5000)
             self.plan(at, host, "working")
-            self.drained.add(host)
         self.plan(at + self.random.uniform(1, 20), host, "done")
 
     def happen(self, host: str, what: str) -> None:
@@ -295,13 +309,20 @@ class Simulation:
             if what == "failed":
                 self.rollout.failed(host, "x", self.now)
             elif not (state.cancelled and what == "done"):
+                if what == "working" and state.computing_since is not None:
+                    self.let_go |= {host} if self.now - state.computing_since >= self.policy.patience else set()
                 getattr(self.rollout, what)(host, self.now)
 
     def check(self) -> None:
         states = self.rollout.hosts
-        # Hosts that come back from computing are not begun by the rollout, so their number is not its to bound.
-        working = [host for host, state in states.items() if state.stage is Stage.WORKING and host not in self.drained]
-        assert len(working) <= self.policy.max_parallel
+        # When those come back that have computed for long is not the rollout's to say, so their number is not bounded.
+        placed = [
+            host
+            for host, state in states.items()
+            if (state.stage is Stage.WORKING and host not in self.let_go)
+            or (state.stage is Stage.DRAINING and self.now - (state.computing_since or 0.0) < self.policy.patience)
+        ]
+        assert len(placed) <= self.policy.max_parallel
         if sum(state.proven for state in states.values()) < self.policy.canary:
             assert (
                 sum(state.stage in {Stage.WORKING, Stage.DRAINING} for state in states.values()) <= self.policy.canary

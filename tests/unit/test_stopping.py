@@ -106,6 +106,29 @@ def test_files_that_are_not_the_workers_to_remove_stay(tmp_path: Path, clock: Cl
     assert {path.name for path in tmp_path.iterdir()} == {"stop", "shared"}
 
 
+@pytest.mark.parametrize(
+    ("settings", "there", "gone", "taken_back"),
+    [
+        ({"remove_stop_file": False}, ["stop"], ["stop"], True),
+        ({"remove_stop_file": False}, ["stop", "shared"], ["stop"], False),
+        ({"remove_stop_file": False}, ["stop"], [], False),
+        ({"remove_stop_file": True}, ["stop"], [], False),  # the worker itself removed it
+        ({"remove_stop_file": True}, ["stop", "shared"], ["shared"], True),
+        ({"remove_stop_file": False}, [], [], False),
+    ],
+)
+def test_a_stop_file_that_somebody_takes_away_after_it_was_obeyed(
+    tmp_path: Path, clock: Clock, settings: dict[str, bool], there: list[str], gone: list[str], taken_back: bool
+) -> None:
+    given = orders(tmp_path, clock, stop_shared=str(tmp_path / "shared"), **settings)
+    for name in there:
+        (tmp_path / name).touch()
+    given.obeyed()
+    for name in gone:
+        (tmp_path / name).unlink()
+    assert given.taken_back is taken_back
+
+
 def test_the_fleet_is_told_to_stop(tmp_path: Path, clock: Clock) -> None:
     assert orders(tmp_path, clock, stopped=True).current == Order(Stop.DRAIN, "the fleet was told to stop")
 

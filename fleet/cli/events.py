@@ -22,6 +22,7 @@ from puffin.store import EventFollower, EventRecord, EventSelection, Store
 
 _STYLES = {"bad": "bold red", "good": "green", "dim": "dim", "": ""}
 _ID_LENGTH = 24
+_LATEST = 20
 _RETRY_S = 1.0
 
 
@@ -35,7 +36,10 @@ _RETRY_S = 1.0
 @click.option("--failures", is_flag=True, help="Only what somebody may want to know of.")
 @click.option("--since", metavar="AGE", help="Since then: 30m, 2h, 7d, or a date and time in UTC.")
 @click.option(
-    "-n", "--limit", type=click.IntRange(0), help="The last so many; 20, or all with --since, if nothing else is said."
+    "-n",
+    "--limit",
+    type=click.IntRange(0),
+    help=f"The last so many; {_LATEST}, or all with --since, if nothing else is said.",
 )
 def events(
     hosts_file: str | None,
@@ -68,28 +72,24 @@ def events(
         calculation=calculation,
         since=None if since is None else parse_since(since, now),
     )
-    count = limit if limit is not None else (0 if since else 20)
+    count = limit if limit is not None else (None if since else _LATEST)
     store = open_store(chosen.fleet)
     try:
-        found = _followed(store, selection, count) if follow else _once(chosen, store, selection, count, limit)
+        found = _followed(store, selection, count) if follow else _once(chosen, store, selection, count)
         _print(found, json_lines)
     finally:
         store.close()
     return ExitCode.DONE
 
 
-def _once(
-    chosen: Chosen, store: Store, selection: EventSelection, count: int, limit: int | None
-) -> Iterator[EventRecord]:
-    if limit == 0:
-        return
+def _once(chosen: Chosen, store: Store, selection: EventSelection, count: int | None) -> Iterator[EventRecord]:
     found = store.events.recent(selection, count)
     yield from found
-    if not found:
+    if not found and count != 0:
         note(f"nothing of that kind is known of {chosen.fleet.name}", "yellow")
 
 
-def _followed(store: Store, selection: EventSelection, count: int) -> Iterator[EventRecord]:
+def _followed(store: Store, selection: EventSelection, count: int | None) -> Iterator[EventRecord]:
     """Until Ctrl-C; an outage of the database is told, and nothing is missing afterwards."""
     follower = EventFollower(store.events, store.server_time, selection, count)
     away = False

@@ -185,7 +185,7 @@ class Events:
         records = self.recent(EventSelection(fleet), count)
         return [{key: value for key, value in dataclasses.asdict(event).items() if key != "id"} for event in records]
 
-    def recent(self, selection: EventSelection, count: int) -> list[EventRecord]:
+    def recent(self, selection: EventSelection, count: int | None) -> list[EventRecord]:
         """The newest events of a selection, oldest of them first.
 
         Parameters
@@ -193,11 +193,13 @@ class Events:
         selection
             Which.
         count
-            How many; 0 for all.
+            How many; None for all.
         """
+        if count == 0:
+            return []
         with translated("reading events", self._where):
             # Ids begin with the second of their making, and are indexed; not every server heeds "$natural".
-            newest = self._database[EVENTS].find(selection.filter()).sort("_id", -1).limit(count)
+            newest = self._database[EVENTS].find(selection.filter()).sort("_id", -1).limit(count or 0)
             return [to_event(document) for document in newest][::-1]
 
     def about(self, calculation: str, count: int = 100) -> list[dict[str, Any]]:

@@ -139,8 +139,8 @@ def test_events_are_chosen_and_followed(large: Large) -> None:
     assert large.run("events", "--worker", "node2-*", "--kind", "claimed").ok().out.count("\n") == 1
     wrong = large.run("events", "--calculation", "65f0")
     assert (wrong.code, "must be a whole id" in wrong.err) == (2, True)
-    command = [str(BIN / "puffin-fleet"), "events", str(large.file), "-f", "-n", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [str(BIN / "puffin-fleet"), "events", str(large.file), "-f"]
+    with subprocess.Popen([*command, "-n", "1"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "node2-2" in process.stdout.readline()
         large.note("thawed", "node3-1")
@@ -148,6 +148,16 @@ def test_events_are_chosen_and_followed(large: Large) -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""
     assert process.returncode == 130
+    with subprocess.Popen([*command, "--since", "2h"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline().split()[3] for _ in range(5)] == [
+            "claimed",
+            "failed",
+            "finished",
+            "claimed",
+            "thawed",
+        ]
+        process.kill()
 
 
 def test_top_needs_a_terminal(large: Large) -> None:

@@ -30,7 +30,7 @@ def note(store: Store, *details: object, fleet: str = "lab", host: str = "node1"
     store.events.write([(time.time(), Event(kind, f"{host}-1", host, fleet, detail=str(each))) for each in details])
 
 
-def follower(store: Store, backlog: int = 0, listen: bool = True, **selection: object) -> EventFollower:
+def follower(store: Store, backlog: int | None = 0, listen: bool = True, **selection: object) -> EventFollower:
     chosen = EventSelection(**{"fleet": "lab", **selection})  # type: ignore[arg-type]
     return EventFollower(store.events, store.server_time, chosen, backlog, listen=listen)
 
@@ -83,6 +83,19 @@ def test_a_follower_begins_with_the_backlog_and_goes_on(store: Store, listen: bo
     note(store, "foreign", fleet="other")
     note(store, 5)
     assert gathered(reader, 2) == ["4", "5"]
+    reader.close()
+
+
+@LISTEN
+@pytest.mark.parametrize(("backlog", "expected"), [(None, ["1", "2", "3", "4"]), (2, ["2", "3", "4"]), (0, ["4"])])
+def test_the_backlog_is_all_or_so_many_or_nothing(
+    store: Store, listen: bool, backlog: int | None, expected: list[str]
+) -> None:
+    note(store, 1, 2, 3)
+    reader = follower(store, backlog, listen)
+    before = reader.poll(0)
+    note(store, 4)
+    assert told(before) + gathered(reader, 1) == expected
     reader.close()
 
 

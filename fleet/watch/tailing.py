@@ -62,6 +62,18 @@ class _Ended:
     again: bool = False
 
 
+class _Progress:
+    """How far one host's logs were read, as it is asked to go on."""
+
+    def __init__(self) -> None:
+        self.positions: dict[str, Any] | None = None
+        """None until the host has said where it begins; with no logs there are none, and what comes is all new."""
+
+    def hear(self, entry: Mapping[str, Any]) -> None:
+        if "positions" in entry:
+            self.positions = {**(self.positions or {}), **entry["positions"]}
+
+
 class Tailing:
     """The logs of some hosts as one.
 
@@ -156,11 +168,11 @@ class Tailing:
 
     def _read(self, host: Host) -> None:
         """Read one host, in a thread of its own."""
-        positions: dict[str, Any] = {}
+        progress = _Progress()
         attempt = 0
         while True:
             try:
-                for _ in self._connection(host, positions):
+                for _ in self._connection(host, progress):
                     attempt = 0
             except (ConnectionLost, UnreachableError) as error:
                 self._arrived.put(_Ended(host.name, error, again=self._follow))
@@ -176,16 +188,15 @@ class Tailing:
             attempt += 1
             self._remotes.renew(host)
 
-    def _connection(self, host: Host, positions: dict[str, Any]) -> Iterator[None]:
-        """Read until the connection ends; `positions` always holds what has arrived whole."""
-        resume = dict(positions) or None
+    def _connection(self, host: Host, progress: _Progress) -> Iterator[None]:
+        """Read until the connection ends; `progress` always holds what has arrived whole."""
         connected = False
-        for entry in follow(self._remotes[host.name], "tail", {**self._request(host), "resume": resume}):
+        for entry in follow(self._remotes[host.name], "tail", {**self._request(host), "resume": progress.positions}):
             if not connected:
                 self._arrived.put(_Connected(host.name))
                 connected = True
             self._hand_on(host.name, entry)
-            positions.update(entry.get("positions", {}))
+            progress.hear(entry)
             if entry.get("ok"):
                 return
             yield

@@ -232,7 +232,11 @@ class Event(TypedDict):
 
     id: Annotated[str, "its own"]
     at: Annotated[str, "when it happened, in UTC, by the clock of the one who noted it"]
-    kind: Annotated[str, "what happened, such as `claimed`, `finished`, `failed`, `reset`, `frozen`, `deployed`"]
+    kind: Annotated[
+        str,
+        "what happened, such as `claimed`, `finished`, `failed`, `given_back` (by its worker), `requeued` (by an "
+        "operator), `reset`, `frozen`, `deployed`",
+    ]
     worker: Annotated[str, "whom it concerns; for what a person did, who that was"]
     host: Annotated[str, "where"]
     fleet: Annotated[str, "its fleet"]

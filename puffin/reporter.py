@@ -117,7 +117,8 @@ class Reporter:
         Parameters
         ----------
         kind
-            What: claimed, finished, failed, requeued, frozen, thawed, started, stopped, quarantined.
+            What: claimed, finished, failed, given_back, lost, reset, discarded, frozen, thawed, started, stopped,
+            quarantined.
         calculation
             To which calculation.
         detail

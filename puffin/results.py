@@ -121,7 +121,7 @@ class Results:
         """
         if self._patiently(lambda: self._calculations(claim).requeue(claim)):
             self._log.warning(f"given back: {reason}", claim.id)
-            self._reporter.event("requeued", claim.id, reason)
+            self._reporter.event("given_back", claim.id, reason)
 
     def lose(self, claim: Claim, loss: Loss) -> None:
         """Give a lost calculation back, or let it fail after too many losses.
@@ -157,7 +157,7 @@ class Results:
         given_back = self._patiently(lambda: self._calculations(claim).retract_failure(claim, loss, keep_away))
         if given_back:
             self._log.warning(f"given back: {loss.reason}", claim.id)
-            self._reporter.event("requeued", claim.id, loss.reason)
+            self._reporter.event("given_back", claim.id, loss.reason)
         return given_back
 
     def write_spooled(self, executor: str) -> None:

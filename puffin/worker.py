@@ -294,7 +294,7 @@ class Worker:
                 if pending.is_proven_dead(self._claimant) and calculations.reset(pending, loss):
                     reason = loss.reason if loss else "the answer to its claim was lost"
                     self._log.warning(f"given back: {reason}", pending.id)
-                    self._reporter.event("requeued", pending.id, reason)
+                    self._reporter.event("given_back", pending.id, reason)
 
     def _pause(self, seconds: float) -> None:
         """Wait, but not beyond a signal, a stop file or news of work."""

@@ -16,7 +16,6 @@ from fleet.cli.queue_options import parse_since
 from fleet.errors import ExitCode, UsageError
 from fleet.hosts.access import open_store
 from fleet.watch import board
-from fleet.watch.board import FAILURES
 from puffin.errors import DatabaseUnavailable
 from puffin.store import EventFollower, EventRecord, EventSelection, Store
 
@@ -68,9 +67,10 @@ def events(
         fleet=chosen.fleet.name,
         hosts=() if chosen.whole else tuple(host.name for host in chosen.hosts),
         workers=workers,
-        kinds=(*kinds, *(sorted(FAILURES) if failures else ())),
+        kinds=kinds,
         calculation=calculation,
         since=None if since is None else parse_since(since, now),
+        failures=failures,
     )
     count = limit if limit is not None else (None if since else _LATEST)
     store = open_store(chosen.fleet)

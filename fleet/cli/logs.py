@@ -146,14 +146,16 @@ def hosts_of(chosen: Chosen, calculation: str) -> Sequence[Host]:
     try:
         store = open_store(chosen.fleet, timeout_s=2.0)
         try:
-            names = {event["host"] for event in store.events.about(calculation) if event.get("host")}
+            events = store.events.about(calculation)
         finally:
             store.close()
     except (FleetError, PuffinError) as error:
         note(f"All hosts are asked, since the database does not say where it ran: {error}", "yellow")
         return chosen.hosts
+    # Others speak of it too: who reset it, and the operator who requeued it, on a machine of their own.
+    names = {event["host"] for event in events if event.get("kind") == "claimed" and event.get("host")}
     hosts = [host for host in chosen.hosts if host.name in names]
-    if not hosts:
+    if not names:
         note("All hosts are asked: the database's events say nothing of this calculation here.", "yellow")
     gone = names - {host.name for host in chosen.hosts}
     if gone:

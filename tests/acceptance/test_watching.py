@@ -160,6 +160,14 @@ def test_events_are_chosen_and_followed(large: Large) -> None:
         process.kill()
 
 
+def test_only_hosts_that_claimed_a_calculation_are_asked_for_its_logs(large: Large) -> None:
+    calculation = "65f0c1a2b3c4d5e6f7a8b9c0"
+    for kind, worker, host in (("requeued", "me@laptop", "laptop"), ("claimed", "old-1", "old"), ("reset", "b-1", "b")):
+        large.store.events.write([(time.time(), Event(kind, worker, host, "large", calculation))])
+    ran = large.run("logs", "--calculation", calculation, "--host", "node1").ok()
+    assert "It also ran on old, which is not asked" in ran.err
+
+
 def test_top_needs_a_terminal(large: Large) -> None:
     ran = large.run("top")
     assert (ran.code, "needs a terminal" in ran.err) == (2, True)

@@ -51,6 +51,22 @@ def test_the_newest_of_a_selection_are_read_oldest_first(store: Store) -> None:
     assert store.events.recent(EventSelection("lab", since=later), 9) == []
 
 
+def test_failures_are_chosen_alike_by_the_database_and_here(store: Store) -> None:
+    for kind, detail in (
+        ("failed", ""),
+        ("given_back", "why"),
+        ("claimed", "x"),
+        ("requeued", ""),
+        ("requeued", "why"),
+    ):
+        note(store, detail, kind=kind)
+    events = store.events.recent(EventSelection("lab"), None)
+    chosen = EventSelection("lab", failures=True)
+    found = [(event.kind, event.detail) for event in store.events.recent(chosen, None)]
+    assert found == [("failed", ""), ("given_back", "why"), ("requeued", "why")]
+    assert [(event.kind, event.detail) for event in events if chosen.matches(event)] == found
+
+
 def test_an_event_whose_answer_was_lost_is_written_once(store: Store) -> None:
     first, second = (
         (time.time(), Event("claimed", "w", "h", "lab", detail=each, id=new_event_id())) for each in ("a", "b")

@@ -137,9 +137,24 @@ def test_a_depth_is_noted_once_however_often_it_is_told() -> None:
 def test_events_are_told_the_newest_first_and_may_be_failures_alone() -> None:
     events = [event(9, "claimed"), event(5, "failed", detail="no\nSCF"), event(2, "finished", "node22")]
     assert words(event_lines(events, failures=False)) == [
-        "12:00:28  node22-1  finished   ",
-        "12:00:25  node1-1   failed     no",
-        "12:00:21  node1-1   claimed    ",
+        "12:00:28  node22-1  finished    ",
+        "12:00:25  node1-1   failed      no",
+        "12:00:21  node1-1   claimed     ",
     ]
-    assert [line[2] for line in event_lines(events, failures=True)] == [Cell("failed   ", "bad")]
+    assert [line[2] for line in event_lines(events, failures=True)] == [Cell("failed    ", "bad")]
     assert len(event_lines(events, failures=False, host="node22")) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "is_failure"),
+    [
+        ("given_back", "told to go now", True),
+        ("requeued", "", False),  # an operator's
+        ("requeued", "its worker was ended while it ran", True),  # an earlier worker's
+        ("finished", "", False),
+    ],
+)
+def test_what_an_operator_did_is_no_failure(kind: str, detail: str, is_failure: bool) -> None:
+    (cells,) = event_lines([event(1, kind, detail=detail)], failures=False)
+    assert (cells[2].tone == "bad") == is_failure
+    assert bool(event_lines([event(1, kind, detail=detail)], failures=True)) == is_failure

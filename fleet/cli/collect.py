@@ -13,10 +13,11 @@ from typing import Any
 import click
 from rich.text import Text
 
-from fleet.cli import options
-from fleet.cli.logs import calculation_id, hosts_of, seconds
+from fleet.cli import options, times
+from fleet.cli.logs import calculation_id, hosts_of
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
+from fleet.cli.times import seconds
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.hosts.access import Remotes, open_remotes
 from fleet.hosts.inventory import Host
@@ -41,7 +42,7 @@ _ASK_ABOVE = 1 << 30
     type=click.Path(file_okay=False, path_type=Path),
     help="Where it goes.",
 )
-@click.option("--since", metavar="TIME", help="Only files that were written to since: 10m, 2h, 2026-11-22T10:00.")
+@times.since("Only files that were written to")
 @click.option("--failed", is_flag=True, help="Failed calculations without the logs of workers.")
 @click.option("--calculation", metavar="ID", help="Only what is about this calculation, also if it did not fail.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask, however much it is.")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
 
 import click
 from rich.text import Text
 
-from fleet.cli import options
+from fleet.cli import options, times
 from fleet.cli.options import Chosen
 from fleet.cli.output import data_console, note, print_json
-from fleet.cli.queue_options import parse_since
 from fleet.errors import ExitCode, UsageError
 from fleet.hosts.access import open_store
 from fleet.watch import board
+from fleet.watch.moments import full
 from puffin.errors import DatabaseUnavailable
 from puffin.store import EventFollower, EventRecord, EventSelection, Store
 
@@ -33,7 +32,7 @@ _RETRY_S = 1.0
 @click.option("--calculation", metavar="ID", default="", help="Only about this calculation.")
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only this kind, such as failed, or 'f*'.")
 @click.option("--failures", is_flag=True, help="Only what somebody may want to know of.")
-@click.option("--since", metavar="AGE", help="Since then: 30m, 2h, 7d, or a date and time in UTC.")
+@times.since("Only what happened")
 @click.option(
     "-n",
     "--limit",
@@ -62,14 +61,13 @@ def events(
     chosen = options.choose(hosts_file, patterns)
     if calculation and len(calculation) != _ID_LENGTH:
         raise UsageError(f"--calculation {calculation}: must be a whole id; 'puffin-fleet queue list' shows them")
-    now = datetime.now(timezone.utc).replace(tzinfo=None)
     selection = EventSelection(
         fleet=chosen.fleet.name,
         hosts=() if chosen.whole else tuple(host.name for host in chosen.hosts),
         workers=workers,
         kinds=kinds,
         calculation=calculation,
-        since=None if since is None else parse_since(since, now),
+        since=times.utc("--since", since),
         failures=failures,
     )
     count = limit if limit is not None else (None if since else _LATEST)
@@ -118,6 +116,6 @@ def _print(found: Iterator[EventRecord], json_lines: bool) -> None:
             print_json(vars(event))
             continue
         cells = board.event_cells(event)
-        when = Text(f"{event.at:%Y-%m-%d %H:%M:%S}", style="dim")
+        when = Text(full(event.at), style="dim")
         parts = [Text(cell.text, style=_STYLES[cell.tone]) for cell in cells[1:] if cell.text]
         console.print(Text("  ").join([when, *parts]))

@@ -5,21 +5,20 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 import click
 from rich.text import Text
 
-from fleet.cli import options
+from fleet.cli import options, times
 from fleet.cli.options import Chosen
 from fleet.cli.output import data_console, note, note_console, print_error, print_json
+from fleet.cli.times import seconds
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.hosts.access import open_remotes, open_store
 from fleet.hosts.inventory import Host
 from fleet.hostside.loglines import LEVELS
 from fleet.reach.logs import LogLine
-from fleet.watch.moments import FORMS, parse_moment
 from fleet.watch.tailing import Notice, Tailing
 from puffin.errors import PuffinError
 
@@ -36,7 +35,7 @@ _UNPRINTABLE = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�
 @options.as_json
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added, also after a lost connection.")
 @click.option("--worker", metavar="PATTERN", default="*", help="Only workers that match, such as node7-*.")
-@click.option("--since", metavar="TIME", help=f"Only what was written since: {FORMS}.")
+@times.since("Only what was written")
 @click.option("--until", metavar="TIME", help="Only what was written before.")
 @click.option("--grep", metavar="REGEX", help="Only messages that match; (?i) at its beginning ignores case.")
 @click.option(
@@ -102,22 +101,6 @@ def logs(
 
 def _request(chosen: Chosen, wanted: dict[str, Any]) -> Callable[[Host], dict[str, Any]]:
     return lambda host: {**wanted, "fleet": chosen.fleet.name, "host": host.name, "base_dir": host.base_dir}
-
-
-def seconds(option: str, text: str | None) -> float | None:
-    """Read the time that an option says, in seconds since 1970.
-
-    Raises
-    ------
-    UsageError
-        It is none.
-    """
-    if text is None:
-        return None
-    try:
-        return parse_moment(text, datetime.now().astimezone()).timestamp()
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from error
 
 
 def _pattern(text: str | None) -> str | None:

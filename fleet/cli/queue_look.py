@@ -17,6 +17,7 @@ from fleet.cli.queue_options import entry_of, opened, selected
 from fleet.errors import ExitCode, UsageError
 from fleet.queue import results as queue_results
 from fleet.queue.text import age, duration, first_line, model_text
+from fleet.watch.moments import full
 from puffin import queueing
 from puffin.calculations import Status, reason_of
 from puffin.outcomes import Details, PropertyInfo, StructureInfo
@@ -307,4 +308,4 @@ def _print_output(raw_output: str, lines: int) -> None:
 
 
 def _when(when: datetime | None) -> str:
-    return "" if when is None else when.isoformat(sep=" ", timespec="seconds") + " UTC"
+    return "" if when is None else full(when)

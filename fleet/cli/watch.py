@@ -32,6 +32,7 @@ from fleet.queue.text import duration
 from fleet.reach.execute import ask, fan_out
 from fleet.reach.facts import States, parse_states
 from fleet.reach.remote import HostResult
+from fleet.watch.moments import local
 from fleet.watch.status import HostLook, HostStatus, WorkerStatus, by_host, status_of, to_json, totals
 from puffin.errors import DatabaseError
 from puffin.store import DrainNote, Store
@@ -394,7 +395,7 @@ def _watch(chosen: Chosen, look: _Look, every: float, one_by_one: bool, json_lin
 
 
 def _frame(chosen: Chosen, view: _View, one_by_one: bool, width: int) -> list[Text]:
-    head = Text(f"{chosen.fleet.name}, {view.at:%H:%M:%S} UTC; Ctrl-C ends", style="dim")
+    head = Text(f"{chosen.fleet.name}, {local(view.at):%H:%M:%S %Z}; Ctrl-C ends", style="dim")
     lines = [head, *(Text(text, style, no_wrap=True, overflow="ellipsis") for text, style in _notes(chosen, view))]
     for columns, rows in _tables(view, one_by_one):
         lines += [Text(), *table_lines(columns, rows, width)[0]]

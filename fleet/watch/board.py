@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from fleet.queue.text import duration, first_line
+from fleet.watch.moments import local
 from fleet.watch.status import HostStatus, WorkerStatus, by_host, natural, totals
 from puffin.records import is_failure
 
@@ -483,4 +484,9 @@ def event_cells(event: EventRecord, widest: int = 0) -> list[Cell]:
     tone = "bad" if is_failure(event.kind, event.detail) else ("good" if event.kind in _GOOD else "")
     words = " ".join(word for word in (event.calculation, first_line(event.detail, 200)) if word)
     who = (event.worker or event.host).ljust(widest)
-    return [Cell(f"{event.at:%H:%M:%S}", "dim"), Cell(who), Cell(event.kind.ljust(_KIND_WIDTH), tone), Cell(words)]
+    return [
+        Cell(f"{local(event.at):%H:%M:%S}", "dim"),
+        Cell(who),
+        Cell(event.kind.ljust(_KIND_WIDTH), tone),
+        Cell(words),
+    ]

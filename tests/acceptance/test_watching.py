@@ -130,7 +130,7 @@ def test_events_are_chosen_and_followed(large: Large) -> None:
         "claimed",
         "failed",
     ]
-    assert large.run("events", "--failures", "--since", "1h").ok().out.split()[2:] == [
+    assert large.run("events", "--failures", "--since", "1h").ok().out.split()[3:] == [
         "node1-1",
         "failed",
         "failed",
@@ -150,7 +150,7 @@ def test_events_are_chosen_and_followed(large: Large) -> None:
     assert process.returncode == 130
     with subprocess.Popen([*command, "--since", "2h"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert [process.stdout.readline().split()[3] for _ in range(5)] == [
+        assert [process.stdout.readline().split()[4] for _ in range(5)] == [
             "claimed",
             "failed",
             "finished",

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from fleet.cli.queue_options import parse_since
-from fleet.errors import UsageError
 from fleet.queue.frames import Frame, frames
 from fleet.queue.results import (
     BOHR_PER_ANGSTROM,
@@ -140,29 +138,6 @@ def test_the_first_line_of_a_comment() -> None:
 def test_a_model_says_only_what_is_unusual() -> None:
     model = dataclasses.asdict(Model(program="orca", method="PBE", solvent="water"))
     assert model_text(model) == "program=orca, method_family=any, method=PBE, solvent=water"
-
-
-@pytest.mark.parametrize(
-    ("text", "when"),
-    [
-        ("30m", NOW - timedelta(minutes=30)),
-        ("1.5h", NOW - timedelta(minutes=90)),
-        ("2d", NOW - timedelta(days=2)),
-        ("2024-12-31", datetime(2024, 12, 31)),
-        ("2025-01-01T10:00", datetime(2025, 1, 1, 10)),
-        ("2025-01-01T10:00:00Z", datetime(2025, 1, 1, 10)),
-        ("2025-01-01T10:00:00+02:00", datetime(2025, 1, 1, 8)),
-    ],
-)
-def test_since(text: str, when: datetime) -> None:
-    assert parse_since(text, NOW) == when
-
-
-@pytest.mark.parametrize("text", ["yesterday", "5", "5y", "99999999w", ""])
-def test_since_when_it_is_no_time(text: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        parse_since(text, NOW)
-    assert "must look like 30m" in str(caught.value)
 
 
 def test_records_are_plain_json() -> None:

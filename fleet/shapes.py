@@ -358,15 +358,25 @@ class Tally(TypedDict):
     count: Annotated[int, "how many"]
 
 
+class Untaken(TypedDict):
+    """Calculations of one kind that wait in vain."""
+
+    job: Annotated[str, "the job, `job.order` in the database"]
+    program: Annotated[str, "the program, `model.program` in the database"]
+    count: Annotated[int, "how many"]
+    reason: Annotated[str, "why no worker would take them"]
+
+
 class QueueStatus(TypedDict):
     """One line for each database."""
 
     database: Annotated[str, "its name"]
     counts: Annotated[dict[str, int], "calculations by status"]
     kinds: Annotated[list[Tally], "calculations by status, job and program"]
+    untaken: Annotated[list[Untaken], "what waits and no worker would take"]
     finished_last_hour: Annotated[int, "calculations that ended within the last hour"]
     per_hour: Annotated[float | None, "how many end in an hour; null where none did"]
-    left_s: Annotated[float | None, "seconds until the queue is empty at that pace"]
+    left_s: Annotated[float | None, "seconds until all that is taken has ended at that pace"]
 
 
 class _Calculation(TypedDict):

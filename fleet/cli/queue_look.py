@@ -21,7 +21,7 @@ from fleet.watch.moments import full
 from puffin import queueing
 from puffin.calculations import Status, reason_of
 from puffin.outcomes import Details, PropertyInfo, StructureInfo
-from puffin.queueing import Entry, Pace, Sort, Tally
+from puffin.queueing import Entry, Pace, Sort, Tally, Untaken
 from puffin.store import Queue
 
 STATUS_STYLES = {
@@ -49,16 +49,17 @@ def status(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], 
         now = target.store.server_time()
         for queue in target.queues:
             tallies = queue.tallies()
+            untaken = queueing.untaken(tallies, target.store.registry.workers())
             finished, first = queue.finished_since(now - timedelta(seconds=_WINDOW_S))
-            pace = queueing.pace(finished, first, queueing.left_of(tallies), now, _WINDOW_S)
+            pace = queueing.pace(finished, first, queueing.left_of(tallies, untaken), now, _WINDOW_S)
             if json_lines:
-                print_json(_status_record(queue.name, tallies, pace))
+                print_json(_status_record(queue.name, tallies, untaken, pace))
             else:
-                _print_status(queue.name, tallies, pace, several=len(target.names) > 1)
+                _print_status(queue.name, tallies, untaken, pace, several=len(target.names) > 1)
     return ExitCode.DONE
 
 
-def _status_record(name: str, tallies: Sequence[Tally], pace: Pace) -> shapes.QueueStatus:
+def _status_record(name: str, tallies: Sequence[Tally], untaken: Sequence[Untaken], pace: Pace) -> shapes.QueueStatus:
     return {
         "database": name,
         "counts": {status.value: count for status, count in queueing.totals_by(tallies).items()},
@@ -66,13 +67,17 @@ def _status_record(name: str, tallies: Sequence[Tally], pace: Pace) -> shapes.Qu
             {"status": tally.status.value, "job": tally.order, "program": tally.program, "count": tally.count}
             for tally in tallies
         ],
+        "untaken": [
+            {"job": each.tally.order, "program": each.tally.program, "count": each.tally.count, "reason": each.reason}
+            for each in untaken
+        ],
         "finished_last_hour": pace.finished,
         "per_hour": pace.per_hour,
         "left_s": pace.left_s,
     }
 
 
-def _print_status(name: str, tallies: Sequence[Tally], pace: Pace, several: bool) -> None:
+def _print_status(name: str, tallies: Sequence[Tally], untaken: Sequence[Untaken], pace: Pace, several: bool) -> None:
     totals = queueing.totals_by(tallies)
     kinds = sorted({(tally.order, tally.program) for tally in tallies})
     counts = {(tally.order, tally.program, tally.status): tally.count for tally in tallies}
@@ -86,10 +91,12 @@ def _print_status(name: str, tallies: Sequence[Tally], pace: Pace, several: bool
         print_table([*database, Column("JOB"), Column("PROGRAM"), *states], rows)
     words = ", ".join(f"{count} {status.value}" for status, count in totals.items()) or "no calculations"
     note(f"{name}: {words}", "bold")
+    for each in untaken:
+        note(f"{each.tally.count} x {each.tally.order}: {each.reason}", "yellow")
     if pace.per_hour is not None:
         left = f"; about {duration(pace.left_s)} left" if pace.left_s else ""
         note(f"{pace.finished} ended in the last hour, {pace.per_hour:.0f} per hour{left}")
-    elif queueing.left_of(tallies):
+    elif queueing.left_of(tallies, untaken):
         note(f"{pace.finished or 'none'} ended in the last hour: too few to tell how long it will take")
 
 

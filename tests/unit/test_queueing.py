@@ -28,6 +28,7 @@ from puffin.queueing import (
     to_entry,
     totals_by,
     unserved,
+    untaken,
 )
 from puffin.store import WorkerRecord
 
@@ -198,6 +199,31 @@ def test_somebody_would_take_it() -> None:
     others = [worker(jobs=()), worker(programs=()), worker(cores=1)]
     assert unserved(wanted(cores=4), [*others, worker()]) == ""
     assert unserved(wanted(model=Model(program="any")), [worker(programs=())]) == ""
+
+
+NEW_SINGLE_POINTS = Tally(Status.NEW, "scine_single_point", "sparrow", 10)
+NEW_HESSIANS = Tally(Status.NEW, "scine_hessian", "sparrow", 9000)
+NEW_ORCA = Tally(Status.NEW, "scine_single_point", "orca", 3)
+
+
+@pytest.mark.parametrize(
+    ("tallies", "workers", "reasons", "left"),
+    [
+        ([NEW_SINGLE_POINTS], [worker(memory=0.5)], [], 10),
+        ([NEW_SINGLE_POINTS, NEW_HESSIANS], [worker()], ["no worker accepts the job scine_hessian"], 10),
+        ([NEW_ORCA], [worker()], ["no worker that accepts scine_single_point has the program orca"], 0),
+        ([NEW_HESSIANS, dataclasses.replace(NEW_HESSIANS, status=Status.PENDING, count=2)], [worker()], [], 9002),
+        ([NEW_HESSIANS], [], [], 9000),
+        ([dataclasses.replace(NEW_HESSIANS, program="")], [worker(jobs=("scine_hessian",), programs=())], [], 9000),
+        ([dataclasses.replace(NEW_HESSIANS, status=Status.FAILED)], [worker()], [], 0),
+    ],
+)
+def test_what_nobody_takes_is_named_and_does_not_count_as_left(
+    tallies: list[Tally], workers: list[WorkerRecord], reasons: list[str], left: int
+) -> None:
+    found = untaken(tallies, workers)
+    assert [each.reason.partition(";")[0] for each in found] == reasons
+    assert left_of(tallies, found) == left
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from fleet.reach.execute import Interrupted, fan_out
 from fleet.reach.remote import HostResult
 from fleet.watch.collecting import Collection, HostCollection, Wanted, fetch, look
 from fleet.watch.collection import Listing, file_record
+from fleet.words import amount
 
 _ASK_ABOVE = 1 << 30
 
@@ -102,27 +103,18 @@ def _confirm(collection: Collection, missing: Mapping[str, Sequence[Wanted]], ye
     sizes = {host: sum(each.missing for each in wanted) for host, wanted in missing.items()}
     total = sum(sizes.values())
     largest = sorted(sizes.items(), key=lambda entry: -entry[1])[:3]
-    where = f"; most of it from {', '.join(f'{host} ({readable(size)})' for host, size in largest)}" if total else ""
-    note(f"{readable(total)} to fetch from {len(sizes)} host{'' if len(sizes) == 1 else 's'}{where}", "dim")
+    where = f"; most of it from {', '.join(f'{host} ({amount(size)})' for host, size in largest)}" if total else ""
+    note(f"{amount(total)} to fetch from {len(sizes)} host{'' if len(sizes) == 1 else 's'}{where}", "dim")
     if total > collection.free():
         raise FleetError(
-            f"{readable(total)} do not fit here, where {readable(max(0, collection.free()))} may be used: "
+            f"{amount(total)} do not fit here, where {amount(max(0, collection.free()))} may be used: "
             "say --since, --failed or --host, or choose another disk"
         )
     if total > _ASK_ABOVE and not yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"it is {readable(total)} and nobody can be asked here: say --yes to go ahead")
-        if not click.confirm(f"Fetch {readable(total)}?", err=True):
+            raise UsageError(f"it is {amount(total)} and nobody can be asked here: say --yes to go ahead")
+        if not click.confirm(f"Fetch {amount(total)}?", err=True):
             raise UsageError("nothing was fetched")
-
-
-def readable(size: float) -> str:
-    """A number of bytes for people."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 @dataclass
@@ -149,7 +141,7 @@ class _Work:
                     self.missing[host],
                     known,
                     place,
-                    lambda size: board.step(host, f"fetching, {readable(size)}"),
+                    lambda size: board.step(host, f"fetching, {amount(size)}"),
                 )
                 with lock:
                     self.collection.known[host] = done.files
@@ -192,8 +184,8 @@ def _report(results: list[HostResult[HostCollection]], directory: Path, json_lin
                 result.host,
                 Text("collected", style="green") if result.ok else Text("failed", style="red"),
                 str(len(done.files)),
-                readable(size),
-                readable(done.fetched),
+                amount(size),
+                amount(done.fetched),
                 Text(problems, style="yellow"),
             ]
         )

@@ -18,8 +18,8 @@ from fleet.hosts.inventory import Fleet
 from fleet.notify.notices import Kind, Notice
 from fleet.notify.notifying import Notifier, Told
 from fleet.notify.telling import Hooked, NotTold, hooks_on_events
-from fleet.queue.text import duration
 from fleet.watch.moments import full
+from fleet.words import duration
 from puffin.errors import DatabaseError, DatabaseUnavailable
 
 _RETRY_S = 1.0

@@ -16,8 +16,9 @@ from fleet.cli.output import Column, data_console, note, print_json, print_table
 from fleet.cli.queue_options import entry_of, opened, selected
 from fleet.errors import ExitCode, UsageError
 from fleet.queue import results as queue_results
-from fleet.queue.text import age, duration, first_line, model_text
+from fleet.queue.text import model_text
 from fleet.watch.moments import full
+from fleet.words import age, duration, first_line
 from puffin import queueing
 from puffin.calculations import Status, reason_of
 from puffin.outcomes import Details, PropertyInfo, StructureInfo

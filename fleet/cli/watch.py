@@ -28,12 +28,12 @@ from fleet.errors import ExitCode, RemoteError
 from fleet.hosts.access import Remotes, open_remotes, open_store
 from fleet.hosts.inventory import Host
 from fleet.hosts.names import condensed
-from fleet.queue.text import duration
 from fleet.reach.execute import ask, fan_out
 from fleet.reach.facts import States, parse_states
 from fleet.reach.remote import HostResult
 from fleet.watch.moments import local
 from fleet.watch.status import HostLook, HostStatus, WorkerStatus, by_host, status_of, to_json, totals
+from fleet.words import duration
 from puffin.errors import DatabaseError
 from puffin.store import DrainNote, Store
 

@@ -14,8 +14,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from fleet.hosts.names import condensed
-from fleet.queue.text import duration, first_line
 from fleet.watch.status import WorkerStatus
+from fleet.words import duration, first_line
 
 if TYPE_CHECKING:
     from puffin.store import EventRecord

@@ -9,9 +9,9 @@ from enum import Enum
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from fleet.queue.text import duration, first_line
 from fleet.watch.moments import local
 from fleet.watch.status import HostStatus, WorkerStatus, by_host, natural, totals
+from fleet.words import duration, first_line
 from puffin.records import is_failure
 
 if TYPE_CHECKING:

@@ -50,6 +50,7 @@ PURE = (
     "fleet.deployment.rollout",
     "fleet.hosts.scaling",
     "fleet.shapes",
+    "fleet.words",
     "fleet.hosts.templates",
     "fleet.hosts.values",
     "fleet.hosts.variables",
@@ -99,7 +100,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
 
 # Packages of fleet, the lowest first: each imports itself and those below it; of one line, none the other.
 LAYERS = (
-    ("errors", "shapes", "hostside"),
+    ("errors", "shapes", "words", "hostside"),
     ("reach", "queue"),
     ("hosts", "release"),
     ("deployment",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from fleet.queue.results import (
     title_of,
     xyz_text,
 )
-from fleet.queue.text import age, duration, first_line, model_text
+from fleet.queue.text import model_text
 from puffin.documents import Model
 from puffin.outcomes import Outcome, PropertyInfo, StructureInfo
 from puffin.queueing import to_entry
@@ -113,26 +113,6 @@ def test_names() -> None:
     assert title_of(dataclasses.replace(OUTCOME, inputs=(MADE,))) == "H2"
     assert method_of(dataclasses.replace(ENTRY, method="PBE", basis_set="def2-SVP")) == "PBE/def2-SVP"
     assert method_of(dataclasses.replace(ENTRY, method="")) == "PM6"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, ""), (0.4, "0 s"), (59.0, "59 s"), (90.0, "2 min"), (5400.0, "1.5 h"), (36000.0, "10 h"), (1e5, "1.2 d")],
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text
-
-
-def test_ages() -> None:
-    assert age(NOW - timedelta(minutes=3), NOW) == "3 min"
-    assert age(None, NOW) == ""
-    assert age(NOW + timedelta(seconds=5), NOW) == "0 s"
-
-
-def test_the_first_line_of_a_comment() -> None:
-    assert first_line("\n  it failed\nbecause", 20) == "it failed"
-    assert first_line("a long comment", 8) == "a long…"
-    assert first_line("", 5) == ""
 
 
 def test_a_model_says_only_what_is_unusual() -> None:

@@ -20,14 +20,14 @@ from fleet.hosts.inventory import Host
 from fleet.hostside.loglines import LEVELS
 from fleet.reach.logs import LogLine
 from fleet.watch.tailing import Notice, Tailing
+from fleet.words import plain
 from puffin.errors import PuffinError
 
 _LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 _COLOURS = ("cyan", "magenta", "blue", "green", "bright_cyan", "bright_magenta", "bright_blue", "bright_green")
 _NARROW = 120
 _LINES = 20
-# What is in a log must not be able to move the cursor or change the terminal's title.
-_UNPRINTABLE = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�")
+_KEPT = "\n\t"
 
 
 @click.command()
@@ -180,7 +180,7 @@ class _Printer:
         else:
             prefix = "" if line.level else f"{line.worker} {line.file}: "
             for text in line.text.split("\n"):
-                click.echo(prefix + text.translate(_UNPRINTABLE))
+                click.echo(prefix + plain(text, _KEPT))
 
     def _show_on_terminal(self, line: LogLine) -> None:
         """In local time, with the lines of a message below one another, and short where there is little room."""
@@ -203,7 +203,7 @@ class _Printer:
             " ",
             (f"{line.calculation} " if line.calculation else "", "dim"),
         )
-        first, *others = line.message.translate(_UNPRINTABLE).split("\n")
+        first, *others = plain(line.message, _KEPT).split("\n")
         self._console.print(head.append(first, style=style))
         for text in others:
             self._console.print(Text(f"    {text}", style=style))

@@ -19,7 +19,7 @@ from fleet.notify.notices import Kind, Notice
 from fleet.notify.notifying import Notifier, Told
 from fleet.notify.telling import Hooked, NotTold, hooks_on_events
 from fleet.watch.moments import full
-from fleet.words import duration
+from fleet.words import duration, plain
 from puffin.errors import DatabaseError, DatabaseUnavailable
 
 _RETRY_S = 1.0
@@ -122,7 +122,7 @@ def _print(told: Iterable[Told], json_lines: bool) -> None:
         if json_lines:
             print_json(_fields(each))
         else:
-            console.print(_line(each), style="bold red" if each.error else "", markup=False)
+            console.print(plain(_line(each)), style="bold red" if each.error else "", markup=False)
     sys.stdout.flush()
 
 

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from fleet.errors import FleetError, RemoteError
 from fleet.reach.remote import HostResult
+from fleet.words import plain
 
 _ROWS = 12
 
@@ -64,7 +65,7 @@ def note(message: str, style: str = "") -> None:
     style
         How it looks on a terminal that has styles.
     """
-    note_console().print(Text(message, style=style))
+    note_console().print(Text(plain(message, "\n\t"), style=style))
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def table_lines(
     width
         Of the terminal; None for as much as it takes.
     """
-    cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    cells = [[_plain(cell) for cell in row] for row in rows]
     widths = [max([len(column.title), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
     shown = list(range(len(columns)))
     if width is not None:
@@ -135,6 +136,17 @@ def table_lines(
         joined.rstrip()
         lines.append(joined)
     return lines, [column.title for at, column in enumerate(columns) if at not in shown]
+
+
+def _plain(cell: Text | str) -> Text:
+    """A cell that stays in its line, whatever somebody called a process or wrote into a comment."""
+    if isinstance(cell, str):
+        return Text(plain(cell))
+    if cell.plain.isprintable():
+        return cell
+    changed = cell.copy()
+    changed.plain = plain(cell.plain)  # as long as before, so its styles stay where they are
+    return changed
 
 
 def fit(columns: Sequence[Column], wanted: Sequence[int], width: int) -> tuple[list[int], list[int]]:
@@ -219,11 +231,13 @@ def print_error(host: str, error: FleetError) -> None:
     """
     console = note_console()
     if isinstance(error, RemoteError):
-        console.print(f"[bold red]{escape(host)}[/] failed at [bold]{escape(error.step)}[/]: {escape(error.what)}")
+        what = escape(plain(error.what, "\n\t"))
+        console.print(f"[bold red]{escape(host)}[/] failed at [bold]{escape(error.step)}[/]: {what}")
         if error.hint:
             console.print(Text("  " + error.hint))
     else:
-        console.print(f"[bold red]{escape(host)}[/] failed: {escape(str(error).removeprefix(f'{host}: '))}")
+        what = escape(plain(str(error), "\n\t").removeprefix(f"{host}: "))
+        console.print(f"[bold red]{escape(host)}[/] failed: {what}")
 
 
 class Board:

@@ -18,7 +18,7 @@ from fleet.errors import ExitCode, UsageError
 from fleet.queue import results as queue_results
 from fleet.queue.text import model_text
 from fleet.watch.moments import full
-from fleet.words import age, duration, first_line
+from fleet.words import age, duration, first_line, plain, uncoloured
 from puffin import queueing
 from puffin.calculations import Status, reason_of
 from puffin.outcomes import Details, PropertyInfo, StructureInfo
@@ -34,6 +34,7 @@ STATUS_STYLES = {
 }
 _WINDOW_S = 3600.0
 _LONGEST_VALUE = 100
+_TAB = "\t"
 
 
 @click.command()
@@ -265,7 +266,8 @@ def _print_details(details: Details, events: Sequence[dict[str, Any]], lines: in
     ]
     for name, value in pairs:
         if value:
-            console.print(Text.assemble((f"{name:<10}", "dim"), value.replace("\n", f"\n{'':10}")))
+            shown = plain(uncoloured(value), "\n\t").replace("\n", f"\n{'':10}")
+            console.print(Text.assemble((f"{name:<10}", "dim"), shown))
     _section("Structures", [(item.id, item.name, item.formula, *_state(item)) for item in outcome.inputs])
     _section("Made", [(item.id, item.label, item.formula, *_state(item)) for item in outcome.structures])
     _section("Results", [(item.name, _value_text(item)) for item in outcome.properties])
@@ -295,6 +297,7 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> None:
     console = data_console()
     console.print()
     console.print(Text(title, style="bold"))
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     for row in rows:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -302,7 +305,7 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _print_output(raw_output: str, lines: int) -> None:
-    output = raw_output.rstrip().splitlines()
+    output = uncoloured(raw_output).rstrip().splitlines()
     if not output or not lines:
         return
     shown = output[-lines:]
@@ -312,7 +315,7 @@ def _print_output(raw_output: str, lines: int) -> None:
         Text("Output" + (f", the last {lines} of {len(output)} lines" if len(output) > lines else ""), "bold")
     )
     for line in shown:
-        console.print(Text(f"  {line}"))
+        console.print(Text(f"  {plain(line, _TAB)}"))
 
 
 def _when(when: datetime | None) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fleet.deployment.manifest import FileState
 from fleet.deployment.plan import HostPlan, WriteReason
 from fleet.hosts.render import RenderedFile
+from fleet.words import plain
 
 MASK = "(hidden)"
 _SECRET_KEY = re.compile(
@@ -24,7 +25,6 @@ _SECRET_VARIABLE = re.compile(r"\b\w*(?:pass|pwd|auth|cookie|_pin|_key|^key)(?:_
 # A digest of variables among which there may be secrets: one that is short could be guessed from it.
 _DIGEST = re.compile(r"^(# environment: )[0-9a-f]+$")
 _SECRET_IN_ADDRESS = re.compile(r"(\w+://[^/@:\s]*:)[^/@\s]+(?=@)")
-_UNPRINTABLE = dict.fromkeys((*range(9), *range(10, 32), *range(127, 160)), "�")
 _AROUND = 3
 
 
@@ -138,7 +138,7 @@ def mask_lines(lines: Sequence[str]) -> list[str]:
         key = _secret_key(line)
         if key is not None:
             rest = _Rest.after(line, key)
-        shown.append(mask_secrets(line).translate(_UNPRINTABLE))
+        shown.append(plain(mask_secrets(line), "\t"))
     return shown
 
 

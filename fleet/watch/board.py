@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.watch.moments import local
 from fleet.watch.status import HostStatus, WorkerStatus, by_host, natural, totals
-from fleet.words import duration, first_line
+from fleet.words import duration, first_line, plain
 from puffin.records import is_failure
 
 if TYPE_CHECKING:
@@ -483,10 +483,11 @@ def event_cells(event: EventRecord, widest: int = 0) -> list[Cell]:
     """
     tone = "bad" if is_failure(event.kind, event.detail) else ("good" if event.kind in _GOOD else "")
     words = " ".join(word for word in (event.calculation, first_line(event.detail, 200)) if word)
-    who = (event.worker or event.host).ljust(widest)
+    # People and programs wrote some of it.
+    who = plain(event.worker or event.host).ljust(widest)
     return [
         Cell(f"{local(event.at):%H:%M:%S}", "dim"),
         Cell(who),
-        Cell(event.kind.ljust(_KIND_WIDTH), tone),
-        Cell(words),
+        Cell(plain(event.kind).ljust(_KIND_WIDTH), tone),
+        Cell(plain(words)),
     ]

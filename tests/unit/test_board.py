@@ -7,7 +7,19 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.watch.board import Cell, History, Mode, Snapshot, View, event_lines, headlines, orders, spark, table
+from fleet.watch.board import (
+    Cell,
+    History,
+    Mode,
+    Snapshot,
+    View,
+    event_cells,
+    event_lines,
+    headlines,
+    orders,
+    spark,
+    table,
+)
 from fleet.watch.status import status_of
 from puffin.queueing import Pace
 from puffin.store import EventRecord
@@ -70,6 +82,11 @@ def test_each_order_has_a_column_and_each_row_a_cell_for_each(mode: Mode) -> Non
         assert found.sorted_by == title
         assert title in {"", *(head.title for head in found.headings)}
         assert {len(row.cells) for row in found.rows} == {len(found.headings)}
+
+
+def test_events_move_no_cursor() -> None:
+    found = replace(event(1, "fa\x1biled", detail="\x1b[2Jgone"), worker="n\x1b-1")
+    assert "\x1b" not in words([event_cells(found)])[0]
 
 
 def test_what_is_wrong_looks_so() -> None:

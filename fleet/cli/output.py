@@ -25,16 +25,23 @@ from fleet.words import plain
 _ROWS = 12
 
 
+class _Console(Console):
+    """Leaves a pipe that is read no more to the one place where errors become exit codes."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - called where it was caught
+
+
 def data_console() -> Console:
     """Where data goes."""
-    return Console(highlight=False, soft_wrap=True)
+    return _Console(highlight=False, soft_wrap=True)
 
 
 def note_console() -> Console:
     """Where everything else goes."""
     # Lines in a file are not broken to the width of a terminal that is not there.
-    console = Console(stderr=True, highlight=False)
-    return console if console.is_terminal else Console(stderr=True, highlight=False, soft_wrap=True)
+    console = _Console(stderr=True, highlight=False)
+    return console if console.is_terminal else _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(record: Mapping[str, Any]) -> None:
@@ -100,7 +107,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]])
     rows
         Its cells, a row each.
     """
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if not console.is_terminal:
         # Styling thousands of lines only to take the styles away again would take seconds.
         click.echo("\n".join(line.plain for line in table_lines(columns, rows)[0]))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fleet.cli.queue_results import _row
 from fleet.queue.frames import Frame, frames
 from fleet.queue.results import (
     BOHR_PER_ANGSTROM,
@@ -95,6 +96,18 @@ def test_xyz_can_be_submitted_again(outcome: Outcome, label: str) -> None:
     assert text.startswith("2\nhydrogen,_charged charge=1 multiplicity=2 energy_hartree=-0.123456789012 label=" + label)
     expected = (outcome.structures or outcome.inputs)[0].positions[1][2] / BOHR_PER_ANGSTROM
     assert float(text.splitlines()[-1].split()[-1]) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("comment", ["water\n2 of 3", "water\r\n2  of 3\n", "water\v2\u2028of\x853"])
+def test_a_comment_of_several_lines_breaks_no_file(comment: str) -> None:
+    outcome = dataclasses.replace(OUTCOME, inputs=(dataclasses.replace(GUESS, name=comment),))
+    (frame,) = frames("xyz", xyz_text(outcome).splitlines())
+    assert isinstance(frame, Frame)
+    assert xyz_text(outcome).splitlines()[1].startswith("water_2_of_3 charge=1 ")
+    titles: list[str] = []
+    assert sdf_text(outcome, lambda molecule: titles.append(molecule.name) or "M  END").endswith("$$$$\n")  # type: ignore[func-returns-value]
+    assert titles == ["water 2 of 3"]
+    assert _row(outcome, [])[0] == "water"
 
 
 def test_sdf_has_charge_and_numbers_as_data() -> None:

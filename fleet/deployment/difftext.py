@@ -1,7 +1,8 @@
 """How a file changes, as a diff with its secrets hidden. Pure.
 
 What is hidden is found by its key: what follows ``password:``, ``API_TOKEN=`` and their like, down to the last
-line of it, and passwords in addresses. That a secret changes is still seen: both lines stand in the diff.
+line of it, and passwords in addresses. That a secret changes is still seen: both lines stand in the diff, and the new
+one says so.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fleet.hosts.render import RenderedFile
 from fleet.words import plain
 
 MASK = "(hidden)"
+MASK_CHANGED = "(hidden, changed)"
 _SECRET_KEY = re.compile(
     r"""["']?\w*(?:password|passwd|passphrase|secret|token|credential|(?:api|access|private)_?key)\w*["']?\s*[:=]""",
     re.IGNORECASE,
@@ -108,8 +110,18 @@ def _hunks(old: list[str], new: list[str], shown_old: list[str], shown_new: list
             if tag == "equal":
                 yield from (f" {line}" for line in shown_old[begin_old:end_old])
                 continue
-            yield from (f"-{line}" for line in shown_old[begin_old:end_old])
-            yield from (f"+{line}" for line in shown_new[begin_new:end_new])
+            before = list(zip(shown_old[begin_old:end_old], old[begin_old:end_old], strict=True))
+            yield from (f"-{shown}" for shown, _ in before)
+            for shown, true in zip(shown_new[begin_new:end_new], new[begin_new:end_new], strict=True):
+                yield f"+{_told_apart(shown, true, before)}"
+
+
+def _told_apart(shown: str, true: str, before: Sequence[tuple[str, str]]) -> str:
+    """A new line that looks like an old one and is another, with words for that."""
+    alike = [old for old_shown, old in before if old_shown == shown]
+    if not alike or true in alike:
+        return shown
+    return shown.replace(MASK, MASK_CHANGED) if MASK in shown else f"{shown} {MASK_CHANGED}"
 
 
 def _range(begin: int, end: int) -> str:

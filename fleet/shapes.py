@@ -261,7 +261,7 @@ class Collected(TypedDict):
     """One line for each host; `manifest.json` has more."""
 
     host: Annotated[str, "its name"]
-    ok: Annotated[bool, "whether it could be asked"]
+    ok: Annotated[bool, "whether it could be asked, and all that came is here as it was there"]
     files: Annotated[int, "files that are here now"]
     bytes: Annotated[int, "their size"]
     fetched: Annotated[int, "bytes that were fetched now"]

@@ -25,10 +25,11 @@ from fleet.reach import facts as host_facts
 from fleet.reach.execute import Interrupted, fan_out
 from fleet.reach.remote import HostResult
 from fleet.watch.collecting import Collection, HostCollection, Wanted, fetch, look
-from fleet.watch.collection import Listing, file_record
+from fleet.watch.collection import MANIFEST, Listing, file_record
 from fleet.words import amount
 
 _ASK_ABOVE = 1 << 30
+_PROBLEMS = 20
 
 
 @click.command()
@@ -86,7 +87,8 @@ def collect(
     results = [done.get(one.host) or HostResult[HostCollection](one.host, error=one.error) for one in looked]
     work.write(results, wanted)
     _report(results, directory, json_lines)
-    return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
+    spoiled = sum(result.value.spoiled for result in results if result.value is not None)
+    return ExitCode.FAILED if report_failures(results) or spoiled else ExitCode.DONE
 
 
 def _request(chosen: Chosen, host: Host, wanted: Mapping[str, object]) -> dict[str, Any]:
@@ -177,12 +179,13 @@ def _report(results: list[HostResult[HostCollection]], directory: Path, json_lin
         size = sum(file.size for file in done.files.values())
         if json_lines:
             counted = {"files": len(done.files), "bytes": size, "fetched": done.fetched, "problems": done.problems}
-            print_json({"host": result.host, "ok": result.ok, **counted, "error": str(result.error or "")})
+            ok = result.ok and not done.spoiled
+            print_json({"host": result.host, "ok": ok, **counted, "error": str(result.error or "")})
         problems = f"{len(done.problems)} problem{'' if len(done.problems) == 1 else 's'}" if done.problems else ""
         rows.append(
             [
                 result.host,
-                Text("collected", style="green") if result.ok else Text("failed", style="red"),
+                _outcome(result),
                 str(len(done.files)),
                 amount(size),
                 amount(done.fetched),
@@ -193,4 +196,18 @@ def _report(results: list[HostResult[HostCollection]], directory: Path, json_lin
         return
     right = [Column("FILES", right=True), Column("SIZE", right=True), Column("FETCHED NOW", right=True)]
     print_table((Column("HOST"), Column("RESULT"), *right, Column("")), rows)
-    note(f"It is in {directory}; {directory / 'manifest.json'} says what is there, and what could not be had.")
+    _say_problems([(one.host, problem) for one in results if one.value for problem in one.value.problems])
+    note(f"It is in {directory}; {directory / MANIFEST} says what is there, and what could not be had.")
+
+
+def _outcome(result: HostResult[HostCollection]) -> Text:
+    if result.value is None:
+        return Text("failed", style="red")
+    return Text("incomplete", style="red") if result.value.spoiled else Text("collected", style="green")
+
+
+def _say_problems(problems: Sequence[tuple[str, str]]) -> None:
+    for host, problem in problems[:_PROBLEMS]:
+        note(f"{host}: {problem}", "yellow")
+    if len(problems) > _PROBLEMS:
+        note(f"and {len(problems) - _PROBLEMS} problems more: {MANIFEST} has all", "yellow")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from puffin.calculations import FRESH, MAX_COMMENT_BYTES, Document, Status, program_names, shorten
@@ -212,7 +213,7 @@ def any_of(fields: Sequence[str], words: Sequence[str]) -> list[Document]:
     fields
         The fields.
     words
-        The words, in which ``*`` and ``?`` stand for others; none matches everything.
+        The words, in which ``*``, ``?`` and ``[a-c]`` stand for others, as in a shell; none matches everything.
 
     Returns
     -------
@@ -238,16 +239,38 @@ def is_any_of(text: str, words: Sequence[str]) -> bool:
     words
         The words; none matches everything.
     """
-    return not words or any(re.match(_regular_expression(word), text) for word in words)
+    return not words or any(fnmatchcase(text, word) for word in words)
 
 
 def _is_pattern(word: str) -> bool:
-    return "*" in word or "?" in word
+    return any(sign in word for sign in "*?[")
+
+
+_PARTS = re.compile(r"\[(?P<negated>!?)(?P<choice>\]?[^\]]*)\]|(?P<sign>.)", re.DOTALL)
+_RANGE = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 
 
 def _regular_expression(pattern: str) -> str:
-    parts = [{"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern]
+    """What :func:`fnmatch.fnmatchcase` does, in words that every database server understands."""
+    parts = []
+    for found in _PARTS.finditer(pattern):
+        if found["sign"] is None:
+            parts.append(_one_of(found["choice"], bool(found["negated"])))
+        else:
+            parts.append({"*": ".*", "?": "."}.get(found["sign"], re.escape(found["sign"])))
     return f"^{''.join(parts)}$"
+
+
+def _one_of(choice: str, negated: bool) -> str:
+    members = []
+    for first, last, single in _RANGE.findall(choice):
+        if single:
+            members.append(re.escape(single))
+        elif first <= last:
+            members.append(f"{re.escape(first)}-{re.escape(last)}")
+    if not members:
+        return "." if negated else r"[^\s\S]"
+    return f"[{'^' if negated else ''}{''.join(members)}]"
 
 
 class Sort(str, Enum):

@@ -28,7 +28,7 @@ _RETRY_S = 1.0
 @options.hosts_file
 @options.as_json
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what happens.")
-@click.option("--worker", "workers", metavar="PATTERN", multiple=True, help="Only workers that match, such as node7-*.")
+@options.workers
 @click.option("--calculation", metavar="ID", default="", help="Only about this calculation.")
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only this kind, such as failed, or 'f*'.")
 @click.option("--failures", is_flag=True, help="Only what somebody may want to know of.")

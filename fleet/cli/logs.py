@@ -34,7 +34,7 @@ _KEPT = "\n\t"
 @options.hosts_file
 @options.as_json
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added, also after a lost connection.")
-@click.option("--worker", metavar="PATTERN", default="*", help="Only workers that match, such as node7-*.")
+@options.workers
 @times.since("Only what was written")
 @click.option("--until", metavar="TIME", help="Only what was written before.")
 @click.option("--grep", metavar="REGEX", help="Only messages that match; (?i) at its beginning ignores case.")
@@ -55,7 +55,7 @@ def logs(
     patterns: tuple[str, ...],
     json_lines: bool,
     follow: bool,
-    worker: str,
+    workers: tuple[str, ...],
     since: str | None,
     until: str | None,
     grep: str | None,
@@ -75,7 +75,7 @@ def logs(
     if lines is None and not (since or until or calculation):
         lines = _LINES
     wanted = {
-        "worker": worker,
+        "workers": list(workers),
         "since": seconds("--since", since),
         "until": seconds("--until", until),
         "grep": _pattern(grep),

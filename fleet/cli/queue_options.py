@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from fleet.cli import times
+from fleet.cli import completion, times
 from fleet.cli.options import choose
 from fleet.errors import UsageError
 from fleet.hosts.access import connection
@@ -117,7 +117,14 @@ def selection(*statuses: Status) -> Callable[[Command], Command]:
         status_help = f"{', '.join(_STATUSES)}; default: {usual}."
         for option in (
             times.since("Changed"),
-            click.option("--worker", "workers", metavar="PATTERN", multiple=True, help="Last run by this worker."),
+            click.option(
+                "--worker",
+                "workers",
+                metavar="PATTERN",
+                multiple=True,
+                shell_complete=completion.workers,
+                help="Last run by this worker.",
+            ),
             click.option("--program", "programs", metavar="PATTERN", multiple=True, help="Program, such as sparrow."),
             click.option("--job", "orders", metavar="PATTERN", multiple=True, help="Job, such as scine_*."),
             click.option("--status", "statuses", metavar="STATUS", multiple=True, help=status_help),

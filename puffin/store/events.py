@@ -86,7 +86,7 @@ class EventSelection:
     hosts
         Only of these hosts.
     workers, kinds
-        Only such; ``*`` and ``?`` stand for others.
+        Only such; ``*``, ``?`` and ``[a-c]`` stand for others.
     calculation
         Only about this calculation.
     since

@@ -47,6 +47,9 @@ def test_the_newest_of_a_selection_are_read_oldest_first(store: Store) -> None:
     assert told(store.events.recent(EventSelection("lab"), 2)) == ["elsewhere", "bad"]
     assert told(store.events.recent(EventSelection("lab", hosts=("node2",)), 9)) == ["elsewhere"]
     assert told(store.events.recent(EventSelection("lab", workers=("node1-*",), kinds=("fail*",)), 9)) == ["bad"]
+    assert told(store.events.recent(EventSelection("lab", workers=("node[2-9]-*", "x")), 9)) == ["elsewhere"]
+    assert told(store.events.recent(EventSelection("lab", workers=("node[!1]-1",)), 9)) == ["elsewhere"]
+    assert told(store.events.recent(EventSelection("lab", workers=("node[9-1]-1",)), 9)) == []
     later = datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(hours=1)
     assert store.events.recent(EventSelection("lab", since=later), 9) == []
 

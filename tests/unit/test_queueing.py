@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from puffin.calculations import Claimant, Status, claim_update
 from puffin.documents import Model, Request
@@ -18,8 +22,10 @@ from puffin.queueing import (
     Selection,
     Sort,
     Tally,
+    any_of,
     as_listed,
     change_update,
+    is_any_of,
     left_of,
     pace,
     refusal,
@@ -50,6 +56,7 @@ def entry(status: Status = Status.NEW, **changes: Any) -> Entry:
         (Selection(orders=("a", "b")), {"job.order": {"$in": ["a", "b"]}}),
         (Selection(orders=("scine_*",)), {"job.order": {"$regex": "^scine_.*$"}}),
         (Selection(programs=("a.b?",)), {"model.program": {"$regex": r"^a\.b.$"}}),
+        (Selection(programs=("[a-c][!x]",)), {"model.program": {"$regex": r"^[a-c][^x]$"}}),
         (
             Selection(workers=("n-1",)),
             {"$or": [{"puffin.worker": {"$in": ["n-1"]}}, {"executor": {"$in": ["n-1"]}}]},
@@ -199,6 +206,18 @@ def test_somebody_would_take_it() -> None:
     others = [worker(jobs=()), worker(programs=()), worker(cores=1)]
     assert unserved(wanted(cores=4), [*others, worker()]) == ""
     assert unserved(wanted(model=Model(program="any")), [worker(programs=())]) == ""
+
+
+@given(st.text(alphabet="ab-]![*?^\\.$", max_size=8), st.text(alphabet="ab-]![^\\.$", max_size=5))
+@example("[]", "")
+@example("[!]a]", "b")
+@example("[b-a]", "a")
+@example("[a-", "[a-")
+def test_the_database_understands_patterns_as_a_shell_does(pattern: str, text: str) -> None:
+    (test,) = any_of(("name",), [pattern])
+    asked = test["name"]
+    found = text in asked["$in"] if "$in" in asked else re.fullmatch(asked["$regex"], text) is not None
+    assert found == fnmatchcase(text, pattern) == is_any_of(text, [pattern])
 
 
 NEW_SINGLE_POINTS = Tally(Status.NEW, "scine_single_point", "sparrow", 10)

@@ -9,9 +9,10 @@ import click
 from rich.text import Text
 
 from fleet.cli import options, times
+from fleet.cli.logs import calculation_id
 from fleet.cli.options import Chosen
 from fleet.cli.output import data_console, note, print_json
-from fleet.errors import ExitCode, UsageError
+from fleet.errors import ExitCode
 from fleet.hosts.access import open_store
 from fleet.watch import board
 from fleet.watch.moments import full
@@ -19,7 +20,6 @@ from puffin.errors import DatabaseUnavailable
 from puffin.store import EventFollower, EventRecord, EventSelection, Store
 
 _STYLES = {"bad": "bold red", "good": "green", "dim": "dim", "": ""}
-_ID_LENGTH = 24
 _LATEST = 20
 _RETRY_S = 1.0
 
@@ -29,7 +29,7 @@ _RETRY_S = 1.0
 @options.as_json
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what happens.")
 @options.workers
-@click.option("--calculation", metavar="ID", default="", help="Only about this calculation.")
+@click.option("--calculation", metavar="ID", help="Only about this calculation.")
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only this kind, such as failed, or 'f*'.")
 @click.option("--failures", is_flag=True, help="Only what somebody may want to know of.")
 @times.since("Only what happened")
@@ -45,7 +45,7 @@ def events(
     json_lines: bool,
     follow: bool,
     workers: tuple[str, ...],
-    calculation: str,
+    calculation: str | None,
     kinds: tuple[str, ...],
     failures: bool,
     since: str | None,
@@ -58,15 +58,14 @@ def events(
     puffin-fleet events --failures --since 2h
     puffin-fleet events --host node7 --kind failed --json
     """
+    calculation = calculation_id(calculation)
     chosen = options.choose(hosts_file, patterns)
-    if calculation and len(calculation) != _ID_LENGTH:
-        raise UsageError(f"--calculation {calculation}: must be a whole id; 'puffin-fleet queue list' shows them")
     selection = EventSelection(
         fleet=chosen.fleet.name,
         hosts=() if chosen.whole else tuple(host.name for host in chosen.hosts),
         workers=workers,
         kinds=kinds,
-        calculation=calculation,
+        calculation=calculation or "",
         since=times.utc("--since", since),
         failures=failures,
     )

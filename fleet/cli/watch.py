@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import click
 from rich.console import Group
@@ -99,6 +100,17 @@ class _View:
         return [worker for host in self.hosts for worker in host.workers]
 
 
+class _Seconds(click.FloatRange):
+    """Says what to write where the word after --watch is not meant for it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            float(value)
+        except ValueError:
+            self.fail(f"'{value}' is no number of seconds; a file stands before it: {value} --watch", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
 @options.hosts_file
 @options.as_json
@@ -107,11 +119,11 @@ class _View:
 @click.option(
     "--watch",
     "every",
-    type=click.FloatRange(min=0.2),
+    type=_Seconds(min=0.2),
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",
-    help="Show it again and again, every 2 seconds if nothing else is said.",
+    help="Show it again and again, every 2 seconds if nothing else is said; HOSTS_FILE stands before it.",
 )
 @options.parallel
 def status(

@@ -17,7 +17,6 @@ from fleet.reach.logs import LogLine, Merge, messages_of
 from fleet.reach.remote import ConnectionLost, UnreachableError
 
 PATIENCE = 4.0
-"""Seconds for which lines of other hosts wait for a host that has not said its own yet."""
 
 _HOLD = 0.5
 _AGAIN = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -87,15 +86,23 @@ class Tailing:
         What a host is asked; see `fleet.hostside.tail`.
     follow
         Whether to go on with what is added.
+    patience
+        Seconds for which lines of other hosts wait for a host that has not said its own yet.
     """
 
     def __init__(
-        self, remotes: Remotes, hosts: Sequence[Host], request: Callable[[Host], Mapping[str, Any]], follow: bool
+        self,
+        remotes: Remotes,
+        hosts: Sequence[Host],
+        request: Callable[[Host], Mapping[str, Any]],
+        follow: bool,
+        patience: float = PATIENCE,
     ) -> None:
         self._remotes = remotes
         self._hosts = hosts
         self._request = request
         self._follow = follow
+        self._patience = patience
         self._arrived: queue.SimpleQueue[_Lines | _Connected | _CaughtUp | _Ended | Notice] = queue.SimpleQueue()
         self._room = {host.name: threading.Semaphore(_BATCHES) for host in hosts}
         self._taken = dict.fromkeys(self._room, 0)
@@ -106,7 +113,7 @@ class Tailing:
 
     def lines(self) -> Iterator[LogLine | Notice]:
         """Lines in the order of their times, and what happens to connections; with `follow` while there is a host."""
-        merge = Merge(self._room, time.monotonic(), PATIENCE, _HOLD)
+        merge = Merge(self._room, time.monotonic(), self._patience, _HOLD)
         for host in self._hosts:
             # Daemons: a host that hangs must not keep the command from ending.
             threading.Thread(target=self._read, args=(host,), daemon=True).start()
@@ -116,7 +123,9 @@ class Tailing:
             for name in merge.late(time.monotonic()):
                 if name not in late and len(self._hosts) > 1:
                     late.add(name)
-                    yield Notice(name, "has not answered yet; the others are shown meanwhile")
+                    answered = name in self._seen
+                    what = "is still reading its logs" if answered else "has not answered yet"
+                    yield Notice(name, f"{what}; the others are shown meanwhile")
             yield from merge.ready(time.monotonic())
             self._make_room(merge)
         yield from merge.rest()

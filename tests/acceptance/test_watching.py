@@ -138,7 +138,7 @@ def test_events_are_chosen_and_followed(large: Large) -> None:
     ]
     assert large.run("events", "--worker", "node2-*", "--kind", "claimed").ok().out.count("\n") == 1
     wrong = large.run("events", "--calculation", "65f0")
-    assert (wrong.code, "must be a whole id" in wrong.err) == (2, True)
+    assert (wrong.code, "'65f0' is no id" in wrong.err) == (2, True)
     command = [str(BIN / "puffin-fleet"), "events", str(large.file), "-f"]
     with subprocess.Popen([*command, "-n", "1"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,3 +64,33 @@ def test_what_is_written_while_the_connection_is_lost_is_shown_also_of_a_host_th
 
     found = read(tmp_path, ending, lines=20, follow=True)
     assert [line.message for line in found if isinstance(line, LogLine)] == [str(number) for number in range(30)]
+
+
+class Slow(LocalRemote):
+    """A host that says so much, and then nothing for long."""
+
+    def __init__(self, name: str, says: str, goes_on: threading.Event) -> None:
+        super().__init__(name)
+        self._says = says
+        self._goes_on = goes_on
+
+    def stream(self, program: str) -> Iterator[bytes]:
+        found = re.search(r"puffin-[0-9a-f]{24}", program)
+        assert found is not None
+        if self._says:
+            yield f"\n{found[0]} {self._says}\n".encode()
+        self._goes_on.wait()
+
+
+def test_a_host_that_answers_and_reads_for_long_is_told_from_one_that_does_not_answer() -> None:
+    goes_on = threading.Event()
+    remotes = {"reading": Slow("reading", '{"positions": {}}', goes_on), "silent": Slow("silent", "", goes_on)}
+    text = HOSTS.replace("{here:", "{reading: {connection: local, workers: {cores: 1, memory: 1}}, silent:")
+    hosts = parse_inventory(text, "hosts.yaml").hosts
+    said: dict[str, str] = {}
+    for found in Tailing(Prepared(dict(remotes)), hosts, lambda _: {}, follow=False, patience=1.0).lines():
+        assert isinstance(found, Notice)
+        said.setdefault(found.host, found.what.partition(";")[0])
+        if len(said) == 2:
+            goes_on.set()
+    assert said == {"reading": "is still reading its logs", "silent": "has not answered yet"}

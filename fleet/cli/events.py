@@ -12,7 +12,8 @@ from fleet.cli import options, times
 from fleet.cli.logs import calculation_id
 from fleet.cli.options import Chosen
 from fleet.cli.output import data_console, note, print_json
-from fleet.errors import ExitCode
+from fleet.cli.renamed import renamed
+from fleet.errors import ExitCode, UsageError
 from fleet.hosts.access import open_store
 from fleet.watch import board
 from fleet.watch.moments import full
@@ -24,20 +25,20 @@ _LATEST = 20
 _RETRY_S = 1.0
 
 
-@click.command()
+@click.command(context_settings=renamed(failures="failed"))
 @options.hosts_file
 @options.as_json
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what happens.")
 @options.workers
 @click.option("--calculation", metavar="ID", help="Only about this calculation.")
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only this kind, such as failed, or 'f*'.")
-@click.option("--failures", is_flag=True, help="Only what somebody may want to know of.")
+@click.option("--failed", is_flag=True, help="Only what somebody may want to know of: failures, losses, frozen jobs.")
 @times.since("Only what happened")
 @click.option(
     "-n",
     "--limit",
     type=click.IntRange(0),
-    help=f"The last so many; {_LATEST}, or all with --since, if nothing else is said.",
+    help=f"The last so many, 0 for none; {_LATEST}, or all with --since, if nothing else is said.",
 )
 def events(
     hosts_file: str | None,
@@ -47,7 +48,7 @@ def events(
     workers: tuple[str, ...],
     calculation: str | None,
     kinds: tuple[str, ...],
-    failures: bool,
+    failed: bool,
     since: str | None,
     limit: int | None,
 ) -> int:
@@ -55,9 +56,11 @@ def events(
 
     \b
     puffin-fleet events -f
-    puffin-fleet events --failures --since 2h
+    puffin-fleet events --failed --since 2h
     puffin-fleet events --host node7 --kind failed --json
     """
+    if failed and kinds:
+        raise UsageError("--failed and --kind do not go together: each says which kinds")
     calculation = calculation_id(calculation)
     chosen = options.choose(hosts_file, patterns)
     selection = EventSelection(
@@ -67,7 +70,7 @@ def events(
         kinds=kinds,
         calculation=calculation or "",
         since=times.utc("--since", since),
-        failures=failures,
+        failures=failed,
     )
     count = limit if limit is not None else (None if since else _LATEST)
     store = open_store(chosen.fleet)

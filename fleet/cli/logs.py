@@ -48,7 +48,7 @@ _KEPT = "\n\t"
     "-n",
     "--lines",
     type=click.IntRange(0),
-    help=f"Last lines of each worker, in whole messages: {_LINES}, or all with a time or an id.",
+    help=f"Last lines of each worker, in whole messages, 0 for none: {_LINES}, or all with a time or an id.",
 )
 def logs(
     hosts_file: str | None,

@@ -14,6 +14,7 @@ from rich.text import Text
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
+from fleet.cli.renamed import renamed
 from fleet.deployment.audit import Deed, Entry, merge, read_entries
 from fleet.deployment.lock import LockTarget, hold, new_deed, outcome_of
 from fleet.deployment.survey import probe_all
@@ -47,14 +48,14 @@ _STYLES = {
 _MOST_LINES = 500
 
 
-@click.command()
+@click.command(context_settings=renamed(number="limit"))
 @options.hosts_file
 @options.parallel
 @options.as_json
-@click.option("-n", "--number", type=click.IntRange(1, _MOST_LINES), default=20, show_default=True, help="The newest.")
+@click.option("-n", "--limit", type=click.IntRange(1, _MOST_LINES), default=20, show_default=True, help="The newest.")
 @click.option("-v", "--verbose", is_flag=True, help="Show each host.")
 def history(
-    hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, number: int, verbose: bool
+    hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, limit: int, verbose: bool
 ) -> int:
     """Show who did what to the hosts, the newest first; asks the hosts.
 
@@ -67,7 +68,7 @@ def history(
         results = fan_out(
             {host.name: host for host in chosen.hosts}, lambda host: _entries(chosen, host, remotes), parallel
         )
-    deeds = merge([entry for result in results for entry in result.value or ()])[:number]
+    deeds = merge([entry for result in results for entry in result.value or ()])[:limit]
     _show_history(deeds, json_lines, verbose or bool(patterns))
     return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
 

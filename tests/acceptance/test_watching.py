@@ -130,7 +130,7 @@ def test_events_are_chosen_and_followed(large: Large) -> None:
         "claimed",
         "failed",
     ]
-    assert large.run("events", "--failures", "--since", "1h").ok().out.split()[3:] == [
+    assert large.run("events", "--failed", "--since", "1h").ok().out.split()[3:] == [
         "node1-1",
         "failed",
         "failed",

@@ -246,7 +246,7 @@ def _is_pattern(word: str) -> bool:
     return any(sign in word for sign in "*?[")
 
 
-_PARTS = re.compile(r"\[(?P<negated>!?)(?P<choice>\]?[^\]]*)\]|(?P<sign>.)", re.DOTALL)
+_PARTS = re.compile(r"\[(?:(?P<negated>!)|(?!!))(?P<choice>\][^\]]*|[^\]]+)\]|(?P<sign>.)", re.DOTALL)
 _RANGE = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 
 

@@ -232,7 +232,11 @@ class Event(TypedDict):
 
     id: Annotated[str, "its own"]
     at: Annotated[str, "when it happened, in UTC, by the clock of the one who noted it"]
-    kind: Annotated[str, "what happened, such as `claimed`, `finished`, `failed`, `reset`, `frozen`, `deployed`"]
+    kind: Annotated[
+        str,
+        "what happened, such as `claimed`, `finished`, `failed`, `given_back` (by its worker), `requeued` (by an "
+        "operator), `reset`, `frozen`, `deployed`",
+    ]
     worker: Annotated[str, "whom it concerns; for what a person did, who that was"]
     host: Annotated[str, "where"]
     fleet: Annotated[str, "its fleet"]
@@ -257,7 +261,7 @@ class Collected(TypedDict):
     """One line for each host; `manifest.json` has more."""
 
     host: Annotated[str, "its name"]
-    ok: Annotated[bool, "whether it could be asked"]
+    ok: Annotated[bool, "whether it could be asked, and all that came is here as it was there"]
     files: Annotated[int, "files that are here now"]
     bytes: Annotated[int, "their size"]
     fetched: Annotated[int, "bytes that were fetched now"]
@@ -354,15 +358,25 @@ class Tally(TypedDict):
     count: Annotated[int, "how many"]
 
 
+class Untaken(TypedDict):
+    """Calculations of one kind that wait in vain."""
+
+    job: Annotated[str, "the job, `job.order` in the database"]
+    program: Annotated[str, "the program, `model.program` in the database"]
+    count: Annotated[int, "how many"]
+    reason: Annotated[str, "why no worker would take them"]
+
+
 class QueueStatus(TypedDict):
     """One line for each database."""
 
     database: Annotated[str, "its name"]
     counts: Annotated[dict[str, int], "calculations by status"]
     kinds: Annotated[list[Tally], "calculations by status, job and program"]
+    untaken: Annotated[list[Untaken], "what waits and no worker would take"]
     finished_last_hour: Annotated[int, "calculations that ended within the last hour"]
     per_hour: Annotated[float | None, "how many end in an hour; null where none did"]
-    left_s: Annotated[float | None, "seconds until the queue is empty at that pace"]
+    left_s: Annotated[float | None, "seconds until all that is taken has ended at that pace"]
 
 
 class _Calculation(TypedDict):

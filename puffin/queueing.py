@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from puffin.calculations import FRESH, MAX_COMMENT_BYTES, Document, Status, program_names, shorten
-from puffin.documents import Molecule, Request
+from puffin.documents import Model, Molecule, Request
 
 if TYPE_CHECKING:
     from puffin.store import WorkerRecord
@@ -212,7 +213,7 @@ def any_of(fields: Sequence[str], words: Sequence[str]) -> list[Document]:
     fields
         The fields.
     words
-        The words, in which ``*`` and ``?`` stand for others; none matches everything.
+        The words, in which ``*``, ``?`` and ``[a-c]`` stand for others, as in a shell; none matches everything.
 
     Returns
     -------
@@ -238,16 +239,38 @@ def is_any_of(text: str, words: Sequence[str]) -> bool:
     words
         The words; none matches everything.
     """
-    return not words or any(re.match(_regular_expression(word), text) for word in words)
+    return not words or any(fnmatchcase(text, word) for word in words)
 
 
 def _is_pattern(word: str) -> bool:
-    return "*" in word or "?" in word
+    return any(sign in word for sign in "*?[")
+
+
+_PARTS = re.compile(r"\[(?:(?P<negated>!)|(?!!))(?P<choice>\][^\]]*|[^\]]+)\]|(?P<sign>.)", re.DOTALL)
+_RANGE = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 
 
 def _regular_expression(pattern: str) -> str:
-    parts = [{"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern]
+    """What :func:`fnmatch.fnmatchcase` does, in words that every database server understands."""
+    parts = []
+    for found in _PARTS.finditer(pattern):
+        if found["sign"] is None:
+            parts.append(_one_of(found["choice"], bool(found["negated"])))
+        else:
+            parts.append({"*": ".*", "?": "."}.get(found["sign"], re.escape(found["sign"])))
     return f"^{''.join(parts)}$"
+
+
+def _one_of(choice: str, negated: bool) -> str:
+    members = []
+    for first, last, single in _RANGE.findall(choice):
+        if single:
+            members.append(re.escape(single))
+        elif first <= last:
+            members.append(f"{re.escape(first)}-{re.escape(last)}")
+    if not members:
+        return "." if negated else r"[^\s\S]"
+    return f"[{'^' if negated else ''}{''.join(members)}]"
 
 
 class Sort(str, Enum):
@@ -393,6 +416,14 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Untaken:
+    """Calculations that wait and that no worker would take, and why."""
+
+    tally: Tally
+    reason: str
+
+
+@dataclass(frozen=True)
 class Pace:
     """How fast calculations come to an end.
 
@@ -403,7 +434,7 @@ class Pace:
     per_hour
         Rate; None if too few ended to tell.
     left_s
-        Seconds until all that wait or run have ended at this rate; None if that cannot be told.
+        Seconds until all that run, or wait and will be taken, have ended at this rate; None if that cannot be told.
     """
 
     finished: int
@@ -434,15 +465,18 @@ def pace(finished: int, first: datetime | None, left: int, now: datetime, window
     return Pace(finished, per_second * 3600, left / per_second)
 
 
-def left_of(tallies: Iterable[Tally]) -> int:
+def left_of(tallies: Iterable[Tally], untaken: Iterable[Untaken] = ()) -> int:
     """How many calculations wait or run.
 
     Parameters
     ----------
     tallies
         The counts.
+    untaken
+        What is left out, since it will not end however long one waits.
     """
-    return sum(tally.count for tally in tallies if tally.status in {Status.NEW, Status.PENDING})
+    without = sum(each.tally.count for each in untaken)
+    return sum(tally.count for tally in tallies if tally.status in {Status.NEW, Status.PENDING}) - without
 
 
 def totals_by(tallies: Iterable[Tally]) -> dict[Status, int]:
@@ -492,3 +526,27 @@ def unserved(request: Request, workers: Sequence[WorkerRecord]) -> str:
     if all(worker.state in {"stopped", "quarantined"} for worker in large):
         return "all workers that would take it are stopped"
     return ""
+
+
+def untaken(tallies: Sequence[Tally], workers: Sequence[WorkerRecord]) -> list[Untaken]:
+    """What waits for a worker that is not there; nothing where none has ever reported, or somebody runs that kind.
+
+    Parameters
+    ----------
+    tallies
+        The counts.
+    workers
+        The workers that ever reported.
+    """
+    if not workers:
+        return []
+    # Who runs it need not have reported: SCINE Puffin may share the database.
+    taken = {(tally.order, tally.program) for tally in tallies if tally.status is Status.PENDING}
+    waiting = [each for each in tallies if each.status is Status.NEW and (each.order, each.program) not in taken]
+    found = [Untaken(tally, unserved(_least(tally), workers)) for tally in waiting]
+    return [each for each in found if each.reason]
+
+
+def _least(tally: Tally) -> Request:
+    """What calculations of a kind need at least: how large each is was not counted."""
+    return Request(tally.order, Model(program=tally.program or "any"), cores=0, memory=0.0, disk=0.0)

@@ -5,6 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+FAILURES = frozenset({"failed", "given_back", "reset", "lost", "quarantined", "frozen", "discarded"})
+"""Kinds of events that somebody may want to know of."""
+
+REQUEUED = "requeued"
+"""What an operator did; earlier workers called so, and said why, what is `given_back` now."""
+
+
+def is_failure(kind: str, detail: str) -> bool:
+    """Whether an event is one that somebody may want to know of.
+
+    Parameters
+    ----------
+    kind, detail
+        The event's.
+    """
+    return kind in FAILURES or (kind == REQUEUED and bool(detail))
+
 
 @dataclass(frozen=True)
 class WorkerRecord:

@@ -118,7 +118,8 @@ class Reporter:
         Parameters
         ----------
         kind
-            What: claimed, finished, failed, requeued, frozen, thawed, started, stopped, quarantined.
+            What: claimed, finished, failed, given_back, lost, reset, discarded, frozen, thawed, started, stopped,
+            quarantined.
         calculation
             To which calculation.
         detail
@@ -136,7 +137,7 @@ class Reporter:
         Parameters
         ----------
         kind
-            How that was noticed: lost, reset or requeued.
+            How that was noticed: lost, reset or given_back.
         calculation
             Which.
         loss

@@ -121,7 +121,7 @@ class Results:
         """
         if self._patiently(lambda: self._calculations(claim).requeue(claim)):
             self._log.warning(f"given back: {reason}", claim.id)
-            self._reporter.event("requeued", claim.id, reason)
+            self._reporter.event("given_back", claim.id, reason)
 
     def lose(self, claim: Claim, loss: Loss) -> Status | None:
         """Give a lost calculation back, or let it fail after too many losses.
@@ -162,7 +162,7 @@ class Results:
         calculations = self._calculations(claim)
         if self._patiently(lambda: calculations.retract_failure(claim, loss)):
             self._log.warning(f"given back: {loss.reason}", claim.id)
-            self._reporter.event("requeued", claim.id, loss.reason)
+            self._reporter.event("given_back", claim.id, loss.reason)
             return True
         # The answer to an earlier try may have been lost on its way, or somebody else was quicker.
         return self._patiently(lambda: calculations.status_of(claim)) is not Status.FAILED

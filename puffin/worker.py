@@ -310,7 +310,7 @@ class Worker:
                 if status := calculations.reset(pending, loss):
                     told = loss or self._bench.loss("the answer to its claim was lost")
                     self._log.warning(f"given back: {told.reason}", pending.id)
-                    self._reporter.lost("requeued", pending.id, told, status)
+                    self._reporter.lost("given_back", pending.id, told, status)
 
     def _pause(self, seconds: float, *, heed_news: bool = True) -> None:
         """Wait, but not beyond a signal or a stop file, nor, where they are heeded, beyond news of work."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import select
 import signal
 import sys
 from types import FrameType
@@ -98,7 +100,31 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     # Modules and records are many objects and no garbage: to look for it after every 700 takes a tenth of the time.
     gc.set_threshold(50_000)
     _heed_endings()
-    sys.exit(_run(arguments))
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):
+        # click makes an exit with 1 of a pipe that is read no more.
+        if not _nobody_reads():
+            raise
+        code = int(ExitCode.DONE)
+    sys.exit(code)
+
+
+def _nobody_reads() -> bool:
+    """Whether whoever read our output has had enough of it; then what is left of it goes nowhere."""
+    gone = False
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is None or stream.closed:
+            continue
+        looked = select.poll()
+        looked.register(stream.fileno(), 0)  # an error is told in any case
+        if any(event & select.POLLERR for _, event in looked.poll(0)):
+            gone = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())  # else Python complains when it flushes at its end
+            os.close(nowhere)
+    return gone
 
 
 def _heed_endings() -> None:
@@ -125,7 +151,3 @@ def _run(arguments: list[str] | None) -> int:
     except (FleetError, PuffinError) as error:
         click.echo(str(error), err=True)
         return int(error.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output has had enough of it.
-        sys.stderr.close()
-        return int(ExitCode.DONE)

@@ -13,10 +13,11 @@ from typing import Any
 import click
 from rich.text import Text
 
-from fleet.cli import options
-from fleet.cli.logs import calculation_id, hosts_of, seconds
+from fleet.cli import options, times
+from fleet.cli.logs import calculation_id, hosts_of
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
+from fleet.cli.times import seconds
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.hosts.access import Remotes, open_remotes
 from fleet.hosts.inventory import Host
@@ -24,9 +25,11 @@ from fleet.reach import facts as host_facts
 from fleet.reach.execute import Interrupted, fan_out
 from fleet.reach.remote import HostResult
 from fleet.watch.collecting import Collection, HostCollection, Wanted, fetch, look
-from fleet.watch.collection import Listing, file_record
+from fleet.watch.collection import MANIFEST, Listing, file_record
+from fleet.words import amount
 
 _ASK_ABOVE = 1 << 30
+_PROBLEMS = 20
 
 
 @click.command()
@@ -41,7 +44,7 @@ _ASK_ABOVE = 1 << 30
     type=click.Path(file_okay=False, path_type=Path),
     help="Where it goes.",
 )
-@click.option("--since", metavar="TIME", help="Only files that were written to since: 10m, 2h, 2026-11-22T10:00.")
+@times.since("Only files that were written to")
 @click.option("--failed", is_flag=True, help="Failed calculations without the logs of workers.")
 @click.option("--calculation", metavar="ID", help="Only what is about this calculation, also if it did not fail.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask, however much it is.")
@@ -84,7 +87,8 @@ def collect(
     results = [done.get(one.host) or HostResult[HostCollection](one.host, error=one.error) for one in looked]
     work.write(results, wanted)
     _report(results, directory, json_lines)
-    return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
+    spoiled = sum(result.value.spoiled for result in results if result.value is not None)
+    return ExitCode.FAILED if report_failures(results) or spoiled else ExitCode.DONE
 
 
 def _request(chosen: Chosen, host: Host, wanted: Mapping[str, object]) -> dict[str, Any]:
@@ -101,27 +105,18 @@ def _confirm(collection: Collection, missing: Mapping[str, Sequence[Wanted]], ye
     sizes = {host: sum(each.missing for each in wanted) for host, wanted in missing.items()}
     total = sum(sizes.values())
     largest = sorted(sizes.items(), key=lambda entry: -entry[1])[:3]
-    where = f"; most of it from {', '.join(f'{host} ({readable(size)})' for host, size in largest)}" if total else ""
-    note(f"{readable(total)} to fetch from {len(sizes)} host{'' if len(sizes) == 1 else 's'}{where}", "dim")
+    where = f"; most of it from {', '.join(f'{host} ({amount(size)})' for host, size in largest)}" if total else ""
+    note(f"{amount(total)} to fetch from {len(sizes)} host{'' if len(sizes) == 1 else 's'}{where}", "dim")
     if total > collection.free():
         raise FleetError(
-            f"{readable(total)} do not fit here, where {readable(max(0, collection.free()))} may be used: "
+            f"{amount(total)} do not fit here, where {amount(max(0, collection.free()))} may be used: "
             "say --since, --failed or --host, or choose another disk"
         )
     if total > _ASK_ABOVE and not yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"it is {readable(total)} and nobody can be asked here: say --yes to go ahead")
-        if not click.confirm(f"Fetch {readable(total)}?", err=True):
+            raise UsageError(f"it is {amount(total)} and nobody can be asked here: say --yes to go ahead")
+        if not click.confirm(f"Fetch {amount(total)}?", err=True):
             raise UsageError("nothing was fetched")
-
-
-def readable(size: float) -> str:
-    """A number of bytes for people."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 @dataclass
@@ -148,7 +143,7 @@ class _Work:
                     self.missing[host],
                     known,
                     place,
-                    lambda size: board.step(host, f"fetching, {readable(size)}"),
+                    lambda size: board.step(host, f"fetching, {amount(size)}"),
                 )
                 with lock:
                     self.collection.known[host] = done.files
@@ -184,15 +179,16 @@ def _report(results: list[HostResult[HostCollection]], directory: Path, json_lin
         size = sum(file.size for file in done.files.values())
         if json_lines:
             counted = {"files": len(done.files), "bytes": size, "fetched": done.fetched, "problems": done.problems}
-            print_json({"host": result.host, "ok": result.ok, **counted, "error": str(result.error or "")})
+            ok = result.ok and not done.spoiled
+            print_json({"host": result.host, "ok": ok, **counted, "error": str(result.error or "")})
         problems = f"{len(done.problems)} problem{'' if len(done.problems) == 1 else 's'}" if done.problems else ""
         rows.append(
             [
                 result.host,
-                Text("collected", style="green") if result.ok else Text("failed", style="red"),
+                _outcome(result),
                 str(len(done.files)),
-                readable(size),
-                readable(done.fetched),
+                amount(size),
+                amount(done.fetched),
                 Text(problems, style="yellow"),
             ]
         )
@@ -200,4 +196,18 @@ def _report(results: list[HostResult[HostCollection]], directory: Path, json_lin
         return
     right = [Column("FILES", right=True), Column("SIZE", right=True), Column("FETCHED NOW", right=True)]
     print_table((Column("HOST"), Column("RESULT"), *right, Column("")), rows)
-    note(f"It is in {directory}; {directory / 'manifest.json'} says what is there, and what could not be had.")
+    _say_problems([(one.host, problem) for one in results if one.value for problem in one.value.problems])
+    note(f"It is in {directory}; {directory / MANIFEST} says what is there, and what could not be had.")
+
+
+def _outcome(result: HostResult[HostCollection]) -> Text:
+    if result.value is None:
+        return Text("failed", style="red")
+    return Text("incomplete", style="red") if result.value.spoiled else Text("collected", style="green")
+
+
+def _say_problems(problems: Sequence[tuple[str, str]]) -> None:
+    for host, problem in problems[:_PROBLEMS]:
+        note(f"{host}: {problem}", "yellow")
+    if len(problems) > _PROBLEMS:
+        note(f"and {len(problems) - _PROBLEMS} problems more: {MANIFEST} has all", "yellow")

@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
 
 import click
 from rich.text import Text
 
-from fleet.cli import options
+from fleet.cli import options, times
+from fleet.cli.logs import calculation_id
 from fleet.cli.options import Chosen
 from fleet.cli.output import data_console, note, print_json
-from fleet.cli.queue_options import parse_since
+from fleet.cli.renamed import renamed
 from fleet.errors import ExitCode, UsageError
 from fleet.hosts.access import open_store
 from fleet.watch import board
-from fleet.watch.board import FAILURES
+from fleet.watch.moments import full
 from puffin.errors import DatabaseUnavailable
 from puffin.store import EventFollower, EventRecord, EventSelection, Store
 
 _STYLES = {"bad": "bold red", "good": "green", "dim": "dim", "": ""}
-_ID_LENGTH = 24
+_LATEST = 20
 _RETRY_S = 1.0
 
 
-@click.command()
+@click.command(context_settings=renamed(failures="failed"))
 @options.hosts_file
 @options.as_json
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what happens.")
-@click.option("--worker", "workers", metavar="PATTERN", multiple=True, help="Only workers that match, such as node7-*.")
-@click.option("--calculation", metavar="ID", default="", help="Only about this calculation.")
+@options.workers
+@click.option("--calculation", metavar="ID", help="Only about this calculation.")
 @click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only this kind, such as failed, or 'f*'.")
-@click.option("--failures", is_flag=True, help="Only what somebody may want to know of.")
-@click.option("--since", metavar="AGE", help="Since then: 30m, 2h, 7d, or a date and time in UTC.")
+@click.option("--failed", is_flag=True, help="Only what somebody may want to know of: failures, losses, frozen jobs.")
+@times.since("Only what happened")
 @click.option(
-    "-n", "--limit", type=click.IntRange(0), help="The last so many; 20, or all with --since, if nothing else is said."
+    "-n",
+    "--limit",
+    type=click.IntRange(0),
+    help=f"The last so many, 0 for none; {_LATEST}, or all with --since, if nothing else is said.",
 )
 def events(
     hosts_file: str | None,
@@ -43,9 +46,9 @@ def events(
     json_lines: bool,
     follow: bool,
     workers: tuple[str, ...],
-    calculation: str,
+    calculation: str | None,
     kinds: tuple[str, ...],
-    failures: bool,
+    failed: bool,
     since: str | None,
     limit: int | None,
 ) -> int:
@@ -53,43 +56,40 @@ def events(
 
     \b
     puffin-fleet events -f
-    puffin-fleet events --failures --since 2h
+    puffin-fleet events --failed --since 2h
     puffin-fleet events --host node7 --kind failed --json
     """
+    if failed and kinds:
+        raise UsageError("--failed and --kind do not go together: each says which kinds")
+    calculation = calculation_id(calculation)
     chosen = options.choose(hosts_file, patterns)
-    if calculation and len(calculation) != _ID_LENGTH:
-        raise UsageError(f"--calculation {calculation}: must be a whole id; 'puffin-fleet queue list' shows them")
-    now = datetime.now(timezone.utc).replace(tzinfo=None)
     selection = EventSelection(
         fleet=chosen.fleet.name,
         hosts=() if chosen.whole else tuple(host.name for host in chosen.hosts),
         workers=workers,
-        kinds=(*kinds, *(sorted(FAILURES) if failures else ())),
-        calculation=calculation,
-        since=None if since is None else parse_since(since, now),
+        kinds=kinds,
+        calculation=calculation or "",
+        since=times.utc("--since", since),
+        failures=failed,
     )
-    count = limit if limit is not None else (0 if since else 20)
+    count = limit if limit is not None else (None if since else _LATEST)
     store = open_store(chosen.fleet)
     try:
-        found = _followed(store, selection, count) if follow else _once(chosen, store, selection, count, limit)
+        found = _followed(store, selection, count) if follow else _once(chosen, store, selection, count)
         _print(found, json_lines)
     finally:
         store.close()
     return ExitCode.DONE
 
 
-def _once(
-    chosen: Chosen, store: Store, selection: EventSelection, count: int, limit: int | None
-) -> Iterator[EventRecord]:
-    if limit == 0:
-        return
+def _once(chosen: Chosen, store: Store, selection: EventSelection, count: int | None) -> Iterator[EventRecord]:
     found = store.events.recent(selection, count)
     yield from found
-    if not found:
+    if not found and count != 0:
         note(f"nothing of that kind is known of {chosen.fleet.name}", "yellow")
 
 
-def _followed(store: Store, selection: EventSelection, count: int) -> Iterator[EventRecord]:
+def _followed(store: Store, selection: EventSelection, count: int | None) -> Iterator[EventRecord]:
     """Until Ctrl-C; an outage of the database is told, and nothing is missing afterwards."""
     follower = EventFollower(store.events, store.server_time, selection, count)
     away = False
@@ -118,6 +118,6 @@ def _print(found: Iterator[EventRecord], json_lines: bool) -> None:
             print_json(vars(event))
             continue
         cells = board.event_cells(event)
-        when = Text(f"{event.at:%Y-%m-%d %H:%M:%S}", style="dim")
+        when = Text(full(event.at), style="dim")
         parts = [Text(cell.text, style=_STYLES[cell.tone]) for cell in cells[1:] if cell.text]
         console.print(Text("  ").join([when, *parts]))

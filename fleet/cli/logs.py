@@ -5,38 +5,37 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 import click
 from rich.text import Text
 
-from fleet.cli import options
+from fleet.cli import options, times
 from fleet.cli.options import Chosen
 from fleet.cli.output import data_console, note, note_console, print_error, print_json
+from fleet.cli.times import seconds
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.hosts.access import open_remotes, open_store
 from fleet.hosts.inventory import Host
 from fleet.hostside.loglines import LEVELS
 from fleet.reach.logs import LogLine
-from fleet.watch.moments import FORMS, parse_moment
 from fleet.watch.tailing import Notice, Tailing
+from fleet.words import plain
 from puffin.errors import PuffinError
 
 _LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 _COLOURS = ("cyan", "magenta", "blue", "green", "bright_cyan", "bright_magenta", "bright_blue", "bright_green")
 _NARROW = 120
 _LINES = 20
-# What is in a log must not be able to move the cursor or change the terminal's title.
-_UNPRINTABLE = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�")
+_KEPT = "\n\t"
 
 
 @click.command()
 @options.hosts_file
 @options.as_json
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added, also after a lost connection.")
-@click.option("--worker", metavar="PATTERN", default="*", help="Only workers that match, such as node7-*.")
-@click.option("--since", metavar="TIME", help=f"Only what was written since: {FORMS}.")
+@options.workers
+@times.since("Only what was written")
 @click.option("--until", metavar="TIME", help="Only what was written before.")
 @click.option("--grep", metavar="REGEX", help="Only messages that match; (?i) at its beginning ignores case.")
 @click.option(
@@ -49,14 +48,14 @@ _UNPRINTABLE = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�
     "-n",
     "--lines",
     type=click.IntRange(0),
-    help=f"Last messages of each worker: {_LINES}, or all with a time or an id.",
+    help=f"Last lines of each worker, in whole messages, 0 for none: {_LINES}, or all with a time or an id.",
 )
 def logs(
     hosts_file: str | None,
     patterns: tuple[str, ...],
     json_lines: bool,
     follow: bool,
-    worker: str,
+    workers: tuple[str, ...],
     since: str | None,
     until: str | None,
     grep: str | None,
@@ -76,7 +75,7 @@ def logs(
     if lines is None and not (since or until or calculation):
         lines = _LINES
     wanted = {
-        "worker": worker,
+        "workers": list(workers),
         "since": seconds("--since", since),
         "until": seconds("--until", until),
         "grep": _pattern(grep),
@@ -102,22 +101,6 @@ def logs(
 
 def _request(chosen: Chosen, wanted: dict[str, Any]) -> Callable[[Host], dict[str, Any]]:
     return lambda host: {**wanted, "fleet": chosen.fleet.name, "host": host.name, "base_dir": host.base_dir}
-
-
-def seconds(option: str, text: str | None) -> float | None:
-    """Read the time that an option says, in seconds since 1970.
-
-    Raises
-    ------
-    UsageError
-        It is none.
-    """
-    if text is None:
-        return None
-    try:
-        return parse_moment(text, datetime.now().astimezone()).timestamp()
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from error
 
 
 def _pattern(text: str | None) -> str | None:
@@ -146,14 +129,16 @@ def hosts_of(chosen: Chosen, calculation: str) -> Sequence[Host]:
     try:
         store = open_store(chosen.fleet, timeout_s=2.0)
         try:
-            names = {event["host"] for event in store.events.about(calculation) if event.get("host")}
+            events = store.events.about(calculation)
         finally:
             store.close()
     except (FleetError, PuffinError) as error:
         note(f"All hosts are asked, since the database does not say where it ran: {error}", "yellow")
         return chosen.hosts
+    # Others speak of it too: who reset it, and the operator who requeued it, on a machine of their own.
+    names = {event["host"] for event in events if event.get("kind") == "claimed" and event.get("host")}
     hosts = [host for host in chosen.hosts if host.name in names]
-    if not hosts:
+    if not names:
         note("All hosts are asked: the database's events say nothing of this calculation here.", "yellow")
     gone = names - {host.name for host in chosen.hosts}
     if gone:
@@ -195,7 +180,7 @@ class _Printer:
         else:
             prefix = "" if line.level else f"{line.worker} {line.file}: "
             for text in line.text.split("\n"):
-                click.echo(prefix + text.translate(_UNPRINTABLE))
+                click.echo(prefix + plain(text, _KEPT))
 
     def _show_on_terminal(self, line: LogLine) -> None:
         """In local time, with the lines of a message below one another, and short where there is little room."""
@@ -218,7 +203,7 @@ class _Printer:
             " ",
             (f"{line.calculation} " if line.calculation else "", "dim"),
         )
-        first, *others = line.message.translate(_UNPRINTABLE).split("\n")
+        first, *others = plain(line.message, _KEPT).split("\n")
         self._console.print(head.append(first, style=style))
         for text in others:
             self._console.print(Text(f"    {text}", style=style))

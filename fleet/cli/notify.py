@@ -18,7 +18,8 @@ from fleet.hosts.inventory import Fleet
 from fleet.notify.notices import Kind, Notice
 from fleet.notify.notifying import Notifier, Told
 from fleet.notify.telling import Hooked, NotTold, hooks_on_events
-from fleet.queue.text import duration
+from fleet.watch.moments import full
+from fleet.words import duration, plain
 from puffin.errors import DatabaseError, DatabaseUnavailable
 
 _RETRY_S = 1.0
@@ -121,7 +122,7 @@ def _print(told: Iterable[Told], json_lines: bool) -> None:
         if json_lines:
             print_json(_fields(each))
         else:
-            console.print(_line(each), style="bold red" if each.error else "", markup=False)
+            console.print(plain(_line(each)), style="bold red" if each.error else "", markup=False)
     sys.stdout.flush()
 
 
@@ -142,7 +143,7 @@ def _fields(told: Told) -> dict[str, object]:
 
 def _line(told: Told) -> str:
     notice = told.notice
-    head = f"{notice.at:%Y-%m-%d %H:%M:%S}  {notice.kind.value}"
+    head = f"{full(notice.at)}  {notice.kind.value}"
     if not told.error:
         return f"{head}  told {told.label}: {notice.text}"
     now = datetime.now(timezone.utc).replace(tzinfo=None)

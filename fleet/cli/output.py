@@ -21,20 +21,28 @@ from rich.text import Text
 
 from fleet.errors import FleetError, RemoteError
 from fleet.reach.remote import HostResult
+from fleet.words import plain
 
 _ROWS = 12
 
 
+class _Console(Console):
+    """Leaves a pipe that is read no more to the one place where errors become exit codes."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - called where it was caught
+
+
 def data_console() -> Console:
     """Where data goes."""
-    return Console(highlight=False, soft_wrap=True)
+    return _Console(highlight=False, soft_wrap=True)
 
 
 def note_console() -> Console:
     """Where everything else goes."""
     # Lines in a file are not broken to the width of a terminal that is not there.
-    console = Console(stderr=True, highlight=False)
-    return console if console.is_terminal else Console(stderr=True, highlight=False, soft_wrap=True)
+    console = _Console(stderr=True, highlight=False)
+    return console if console.is_terminal else _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(record: Mapping[str, Any]) -> None:
@@ -65,7 +73,7 @@ def note(message: str, style: str = "") -> None:
     style
         How it looks on a terminal that has styles.
     """
-    note_console().print(Text(message, style=style))
+    note_console().print(Text(plain(message, "\n\t"), style=style))
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]])
     rows
         Its cells, a row each.
     """
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if not console.is_terminal:
         click.echo("\n".join(_plain_lines(columns, rows)))
         return
@@ -113,7 +121,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]])
 def _plain_lines(columns: Sequence[Column], rows: Sequence[Sequence[Text | str]]) -> list[str]:
     """The lines of a table for a file: styling thousands only to take the styles away again takes long."""
     titles = [column.title for column in columns]
-    cells = [titles, *([cell if isinstance(cell, str) else cell.plain for cell in row] for row in rows)]
+    cells = [titles, *([plain(cell if isinstance(cell, str) else cell.plain) for cell in row] for row in rows)]
     sizes = [[cell_len(cell) for cell in row] for row in cells]
     widths = [max(row[at] for row in sizes) for at in range(len(columns))]
     return [
@@ -139,7 +147,7 @@ def table_lines(
     width
         Of the terminal; None for as much as it takes.
     """
-    cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    cells = [[_plain(cell) for cell in row] for row in rows]
     widths = [max([len(column.title), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
     shown = list(range(len(columns)))
     if width is not None:
@@ -150,6 +158,17 @@ def table_lines(
         joined.rstrip()
         lines.append(joined)
     return lines, [column.title for at, column in enumerate(columns) if at not in shown]
+
+
+def _plain(cell: Text | str) -> Text:
+    """A cell that stays in its line, whatever somebody called a process or wrote into a comment."""
+    if isinstance(cell, str):
+        return Text(plain(cell))
+    if cell.plain.isprintable():
+        return cell
+    changed = cell.copy()
+    changed.plain = plain(cell.plain)  # as long as before, so its styles stay where they are
+    return changed
 
 
 def fit(columns: Sequence[Column], wanted: Sequence[int], width: int) -> tuple[list[int], list[int]]:
@@ -234,11 +253,13 @@ def print_error(host: str, error: FleetError) -> None:
     """
     console = note_console()
     if isinstance(error, RemoteError):
-        console.print(f"[bold red]{escape(host)}[/] failed at [bold]{escape(error.step)}[/]: {escape(error.what)}")
+        what = escape(plain(error.what, "\n\t"))
+        console.print(f"[bold red]{escape(host)}[/] failed at [bold]{escape(error.step)}[/]: {what}")
         if error.hint:
             console.print(Text("  " + error.hint))
     else:
-        console.print(f"[bold red]{escape(host)}[/] failed: {escape(str(error).removeprefix(f'{host}: '))}")
+        what = escape(plain(str(error), "\n\t").removeprefix(f"{host}: "))
+        console.print(f"[bold red]{escape(host)}[/] failed: {what}")
 
 
 class Board:

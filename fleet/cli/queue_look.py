@@ -16,11 +16,13 @@ from fleet.cli.output import Column, data_console, note, print_json, print_table
 from fleet.cli.queue_options import entry_of, opened, selected
 from fleet.errors import ExitCode, UsageError
 from fleet.queue import results as queue_results
-from fleet.queue.text import age, duration, first_line, model_text
+from fleet.queue.text import model_text
+from fleet.watch.moments import full
+from fleet.words import age, duration, first_line, plain, uncoloured
 from puffin import queueing
 from puffin.calculations import Status, reason_of
 from puffin.outcomes import Details, PropertyInfo, StructureInfo
-from puffin.queueing import Entry, Pace, Sort, Tally
+from puffin.queueing import Entry, Pace, Sort, Tally, Untaken
 from puffin.store import Queue
 
 STATUS_STYLES = {
@@ -32,6 +34,7 @@ STATUS_STYLES = {
 }
 _WINDOW_S = 3600.0
 _LONGEST_VALUE = 100
+_TAB = "\t"
 
 
 @click.command()
@@ -48,16 +51,17 @@ def status(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], 
         now = target.store.server_time()
         for queue in target.queues:
             tallies = queue.tallies()
+            untaken = queueing.untaken(tallies, target.store.registry.workers())
             finished, first = queue.finished_since(now - timedelta(seconds=_WINDOW_S))
-            pace = queueing.pace(finished, first, queueing.left_of(tallies), now, _WINDOW_S)
+            pace = queueing.pace(finished, first, queueing.left_of(tallies, untaken), now, _WINDOW_S)
             if json_lines:
-                print_json(_status_record(queue.name, tallies, pace))
+                print_json(_status_record(queue.name, tallies, untaken, pace))
             else:
-                _print_status(queue.name, tallies, pace, several=len(target.names) > 1)
+                _print_status(queue.name, tallies, untaken, pace, several=len(target.names) > 1)
     return ExitCode.DONE
 
 
-def _status_record(name: str, tallies: Sequence[Tally], pace: Pace) -> shapes.QueueStatus:
+def _status_record(name: str, tallies: Sequence[Tally], untaken: Sequence[Untaken], pace: Pace) -> shapes.QueueStatus:
     return {
         "database": name,
         "counts": {status.value: count for status, count in queueing.totals_by(tallies).items()},
@@ -65,13 +69,17 @@ def _status_record(name: str, tallies: Sequence[Tally], pace: Pace) -> shapes.Qu
             {"status": tally.status.value, "job": tally.order, "program": tally.program, "count": tally.count}
             for tally in tallies
         ],
+        "untaken": [
+            {"job": each.tally.order, "program": each.tally.program, "count": each.tally.count, "reason": each.reason}
+            for each in untaken
+        ],
         "finished_last_hour": pace.finished,
         "per_hour": pace.per_hour,
         "left_s": pace.left_s,
     }
 
 
-def _print_status(name: str, tallies: Sequence[Tally], pace: Pace, several: bool) -> None:
+def _print_status(name: str, tallies: Sequence[Tally], untaken: Sequence[Untaken], pace: Pace, several: bool) -> None:
     totals = queueing.totals_by(tallies)
     kinds = sorted({(tally.order, tally.program) for tally in tallies})
     counts = {(tally.order, tally.program, tally.status): tally.count for tally in tallies}
@@ -85,10 +93,12 @@ def _print_status(name: str, tallies: Sequence[Tally], pace: Pace, several: bool
         print_table([*database, Column("JOB"), Column("PROGRAM"), *states], rows)
     words = ", ".join(f"{count} {status.value}" for status, count in totals.items()) or "no calculations"
     note(f"{name}: {words}", "bold")
+    for each in untaken:
+        note(f"{each.tally.count} x {each.tally.order}: {each.reason}", "yellow")
     if pace.per_hour is not None:
         left = f"; about {duration(pace.left_s)} left" if pace.left_s else ""
         note(f"{pace.finished} ended in the last hour, {pace.per_hour:.0f} per hour{left}")
-    elif queueing.left_of(tallies):
+    elif queueing.left_of(tallies, untaken):
         note(f"{pace.finished or 'none'} ended in the last hour: too few to tell how long it will take")
 
 
@@ -256,7 +266,8 @@ def _print_details(details: Details, events: Sequence[dict[str, Any]], lines: in
     ]
     for name, value in pairs:
         if value:
-            console.print(Text.assemble((f"{name:<10}", "dim"), value.replace("\n", f"\n{'':10}")))
+            shown = plain(uncoloured(value), "\n\t").replace("\n", f"\n{'':10}")
+            console.print(Text.assemble((f"{name:<10}", "dim"), shown))
     _section("Structures", [(item.id, item.name, item.formula, *_state(item)) for item in outcome.inputs])
     _section("Made", [(item.id, item.label, item.formula, *_state(item)) for item in outcome.structures])
     _section("Results", [(item.name, _value_text(item)) for item in outcome.properties])
@@ -286,6 +297,7 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> None:
     console = data_console()
     console.print()
     console.print(Text(title, style="bold"))
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     for row in rows:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -293,7 +305,7 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _print_output(raw_output: str, lines: int) -> None:
-    output = raw_output.rstrip().splitlines()
+    output = uncoloured(raw_output).rstrip().splitlines()
     if not output or not lines:
         return
     shown = output[-lines:]
@@ -303,8 +315,8 @@ def _print_output(raw_output: str, lines: int) -> None:
         Text("Output" + (f", the last {lines} of {len(output)} lines" if len(output) > lines else ""), "bold")
     )
     for line in shown:
-        console.print(Text(f"  {line}"))
+        console.print(Text(f"  {plain(line, _TAB)}"))
 
 
 def _when(when: datetime | None) -> str:
-    return "" if when is None else when.isoformat(sep=" ", timespec="seconds") + " UTC"
+    return "" if when is None else full(when)

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
 
+from fleet.cli import completion, times
 from fleet.cli.options import choose
 from fleet.errors import UsageError
 from fleet.hosts.access import connection
@@ -23,8 +23,6 @@ from puffin.store import Queue, Store
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _TIMEOUT_S = 10.0
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _ID = re.compile(r"[0-9a-f]{1,24}")
 _STATUSES = [status.value for status in Status]
 
@@ -118,8 +116,15 @@ def selection(*statuses: Status) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         status_help = f"{', '.join(_STATUSES)}; default: {usual}."
         for option in (
-            click.option("--since", metavar="AGE", help="Changed since: 30m, 2h, 7d, or a date and time in UTC."),
-            click.option("--worker", "workers", metavar="PATTERN", multiple=True, help="Last run by this worker."),
+            times.since("Changed"),
+            click.option(
+                "--worker",
+                "workers",
+                metavar="PATTERN",
+                multiple=True,
+                shell_complete=completion.workers,
+                help="Last run by this worker.",
+            ),
             click.option("--program", "programs", metavar="PATTERN", multiple=True, help="Program, such as sparrow."),
             click.option("--job", "orders", metavar="PATTERN", multiple=True, help="Job, such as scine_*."),
             click.option("--status", "statuses", metavar="STATUS", multiple=True, help=status_help),
@@ -159,33 +164,7 @@ def selected(
     chosen = tuple(usual)
     if statuses:
         chosen = () if "all" in statuses else tuple(Status(word) for word in statuses)
-    when = None if since is None else parse_since(since, datetime.now(timezone.utc).replace(tzinfo=None))
-    return Selection(chosen, tuple(orders), tuple(programs), tuple(workers), when)
-
-
-def parse_since(text: str, now: datetime) -> datetime:
-    """A point in time, naive and in UTC.
-
-    Parameters
-    ----------
-    text
-        An age such as ``30m`` or ``2d``, or a date with or without a time.
-    now
-        The present.
-
-    Raises
-    ------
-    UsageError
-        It is neither.
-    """
-    age = _AGE.fullmatch(text.strip())
-    try:
-        if age:
-            return now - timedelta(seconds=float(age[1]) * _UNITS[age[2]])
-        when = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"--since {text}: must look like 30m, 2h, 7d or 2025-03-01T12:00") from error
-    return when if when.tzinfo is None else when.astimezone(timezone.utc).replace(tzinfo=None)
+    return Selection(chosen, tuple(orders), tuple(programs), tuple(workers), times.utc("--since", since))
 
 
 def entry_of(target: Target, prefix: str) -> Entry:

@@ -10,12 +10,14 @@ from fleet.cli.queue_options import entry_of, opened, selected
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.queue import chemistry
 from fleet.queue import results as queue_results
+from fleet.words import first_line
 from puffin.calculations import Status
 from puffin.outcomes import Outcome
 from puffin.queueing import Entry, Selection, Sort
 from puffin.store import Queue
 
 _USUAL = (Status.COMPLETE, Status.ANALYZED)
+_LONGEST_NAME = 60
 _FORMATS = ("table", "csv", "json", "xyz", "sdf")
 
 
@@ -111,7 +113,7 @@ def _heading(name: str) -> str:
 def _row(outcome: Outcome, others: list[str]) -> list[str]:
     entry = outcome.entry
     return [
-        queue_results.title_of(outcome),
+        first_line(queue_results.title_of(outcome), _LONGEST_NAME),
         " + ".join(structure.formula for structure in outcome.inputs),
         entry.order,
         queue_results.method_of(entry),

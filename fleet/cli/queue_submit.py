@@ -22,6 +22,7 @@ from fleet.queue import submit as queue_submit
 from fleet.queue.files import Found, find_files
 from fleet.queue.model import Wanted
 from fleet.queue.submit import Survey
+from fleet.words import plain
 from puffin.calculations import Status
 from puffin.documents import Molecule
 from puffin.queueing import Submitted, unserved
@@ -209,7 +210,7 @@ def _print(database: str, molecule: Molecule, done: Submitted, json_lines: bool)
 
 def _line(molecule: Molecule, done: Submitted) -> str:
     state = "submitted" if done.added else f"there: {done.status.value}"
-    return f"{done.id}  {state:<15}  {molecule.name}"
+    return f"{done.id}  {state:<15}  {plain(molecule.name)}"
 
 
 def _sum_up(database: str, added: int, there: Counter[Status]) -> None:

@@ -14,6 +14,7 @@ from rich.text import Text
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
+from fleet.cli.renamed import renamed
 from fleet.deployment.audit import Deed, Entry, merge, read_entries
 from fleet.deployment.lock import LockTarget, hold, new_deed, outcome_of
 from fleet.deployment.survey import probe_all
@@ -25,6 +26,7 @@ from fleet.reach.facts import read_holder
 from fleet.reach.remote import HostResult
 from fleet.reach.reply import Reader
 from fleet.release.releases import Place, Pruning, carry_out, look, releases_in_use
+from fleet.words import amount
 from puffin.errors import DatabaseError
 
 _HISTORY = (
@@ -46,14 +48,14 @@ _STYLES = {
 _MOST_LINES = 500
 
 
-@click.command()
+@click.command(context_settings=renamed(number="limit"))
 @options.hosts_file
 @options.parallel
 @options.as_json
-@click.option("-n", "--number", type=click.IntRange(1, _MOST_LINES), default=20, show_default=True, help="The newest.")
+@click.option("-n", "--limit", type=click.IntRange(1, _MOST_LINES), default=20, show_default=True, help="The newest.")
 @click.option("-v", "--verbose", is_flag=True, help="Show each host.")
 def history(
-    hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, number: int, verbose: bool
+    hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, limit: int, verbose: bool
 ) -> int:
     """Show who did what to the hosts, the newest first; asks the hosts.
 
@@ -66,7 +68,7 @@ def history(
         results = fan_out(
             {host.name: host for host in chosen.hosts}, lambda host: _entries(chosen, host, remotes), parallel
         )
-    deeds = merge([entry for result in results for entry in result.value or ()])[:number]
+    deeds = merge([entry for result in results for entry in result.value or ()])[:limit]
     _show_history(deeds, json_lines, verbose or bool(patterns))
     return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
 
@@ -176,7 +178,7 @@ def prune(
         failed = report_failures(lost)
         to_do = [plan for plan in plans if plan.removals]
         if to_do and not dry_run:
-            _confirm(f"Remove {_size(sum(plan.frees for plan in to_do))}?", yes)
+            _confirm(f"Remove {amount(sum(plan.frees for plan in to_do))}?", yes)
             failed += _prune(remotes, places, to_do, _How(keep, used, parallel, lock_timeout), json_lines)
     return ExitCode.FAILED if failed else ExitCode.DONE
 
@@ -225,7 +227,7 @@ def _prune(
     done = [result.value for result in results if result.value is not None]
     if json_lines:
         _print_json(done)
-    note(f"{_size(sum(plan.frees for plan in done))} freed.", "green")
+    note(f"{amount(sum(plan.frees for plan in done))} freed.", "green")
     return report_failures(results)
 
 
@@ -248,7 +250,7 @@ def _show_plans(plans: Sequence[Pruning], json_lines: bool, all_kept: bool) -> N
         for name, why in plan.kept.items():
             console.print(Text.assemble("  ", (f"{'keep':10}", "green"), f" {'':>9}  ", name, ("  " + why, "dim")))
     if any(plan.removals for plan in plans):
-        note(f"{_size(sum(plan.frees for plan in plans))} can be freed.")
+        note(f"{amount(sum(plan.frees for plan in plans))} can be freed.")
     elif plans:
         note("Nothing to remove: everything installed is needed.", "green")
 
@@ -260,13 +262,9 @@ def _shared_name(plan: Pruning) -> str:
 
 def _lines(plan: Pruning) -> list[tuple[str, str, str]]:
     """One line for each removal, but a single one for all wheels."""
-    found = [(one.kind, one.name, _size(one.size)) for one in plan.removals if one.kind != "wheel"]
+    found = [(one.kind, one.name, amount(one.size)) for one in plan.removals if one.kind != "wheel"]
     wheels = [one.size for one in plan.removals if one.kind == "wheel"]
-    return found + ([("wheels", f"{len(wheels)} files", _size(sum(wheels)))] if wheels else [])
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    return found + ([("wheels", f"{len(wheels)} files", amount(sum(wheels)))] if wheels else [])
 
 
 def _confirm(question: str, yes: bool) -> None:

@@ -113,6 +113,7 @@ class _Voices:
         self._prefix = prefix and not json_lines
         self._lock = threading.Lock()
         self._said: dict[str, list[tuple[str, str]]] = {}
+        self._unread = False
         self._console = data_console()
 
     def of(self, host: str) -> Callable[[str, str], None]:
@@ -130,10 +131,16 @@ class _Voices:
 
     def _print_lines(self, host: str, stream: str, lines: Sequence[str]) -> None:
         with self._lock:
-            for line in lines:
-                self._console.print(Text.assemble((f"{host}: ", "cyan"), (line, "red" if stream == "err" else "")))
+            try:
+                for line in lines:
+                    self._console.print(Text.assemble((f"{host}: ", "cyan"), (line, "red" if stream == "err" else "")))
+            except BrokenPipeError:
+                self._unread = True
+                raise  # ends what runs on this host
 
     def ended(self, event: HostEvent[Ended]) -> None:
+        if self._unread:
+            raise BrokenPipeError
         if event.result is None:
             return
         said = self._said.pop(event.host, [])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import click
 from rich.console import Group
@@ -28,11 +29,12 @@ from fleet.errors import ExitCode, RemoteError
 from fleet.hosts.access import Remotes, open_remotes, open_store
 from fleet.hosts.inventory import Host
 from fleet.hosts.names import condensed
-from fleet.queue.text import duration
 from fleet.reach.execute import ask, fan_out
 from fleet.reach.facts import States, parse_states
 from fleet.reach.remote import HostResult
+from fleet.watch.moments import local
 from fleet.watch.status import HostLook, HostStatus, WorkerStatus, by_host, status_of, to_json, totals
+from fleet.words import duration
 from puffin.errors import DatabaseError
 from puffin.store import DrainNote, Store
 
@@ -98,6 +100,17 @@ class _View:
         return [worker for host in self.hosts for worker in host.workers]
 
 
+class _Seconds(click.FloatRange):
+    """Says what to write where the word after --watch is not meant for it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            float(value)
+        except ValueError:
+            self.fail(f"'{value}' is no number of seconds; a file stands before it: {value} --watch", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
 @options.hosts_file
 @options.as_json
@@ -106,11 +119,11 @@ class _View:
 @click.option(
     "--watch",
     "every",
-    type=click.FloatRange(min=0.2),
+    type=_Seconds(min=0.2),
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",
-    help="Show it again and again, every 2 seconds if nothing else is said.",
+    help="Show it again and again, every 2 seconds if nothing else is said; HOSTS_FILE stands before it.",
 )
 @options.parallel
 def status(
@@ -394,7 +407,7 @@ def _watch(chosen: Chosen, look: _Look, every: float, one_by_one: bool, json_lin
 
 
 def _frame(chosen: Chosen, view: _View, one_by_one: bool, width: int) -> list[Text]:
-    head = Text(f"{chosen.fleet.name}, {view.at:%H:%M:%S} UTC; Ctrl-C ends", style="dim")
+    head = Text(f"{chosen.fleet.name}, {local(view.at):%H:%M:%S %Z}; Ctrl-C ends", style="dim")
     lines = [head, *(Text(text, style, no_wrap=True, overflow="ellipsis") for text, style in _notes(chosen, view))]
     for columns, rows in _tables(view, one_by_one):
         lines += [Text(), *table_lines(columns, rows, width)[0]]

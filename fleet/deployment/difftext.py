@@ -1,7 +1,8 @@
 """How a file changes, as a diff with its secrets hidden. Pure.
 
 What is hidden is found by its key: what follows ``password:``, ``API_TOKEN=`` and their like, down to the last
-line of it, and passwords in addresses. That a secret changes is still seen: both lines stand in the diff.
+line of it, and passwords in addresses. That a secret changes is still seen: both lines stand in the diff, and the new
+one says so.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from fleet.deployment.manifest import FileState
 from fleet.deployment.plan import HostPlan, WriteReason
 from fleet.hosts.render import RenderedFile
+from fleet.words import plain
 
 MASK = "(hidden)"
+MASK_CHANGED = "(hidden, changed)"
 _SECRET_KEY = re.compile(
     r"""["']?\w*(?:password|passwd|passphrase|secret|token|credential|(?:api|access|private)_?key)\w*["']?\s*[:=]""",
     re.IGNORECASE,
@@ -24,7 +27,6 @@ _SECRET_VARIABLE = re.compile(r"\b\w*(?:pass|pwd|auth|cookie|_pin|_key|^key)(?:_
 # A digest of variables among which there may be secrets: one that is short could be guessed from it.
 _DIGEST = re.compile(r"^(# environment: )[0-9a-f]+$")
 _SECRET_IN_ADDRESS = re.compile(r"(\w+://[^/@:\s]*:)[^/@\s]+(?=@)")
-_UNPRINTABLE = dict.fromkeys((*range(9), *range(10, 32), *range(127, 160)), "�")
 _AROUND = 3
 
 
@@ -108,8 +110,18 @@ def _hunks(old: list[str], new: list[str], shown_old: list[str], shown_new: list
             if tag == "equal":
                 yield from (f" {line}" for line in shown_old[begin_old:end_old])
                 continue
-            yield from (f"-{line}" for line in shown_old[begin_old:end_old])
-            yield from (f"+{line}" for line in shown_new[begin_new:end_new])
+            before = list(zip(shown_old[begin_old:end_old], old[begin_old:end_old], strict=True))
+            yield from (f"-{shown}" for shown, _ in before)
+            for shown, true in zip(shown_new[begin_new:end_new], new[begin_new:end_new], strict=True):
+                yield f"+{_told_apart(shown, true, before)}"
+
+
+def _told_apart(shown: str, true: str, before: Sequence[tuple[str, str]]) -> str:
+    """A new line that looks like an old one and is another, with words for that."""
+    alike = [old for old_shown, old in before if old_shown == shown]
+    if not alike or true in alike:
+        return shown
+    return shown.replace(MASK, MASK_CHANGED) if MASK in shown else f"{shown} {MASK_CHANGED}"
 
 
 def _range(begin: int, end: int) -> str:
@@ -138,7 +150,7 @@ def mask_lines(lines: Sequence[str]) -> list[str]:
         key = _secret_key(line)
         if key is not None:
             rest = _Rest.after(line, key)
-        shown.append(mask_secrets(line).translate(_UNPRINTABLE))
+        shown.append(plain(mask_secrets(line), "\t"))
     return shown
 
 

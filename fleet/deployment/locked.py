@@ -7,6 +7,7 @@ from datetime import datetime
 
 from fleet.errors import ExitCode, FleetError
 from fleet.reach.facts import Holder
+from fleet.words import duration
 
 _NAMED = 5
 
@@ -74,11 +75,5 @@ def describe(holder: Holder) -> str:
         The holder.
     """
     since = datetime.fromtimestamp(holder.since).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-    limit = "time limit over" if holder.expired else f"time limit in {_duration(holder.left)}"
-    return f"locked by {holder.who} for '{holder.verb}' since {since} ({_duration(holder.age)} ago; {limit})"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{max(0, seconds):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    limit = "time limit over" if holder.expired else f"time limit in {duration(holder.left)}"
+    return f"locked by {holder.who} for '{holder.verb}' since {since} ({duration(holder.age)} ago; {limit})"

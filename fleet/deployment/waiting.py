@@ -325,7 +325,7 @@ class Watch:
         self.check()
 
     def _last_lines(self, worker: str) -> str:
-        request = {"host_root": self._place.host_root, "worker": worker, "lines": _LOG_LINES * 4, "follow": False}
+        request = {"host_root": self._place.host_root, "workers": [worker], "lines": _LOG_LINES * 4, "follow": False}
         entries = follow(self._remote, "tail", request)
         lines = telling([line for entry in entries for line in messages_of(self._place.host, entry)], _LOG_LINES)
         if not lines:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from fleet.hosts.layout import DEFAULT_DISK_PER_CORE
 from fleet.reach.facts import Facts, Roomy
+from fleet.words import amount, plain
 
 _ROOMY_GB = 20.0
 """Free space below which a disk is no place for calculations."""
@@ -114,14 +115,14 @@ def describe(name: str, facts: Facts) -> str:
     path, free = (place.path, place.free) if place else (facts.base_dir, hardware.disk.free)
     parts = [
         f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}{where}{limit}",
-        f"{_size(hardware.memory)}",
-        f"{_size(free)} free in {path}",
+        amount(hardware.memory * 1e9),
+        f"{amount(free * 1e9)} free in {path}",
     ]
     if hardware.gpus:
         counted = {gpu.name: sum(other.name == gpu.name for other in hardware.gpus) for gpu in hardware.gpus}
         parts.append("GPUs: " + ", ".join(f"{number} {kind}" for kind, number in counted.items()))
     # Names and paths come from the host, and this becomes a comment in a file.
-    return "".join(letter if letter.isprintable() else " " for letter in f"{name}: {', '.join(parts)}")
+    return plain(f"{name}: {', '.join(parts)}")
 
 
 def group(found: Mapping[str, Facts], names: Mapping[str, str]) -> tuple[Group, ...]:
@@ -181,9 +182,3 @@ def _scratch(facts: Facts) -> Roomy | None:
         return best if facts.shared or best.free > 1.1 * facts.hardware.disk.free else None
     # The home directory is on a network, where calculations would be slow and in everybody's way.
     return max(fit, key=lambda place: place.free) if fit and facts.shared else None
-
-
-def _size(gigabytes: float) -> str:
-    if gigabytes >= 1024:
-        return f"{gigabytes / 1024:.1f} TB"
-    return f"{gigabytes:.0f} GB" if gigabytes >= 10 else f"{gigabytes:.1f} GB"

@@ -4,9 +4,10 @@ Request: step `list`: that of `probe`, and failed, since (seconds since 1970, or
 error_dirs, archive_dirs (where hosts.yaml says other ones). Reply: files [{path, at, size, mtime, file}], problems
 [{path, what}], texts {path: content of a configuration file}, and facts, the reply of `probe`.
 
-Request: step `send`: files [{at, file, offset, size, sha256 (of what stands before the offset)}]. First a line
-`<marker> {begin: true}`, then a compressed tar archive in blocks of `<4 bytes: length><content>` up to one of length 0,
-then the usual reply with files [{size, sha256, problem}]. A member is called `<number>:<offset>`, so that no name of
+Request: step `send`: files [{at, file, offset, size, sha256 (of what stands before the offset)}], heartbeat (s). First
+a line `<marker> {begin: true}`, then a compressed tar archive in blocks of `<4 bytes: length><content>` up to one of
+length 0, then the usual reply with files [{size, sha256, problem}]. Four bytes 255 are no length but a sign of life,
+where reading takes long. A member is called `<number>:<offset>`, so that no name of
 this host decides what is written where it arrives; its offset is 0 where the file is not the one that was begun.
 """
 
@@ -21,7 +22,8 @@ import os
 import stat
 import sys
 import tarfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,6 +34,7 @@ from fleet.hostside.places import Places
 _BLOCK = 1 << 18
 _MOST = 100_000
 _LARGEST_TEXT = 1 << 18
+_ALIVE = b"\xff" * 4
 _CONFIGURATION = (".yaml", ".conf", ".env")
 
 
@@ -158,11 +161,21 @@ def _open(path: Path) -> int:
 
 
 class _Blocks(io.RawIOBase):
-    """Writes what it gets in blocks that say how long they are."""
+    """Writes what it gets in blocks that say how long they are.
 
-    def __init__(self, stream: BinaryIO) -> None:
+    Parameters
+    ----------
+    stream
+        Where to.
+    heartbeat
+        For how many seconds nothing may be written.
+    """
+
+    def __init__(self, stream: BinaryIO, heartbeat: float) -> None:
         super().__init__()
         self._stream = stream
+        self._heartbeat = heartbeat
+        self._spoken = time.monotonic()
 
     def writable(self) -> bool:
         return True
@@ -170,19 +183,30 @@ class _Blocks(io.RawIOBase):
     def write(self, content: object) -> int:
         data = bytes(content)  # type: ignore[call-overload]  # bytes or a view of some
         if data:
-            self._stream.write(len(data).to_bytes(4, "big") + data)
-            self._stream.flush()
+            self._say(len(data).to_bytes(4, "big") + data)
         return len(data)
 
+    def alive(self) -> None:
+        """Say so, where nothing was written for long: who is silent is taken for lost.
+
+        Flushing what packs the archive would not do: where nothing is new it writes nothing.
+        """
+        if time.monotonic() - self._spoken >= self._heartbeat:
+            self._say(_ALIVE)
+
     def end(self) -> None:
-        self._stream.write(bytes(4))
+        self._say(bytes(4))
+
+    def _say(self, content: bytes) -> None:
+        self._stream.write(content)
         self._stream.flush()
+        self._spoken = time.monotonic()
 
 
 def _send(request: Json) -> Json:
     output = sys.stdout.buffer
     output.write(f"\n{request['marker']} {json.dumps({'begin': True})}\n".encode())
-    blocks = _Blocks(output)
+    blocks = _Blocks(output, float(request.get("heartbeat", 10)))
     sent: list[Json] = []
     buffered = io.BufferedWriter(blocks, _BLOCK)
     try:
@@ -191,14 +215,14 @@ def _send(request: Json) -> Json:
             tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as archive,
         ):
             for number, wanted in enumerate(request["files"]):
-                sent.append(_send_file(archive, number, wanted))
+                sent.append(_send_file(archive, number, wanted, blocks.alive))
         buffered.flush()
     finally:
         blocks.end()
     return {"files": sent}
 
 
-def _send_file(archive: tarfile.TarFile, number: int, wanted: Json) -> Json:
+def _send_file(archive: tarfile.TarFile, number: int, wanted: Json, alive: Callable[[], None]) -> Json:
     try:
         descriptor = _open(_renamed(Path(wanted["at"]), tuple(wanted["file"])))
     except OSError as error:
@@ -208,12 +232,12 @@ def _send_file(archive: tarfile.TarFile, number: int, wanted: Json) -> Json:
         if not stat.S_ISREG(status.st_mode):
             return {"size": 0, "sha256": "", "problem": "is no file any more"}
         size = min(int(wanted["size"]), status.st_size)
-        reader = _Reader(stream)
+        reader = _Reader(stream, alive)
         offset = min(int(wanted["offset"]), size)
         if reader.skip(offset) != wanted["sha256"] or offset != int(wanted["offset"]):
             offset = 0
             stream.seek(0)
-            reader = _Reader(stream)
+            reader = _Reader(stream, alive)
         member = tarfile.TarInfo(f"{number}:{offset}")
         member.size = size - offset
         archive.addfile(member, reader)  # type: ignore[arg-type]  # no more than read is asked of it
@@ -232,10 +256,19 @@ def _renamed(path: Path, file: tuple[int, int]) -> Path:
 
 
 class _Reader:
-    """Reads a file and takes its digest; gives zeros where it has become shorter, since its size was said before."""
+    """Reads a file and takes its digest; gives zeros where it has become shorter, since its size was said before.
 
-    def __init__(self, stream: BinaryIO) -> None:
+    Parameters
+    ----------
+    stream
+        The file.
+    alive
+        Called with each block: a large file takes long, most of all what need not be sent again.
+    """
+
+    def __init__(self, stream: BinaryIO, alive: Callable[[], None]) -> None:
         self._stream = stream
+        self._alive = alive
         self._digest = hashlib.sha256()
         self.short = False
 
@@ -243,6 +276,7 @@ class _Reader:
         """Pass over the beginning; give the digest of it."""
         while size and (block := self._stream.read(min(_BLOCK, size))):
             self._digest.update(block)
+            self._alive()
             size -= len(block)
         return self._digest.hexdigest()
 
@@ -252,6 +286,7 @@ class _Reader:
             self.short = True
             block += bytes(size - len(block))
         self._digest.update(block)
+        self._alive()
         return block
 
     def sha256(self) -> str:

@@ -12,6 +12,7 @@ LINE = re.compile(
     r" +(?P<level>[A-Z]+) +(?P<worker>\S+) +(?P<calculation>-|[0-9a-f]{24})(?: (?P<message>.*))?\Z",
     re.DOTALL,
 )
+_ESCAPE = re.compile(r"\\(.)")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _LONGEST = 1000
 """Lines of one message; what follows is taken for another one."""
@@ -76,6 +77,12 @@ class Message:
     def text(self) -> str:
         """Its lines, joined."""
         return "\n".join(self.lines)
+
+    @property
+    def height(self) -> int:
+        """Lines that it takes on a terminal, where those that a worker wrote into one are shown as such."""
+        ends = sum(sign == "n" for sign in _ESCAPE.findall(self.lines[0])) if self.timed else 0
+        return len(self.lines) + ends
 
 
 class Gathering:

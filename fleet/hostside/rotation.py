@@ -136,17 +136,28 @@ def _file(path: Path) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino) if found.st_mode & 0o170000 == regular else None
 
 
+class Last(NamedTuple):
+    """One of the last messages: time, lines that it takes, which file, and where in it."""
+
+    at: float
+    height: int
+    piece: int
+    start: int
+
+
 def last_messages(
     opened: Sequence[Piece], count: int, wanted: Wanted, alive: Callable[[], None] = lambda: None
-) -> list[tuple[float, int, int]]:
-    """The last messages that are wanted: time, which file, and where in it; reads no more than it takes."""
-    found: list[tuple[float, int, int]] = []
+) -> list[Last]:
+    """The last messages that are wanted, with so many lines or, for the first of them, more; reads no more for it."""
+    found: list[Last] = []
+    left = count
     for index in reversed(range(len(opened))):
-        if len(found) >= count or (wanted.since is not None and opened[index].status().st_mtime < wanted.since):
+        if left <= 0 or (wanted.since is not None and opened[index].status().st_mtime < wanted.since):
             break
         alive()
-        ending = _ending(opened[index], count - len(found), wanted)
-        found = [(message.at, index, message.start) for message in ending] + found
+        ending = _ending(opened[index], left, wanted)
+        left -= sum(message.height for message in ending)
+        found = [Last(message.at, message.height, index, message.start) for message in ending] + found
     return found
 
 
@@ -159,8 +170,13 @@ def _ending(piece: Piece, count: int, wanted: Wanted) -> list[Message]:
         if begin:
             messages = messages[1:]  # its beginning may be cut off
         messages = [message for message in messages if wanted.holds(message)]
-        if begin == 0 or len(messages) >= count:
-            return messages[-count:]
+        lines = 0
+        for number, message in enumerate(reversed(messages), 1):
+            lines += message.height
+            if lines >= count:
+                return messages[-number:]
+        if begin == 0:
+            return messages
         window *= 8
 
 

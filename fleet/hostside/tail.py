@@ -1,8 +1,9 @@
 """Action `tail`: what the workers of this host wrote, in the order in which they did, and then what is added.
 
-Request: base_dir, fleet, host, or host_root; worker (a pattern); since, until (seconds since 1970, or null), grep (a
-regular expression, or null), level (or null), calculation (or null); lines (of each worker, the last that match; null:
-all); follow (bool), heartbeat (s), resume {log: position} (where an earlier reader was, or null).
+Request: base_dir, fleet, host, or host_root; workers (patterns; none for all); since, until (seconds since 1970, or
+null), grep (a regular expression, or null), level (or null), calculation (or null); lines (of each worker, the last
+that match, in whole messages; null: all); follow (bool), heartbeat (s), resume {log: position} (where an earlier reader
+was, or null).
 
 Reply: a line `<marker> {entry}` each. First {positions {log: position}}, where reading starts; then {messages [[log,
 time, text]], positions} with where to resume after these; {cut: log} where something may be missing; {caught_up: true}
@@ -21,14 +22,14 @@ import resource
 import select
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fleet.hostside.common import Failure, Json
 from fleet.hostside.loglines import LEVELS, Message, Wanted
 from fleet.hostside.places import Places, host_root
-from fleet.hostside.rotation import Log, Position, last_messages, pieces
+from fleet.hostside.rotation import Last, Log, Position, last_messages, pieces
 
 STEP = "reading logs"
 PAUSE = 0.2
@@ -43,7 +44,7 @@ def main(request: Json) -> Json:
     """Say what was written, and go on if asked to."""
     root = host_root(request) if request.get("host_root") else Places.of(request).host
     speaker = _Speaker(request["marker"])
-    tail = Tail(root / "log", str(request.get("worker") or "*"), _wanted(request), speaker)
+    tail = Tail(root / "log", [str(each) for each in request.get("workers", ())], _wanted(request), speaker)
     follow = bool(request.get("follow"))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a hundred workers have a thousand files
@@ -96,17 +97,17 @@ class Tail:
     ----------
     directory
         Where they are.
-    pattern
-        For names of workers.
+    patterns
+        For names of workers; none for all.
     wanted
         What somebody wants to see of them.
     speaker
         Says it.
     """
 
-    def __init__(self, directory: Path, pattern: str, wanted: Wanted, speaker: _Speaker) -> None:
+    def __init__(self, directory: Path, patterns: Sequence[str], wanted: Wanted, speaker: _Speaker) -> None:
         self._directory = directory
-        self._pattern = pattern
+        self._patterns = patterns or ["*"]
         self._wanted = wanted
         self._speaker = speaker
         self._logs: dict[str, Log] = {}
@@ -145,14 +146,14 @@ class Tail:
         """The last messages of a worker, whichever of its logs they are in."""
         opened = {name: pieces(self._directory / name) for name in names}
         last = [
-            (at, name, index, offset)
+            (each, name)
             for name, files in opened.items()
-            for at, index, offset in (last_messages(files, count, self._wanted, self._speaker.alive) if count else [])
+            for each in last_messages(files, count, self._wanted, self._speaker.alive)
         ]
-        chosen = sorted(last, key=lambda each: each[0])[-count:] if count else []
+        chosen = _fitting(sorted(last, key=lambda pair: pair[0].at), count)
         for name, files in opened.items():
             log = self._logs[name] = Log(self._directory / name)
-            starts = [(index, offset) for _, of, index, offset in chosen if of == name]
+            starts = [(each.piece, each.start) for each, of in chosen if of == name]
             if starts:
                 log.start(files, *min(starts))
             elif files:
@@ -174,7 +175,8 @@ class Tail:
             {
                 match["log"]
                 for match in found
-                if match["worker"] not in _NOT_WORKERS and fnmatchcase(match["worker"], self._pattern)
+                if match["worker"] not in _NOT_WORKERS
+                and any(fnmatchcase(match["worker"], pattern) for pattern in self._patterns)
             }
         )
 
@@ -218,6 +220,16 @@ class Tail:
     def positions(self) -> Json:
         """Where each log would be gone on with."""
         return {name: log.position() for name, log in self._logs.items()}
+
+
+def _fitting(messages: Sequence[tuple[Last, str]], count: int) -> Sequence[tuple[Last, str]]:
+    """The last messages that fit into so many lines; whole ones, and one at least where any line is wanted."""
+    lines = 0
+    for number, (each, _) in enumerate(reversed(messages)):
+        lines += each.height
+        if lines > count:
+            return messages[len(messages) - max(number, min(count, 1)) :]
+    return messages
 
 
 def _checked(name: str) -> str:

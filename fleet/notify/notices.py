@@ -14,8 +14,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from fleet.hosts.names import condensed
-from fleet.queue.text import duration, first_line
 from fleet.watch.status import WorkerStatus
+from fleet.words import duration, first_line, plain
 
 if TYPE_CHECKING:
     from puffin.store import EventRecord
@@ -158,7 +158,7 @@ def of_events(events: Iterable[EventRecord]) -> list[Notice]:
 def _of_event(event: EventRecord, kind: Kind) -> Notice:
     who = event.worker or event.host
     # A calculation's own words may hold what a terminal would obey.
-    reason = "".join(each if each.isprintable() else " " for each in first_line(event.detail, _LONGEST_REASON))
+    reason = plain(first_line(event.detail, _LONGEST_REASON))
     what = f"calculation {event.calculation} failed on {who}" if kind is Kind.FAILED else f"worker {who} is put to rest"
     return Notice(
         kind=kind,

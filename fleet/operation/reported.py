@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fleet.watch.status import status_of
+from fleet.words import duration
 from puffin.errors import DatabaseError
 from puffin.records import WorkerRecord
 
@@ -90,7 +91,7 @@ class Reported:
         if record is None or not record.calculation:
             return worker
         began = record.since
-        since = f" for {_duration((self._now - began).total_seconds())}" if began and self._now else ""
+        since = f" for {duration((self._now - began).total_seconds())}" if began and self._now else ""
         return f"{worker}: {record.order} {record.calculation}{since}"
 
     def _look(self) -> None:
@@ -105,11 +106,3 @@ class Reported:
         self._records = {}
         for record in records:
             self._records.setdefault(record.host, []).append(record)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(0.0, seconds):.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

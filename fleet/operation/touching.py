@@ -136,8 +136,8 @@ def lines_of(
         The host cannot be reached.
     """
     names = target.workers or workers
-    pattern = names[0] if len(names) == 1 else "*"
-    request = {**_place(fleet, target.host), "worker": pattern, "lines": count, "follow": True}
+    patterns = names if len(names) == 1 else []
+    request = {**_place(fleet, target.host), "workers": patterns, "lines": count, "follow": True}
     for entry in follow(remotes[target.host.name], "tail", request):
         for line in messages_of(target.host.name, entry):
             if line.worker in names:

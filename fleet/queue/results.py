@@ -207,13 +207,13 @@ def xyz_text(outcome: Outcome) -> str:
 
 def _xyz_frame(outcome: Outcome, structure: StructureInfo) -> str:
     words = [
-        title_of(outcome).replace(" ", "_"),
+        "_".join(title_of(outcome).split()),  # a line end would begin the atoms too early
         f"charge={structure.charge}",
         f"multiplicity={structure.multiplicity}",
     ]
     energy = outcome.number(ENERGY, structure.id)
     words += [f"energy_hartree={energy!r}"] if energy is not None else []
-    words += [f"label={structure.label}", f"calculation={outcome.entry.id}"]
+    words += [f"label={'_'.join(structure.label.split())}", f"calculation={outcome.entry.id}"]
     lines = [str(len(structure.elements)), " ".join(words)]
     lines += [
         f"{element:<2}" + "".join(f"{value / BOHR_PER_ANGSTROM:18.10f}" for value in position)
@@ -237,7 +237,11 @@ def sdf_text(outcome: Outcome, mol_block: Callable[[Molecule], str]) -> str:
 
 def _sdf_record(outcome: Outcome, structure: StructureInfo, mol_block: Callable[[Molecule], str]) -> str:
     molecule = Molecule(
-        title_of(outcome), structure.elements, structure.positions, structure.charge, structure.multiplicity
+        " ".join(title_of(outcome).split()),
+        structure.elements,
+        structure.positions,
+        structure.charge,
+        structure.multiplicity,
     )
     items = [("charge", str(structure.charge)), ("multiplicity", str(structure.multiplicity))]
     items += [("label", structure.label), ("calculation", outcome.entry.id)]
@@ -247,7 +251,7 @@ def _sdf_record(outcome: Outcome, structure: StructureInfo, mol_block: Callable[
             items.append((f"{name}_{unit_of(name)}" if unit_of(name) else name, repr(value)))
     lines = [mol_block(molecule)]
     for name, text in items:
-        lines += [f"> <{name}>", text, ""]
+        lines += [f"> <{name}>", " ".join(text.split()), ""]
     return "\n".join([*lines, "$$$$"]) + "\n"
 
 

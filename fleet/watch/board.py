@@ -9,8 +9,10 @@ from enum import Enum
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from fleet.queue.text import duration, first_line
+from fleet.watch.moments import local
 from fleet.watch.status import HostStatus, WorkerStatus, by_host, natural, totals
+from fleet.words import duration, first_line, plain
+from puffin.records import is_failure
 
 if TYPE_CHECKING:
     from puffin.queueing import Pace
@@ -21,10 +23,8 @@ _MINUTES_KEPT = 180
 _DEPTHS_KEPT = 4000
 _EVENTS_KEPT = 1000
 _RECENT_MINUTES = 5
-_KIND_WIDTH = 9
+_KIND_WIDTH = 10
 _ENDS = frozenset({"finished", "failed"})
-FAILURES = frozenset({"failed", "requeued", "reset", "lost", "quarantined", "frozen", "discarded"})
-"""Kinds of events that somebody may want to know of."""
 _GOOD = frozenset({"finished", "thawed", "started", "deployed"})
 _TONES = {
     "lost": "bad",
@@ -463,7 +463,9 @@ def event_lines(events: Iterable[EventRecord], *, failures: bool, host: str = ""
         Only of this host; empty for all.
     """
     chosen = [
-        event for event in events if (not failures or event.kind in FAILURES) and (not host or event.host == host)
+        event
+        for event in events
+        if (not failures or is_failure(event.kind, event.detail)) and (not host or event.host == host)
     ]
     widest = max((len(event.worker or event.host) for event in chosen), default=0)
     return [event_cells(event, widest) for event in reversed(chosen)]
@@ -479,7 +481,13 @@ def event_cells(event: EventRecord, widest: int = 0) -> list[Cell]:
     widest
         How wide the names of workers are.
     """
-    tone = "bad" if event.kind in FAILURES else ("good" if event.kind in _GOOD else "")
+    tone = "bad" if is_failure(event.kind, event.detail) else ("good" if event.kind in _GOOD else "")
     words = " ".join(word for word in (event.calculation, first_line(event.detail, 200)) if word)
-    who = (event.worker or event.host).ljust(widest)
-    return [Cell(f"{event.at:%H:%M:%S}", "dim"), Cell(who), Cell(event.kind.ljust(_KIND_WIDTH), tone), Cell(words)]
+    # People and programs wrote some of it.
+    who = plain(event.worker or event.host).ljust(widest)
+    return [
+        Cell(f"{local(event.at):%H:%M:%S}", "dim"),
+        Cell(who),
+        Cell(plain(event.kind).ljust(_KIND_WIDTH), tone),
+        Cell(plain(words)),
+    ]

@@ -49,6 +49,8 @@ class HostCollection:
     problems: list[str] = field(default_factory=list)
     fetched: int = 0
     """Bytes that came this time."""
+    spoiled: int = 0
+    """Files that came and are not here as the host has them: damaged, or not written."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,13 @@ class Place:
             return status.st_size if stat.S_ISREG(status.st_mode) else 0
         return 0
 
+    def holds(self, local: str, size: int) -> bool:
+        """Whether a file is here, and so large."""
+        with contextlib.suppress(OSError):
+            status = (self.root / local).lstat()
+            return stat.S_ISREG(status.st_mode) and status.st_size == size
+        return False
+
     def remove(self, local: str) -> None:
         """Remove a file, if that is possible."""
         with contextlib.suppress(OSError), self._parent(local) as (parent, name):
@@ -297,6 +306,10 @@ def fetch(
     done.files.update({file.local: known[file.local] for file in listing.files if file.local not in fetching})
     if wanted:
         _Fetching(remote.name, wanted, place, done, progress).run(remote)
+    # Of what was not asked for this time, or is gone over there, what came earlier stays.
+    done.files.update(
+        {local: file for local, file in known.items() if local not in done.files and place.holds(local, file.size)}
+    )
     return done
 
 
@@ -376,6 +389,7 @@ class _Fetching:
             descriptor = self._place.open(each.file.local)
         except OSError as error:
             self._done.problems.append(f"{each.file.local}: cannot be written here: {error.strerror}")
+            self._done.spoiled += 1
             return
         with os.fdopen(descriptor, "r+b") as target:
             target.truncate(offset)
@@ -408,6 +422,7 @@ class _Fetching:
                 continue
             if answer.get("sha256") != digest:
                 self._done.problems.append(f"{file.local}: arrived damaged; run it again")
+                self._done.spoiled += 1
                 self._place.remove(file.local)
                 continue
             size = self._place.size(file.local)

@@ -14,6 +14,7 @@ from fleet.reach.remote import parse_stream
 
 _ACTION = "collect"
 _BLOCK = 1 << 18
+_ALIVE = b"\xff" * 4
 
 
 class Limited:
@@ -92,9 +93,11 @@ class Frames:
         while len(self._rest) - self._at < 4:
             if not self._more():
                 raise EOFError("the connection ended")
-        self._left = int.from_bytes(self._rest[self._at : self._at + 4], "big")
+        said = self._rest[self._at : self._at + 4]
         self._at += 4
-        self._ended = self._left == 0
+        if said != _ALIVE:
+            self._left = int.from_bytes(said, "big")
+            self._ended = self._left == 0
 
     def reply(self) -> Mapping[str, Any]:
         """Read what comes after the last block.

@@ -10,8 +10,8 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from fleet.queue.text import duration
 from fleet.reach.facts import ProgramState, States
+from fleet.words import duration
 from puffin.records import WorkerRecord
 
 SILENT_AFTER_S = 90.0

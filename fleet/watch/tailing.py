@@ -17,7 +17,6 @@ from fleet.reach.logs import LogLine, Merge, messages_of
 from fleet.reach.remote import ConnectionLost, UnreachableError
 
 PATIENCE = 4.0
-"""Seconds for which lines of other hosts wait for a host that has not said its own yet."""
 
 _HOLD = 0.5
 _AGAIN = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -62,6 +61,18 @@ class _Ended:
     again: bool = False
 
 
+class _Progress:
+    """How far one host's logs were read, as it is asked to go on."""
+
+    def __init__(self) -> None:
+        self.positions: dict[str, Any] | None = None
+        """None until the host has said where it begins; with no logs there are none, and what comes is all new."""
+
+    def hear(self, entry: Mapping[str, Any]) -> None:
+        if "positions" in entry:
+            self.positions = {**(self.positions or {}), **entry["positions"]}
+
+
 class Tailing:
     """The logs of some hosts as one.
 
@@ -75,15 +86,23 @@ class Tailing:
         What a host is asked; see `fleet.hostside.tail`.
     follow
         Whether to go on with what is added.
+    patience
+        Seconds for which lines of other hosts wait for a host that has not said its own yet.
     """
 
     def __init__(
-        self, remotes: Remotes, hosts: Sequence[Host], request: Callable[[Host], Mapping[str, Any]], follow: bool
+        self,
+        remotes: Remotes,
+        hosts: Sequence[Host],
+        request: Callable[[Host], Mapping[str, Any]],
+        follow: bool,
+        patience: float = PATIENCE,
     ) -> None:
         self._remotes = remotes
         self._hosts = hosts
         self._request = request
         self._follow = follow
+        self._patience = patience
         self._arrived: queue.SimpleQueue[_Lines | _Connected | _CaughtUp | _Ended | Notice] = queue.SimpleQueue()
         self._room = {host.name: threading.Semaphore(_BATCHES) for host in hosts}
         self._taken = dict.fromkeys(self._room, 0)
@@ -94,7 +113,7 @@ class Tailing:
 
     def lines(self) -> Iterator[LogLine | Notice]:
         """Lines in the order of their times, and what happens to connections; with `follow` while there is a host."""
-        merge = Merge(self._room, time.monotonic(), PATIENCE, _HOLD)
+        merge = Merge(self._room, time.monotonic(), self._patience, _HOLD)
         for host in self._hosts:
             # Daemons: a host that hangs must not keep the command from ending.
             threading.Thread(target=self._read, args=(host,), daemon=True).start()
@@ -104,7 +123,9 @@ class Tailing:
             for name in merge.late(time.monotonic()):
                 if name not in late and len(self._hosts) > 1:
                     late.add(name)
-                    yield Notice(name, "has not answered yet; the others are shown meanwhile")
+                    answered = name in self._seen
+                    what = "is still reading its logs" if answered else "has not answered yet"
+                    yield Notice(name, f"{what}; the others are shown meanwhile")
             yield from merge.ready(time.monotonic())
             self._make_room(merge)
         yield from merge.rest()
@@ -156,11 +177,11 @@ class Tailing:
 
     def _read(self, host: Host) -> None:
         """Read one host, in a thread of its own."""
-        positions: dict[str, Any] = {}
+        progress = _Progress()
         attempt = 0
         while True:
             try:
-                for _ in self._connection(host, positions):
+                for _ in self._connection(host, progress):
                     attempt = 0
             except (ConnectionLost, UnreachableError) as error:
                 self._arrived.put(_Ended(host.name, error, again=self._follow))
@@ -176,16 +197,15 @@ class Tailing:
             attempt += 1
             self._remotes.renew(host)
 
-    def _connection(self, host: Host, positions: dict[str, Any]) -> Iterator[None]:
-        """Read until the connection ends; `positions` always holds what has arrived whole."""
-        resume = dict(positions) or None
+    def _connection(self, host: Host, progress: _Progress) -> Iterator[None]:
+        """Read until the connection ends; `progress` always holds what has arrived whole."""
         connected = False
-        for entry in follow(self._remotes[host.name], "tail", {**self._request(host), "resume": resume}):
+        for entry in follow(self._remotes[host.name], "tail", {**self._request(host), "resume": progress.positions}):
             if not connected:
                 self._arrived.put(_Connected(host.name))
                 connected = True
             self._hand_on(host.name, entry)
-            positions.update(entry.get("positions", {}))
+            progress.hear(entry)
             if entry.get("ok"):
                 return
             yield

@@ -16,7 +16,8 @@ from puffin.losses import Loss, Pending
 from puffin.settings import ResourceSettings
 from puffin.store.driver import Documents, translated
 
-_WATCH_S = 120.0
+WATCH_S = 120.0
+"""Seconds for which the server may be waited for, where it is asked for news."""
 
 
 _NEW_CALCULATIONS = [
@@ -247,7 +248,7 @@ class Calculations:
         DatabaseUnavailable, DatabaseError
             The connection broke; or the server has no change streams.
         """
-        milliseconds = int(_WATCH_S * 1000)
+        milliseconds = int(WATCH_S * 1000)
         with (
             translated("watching for calculations", self._where),
             self._watched.watch(_NEW_CALCULATIONS, max_await_time_ms=milliseconds) as stream,

@@ -16,9 +16,12 @@ from pymongo.database import Database as MongoDatabase
 
 from puffin import queueing
 from puffin.errors import DatabaseError, DatabaseUnavailable
+from puffin.records import FAILURES, REQUEUED, is_failure
 from puffin.store.driver import Documents, only_duplicates, translated
 
 EVENTS = "puffin_events"
+# As `puffin.records.is_failure` says.
+_FAILED = {"$or": [{"kind": {"$in": sorted(FAILURES)}}, {"kind": REQUEUED, "detail": {"$nin": ["", None]}}]}
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,13 @@ class EventSelection:
     hosts
         Only of these hosts.
     workers, kinds
-        Only such; ``*`` and ``?`` stand for others.
+        Only such; ``*``, ``?`` and ``[a-c]`` stand for others.
     calculation
         Only about this calculation.
     since
         Only what happened since then, naive and in UTC.
+    failures
+        Only what somebody may want to know of.
     """
 
     fleet: str | None = None
@@ -96,6 +101,7 @@ class EventSelection:
     kinds: tuple[str, ...] = ()
     calculation: str = ""
     since: datetime | None = None
+    failures: bool = False
 
     def filter(self) -> dict[str, Any]:
         """The filter for the database."""
@@ -106,6 +112,7 @@ class EventSelection:
             *queueing.any_of(("kind",), self.kinds),
             *([{"calculation": self.calculation}] if self.calculation else []),
             *([{"at": {"$gte": self.since}}] if self.since is not None else []),
+            *([_FAILED] if self.failures else []),
         ]
         return {"$and": found} if found else {}
 
@@ -124,6 +131,7 @@ class EventSelection:
             and queueing.is_any_of(event.kind, self.kinds)
             and self.calculation in {"", event.calculation}
             and (self.since is None or event.at >= self.since)
+            and (not self.failures or is_failure(event.kind, event.detail))
         )
 
 
@@ -185,7 +193,7 @@ class Events:
         records = self.recent(EventSelection(fleet), count)
         return [{key: value for key, value in dataclasses.asdict(event).items() if key != "id"} for event in records]
 
-    def recent(self, selection: EventSelection, count: int) -> list[EventRecord]:
+    def recent(self, selection: EventSelection, count: int | None) -> list[EventRecord]:
         """The newest events of a selection, oldest of them first.
 
         Parameters
@@ -193,11 +201,13 @@ class Events:
         selection
             Which.
         count
-            How many; 0 for all.
+            How many; None for all.
         """
+        if count == 0:
+            return []
         with translated("reading events", self._where):
             # Ids begin with the second of their making, and are indexed; not every server heeds "$natural".
-            newest = self._database[EVENTS].find(selection.filter()).sort("_id", -1).limit(count)
+            newest = self._database[EVENTS].find(selection.filter()).sort("_id", -1).limit(count or 0)
             return [to_event(document) for document in newest][::-1]
 
     def about(self, calculation: str, count: int = 100) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ class EventFollower:
     selection
         Which of them.
     backlog
-        How many of the past to begin with.
+        How many of the past to begin with; None for all.
     listen
         Whether to listen where the server tells of changes.
     position
@@ -69,7 +69,7 @@ class EventFollower:
         events: Events,
         server_time: Callable[[], datetime],
         selection: EventSelection,
-        backlog: int,
+        backlog: int | None,
         *,
         listen: bool = True,
         position: Position | None = None,
@@ -168,7 +168,7 @@ class EventFollower:
         if self._complete_to is None:
             # What is older than the backlog was not asked for; what comes while it is read was not seen here.
             self._given |= set(self._events.ids_since(self._selection, now - OVERLAP))
-            found = self._events.recent(self._selection, self._backlog) if self._backlog else []
+            found = self._events.recent(self._selection, self._backlog)
         else:
             found = self._new_since(self._complete_to - OVERLAP)
         self._given.update(event.id for event in found)

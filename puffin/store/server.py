@@ -16,7 +16,7 @@ from puffin.documents import Molecule, Request
 from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.settings import DatabaseSettings
 from puffin.store.bench import JUDGE, Bench
-from puffin.store.calculations import _WATCH_S, Calculations
+from puffin.store.calculations import WATCH_S, Calculations
 from puffin.store.control import CONTROL, Control
 from puffin.store.driver import Member, Pulse, client, location, members_of, translated
 from puffin.store.events import EVENTS, Events
@@ -51,7 +51,7 @@ class Store:
         self._pulse = Pulse()
         self._client = client(settings, timeout_s, timeout_s, [self._pulse] if has_pulse else [])
         # A change stream waits for longer than any other operation may take; connects with the first use.
-        self._watching_client = client(settings, timeout_s, timeout_s + _WATCH_S, [])
+        self._watching_client = client(settings, timeout_s, timeout_s + WATCH_S, [])
 
     def close(self) -> None:
         """Close all connections."""

@@ -227,7 +227,7 @@ def test_what_was_done_by_hand_is_shown_and_undone_only_with_consent(site: Here)
     shown = site.run("plan", "--diff").ok()
     assert "-  cycle_time_in_s: 0.3" in shown.out
     assert "+  cycle_time_in_s: 0.4" in shown.out
-    assert "+export API_TOKEN= (hidden)" in shown.out
+    assert "+export API_TOKEN= (hidden, changed)" in shown.out
     assert "geheim" not in shown.out + shown.err
     site.run("deploy", "--yes").ok()
     assert programs(site) == {"here-1": "STOPPED", "here-2": "RUNNING", "web": "RUNNING"}

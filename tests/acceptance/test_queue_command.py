@@ -12,6 +12,7 @@ import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ from typing import Any
 import pytest
 import yaml
 
+from puffin.settings import DatabaseSettings
+from puffin.store import Store
 from tests.acceptance.commands import BIN, Ran, puffin_fleet
 from tests.lab.database import DatabaseServer
 from tests.lab.fixtures_database import Database, connect
 from tests.lab.requirements import missing
 from tests.lab.worker import Workers
+from tests.unit.test_health import RECORD
 
 MOLECULES = Path(__file__).resolve().parents[2] / "examples" / "molecules"
 NAMES = sorted(path.stem for path in MOLECULES.glob("*.xyz"))
@@ -287,6 +291,13 @@ def test_a_job_of_ones_own_can_be_forced(place: Place, bad: Path) -> None:
     words = ("submit", bad / "good.xyz", "--job", "my_job", "--method", "PM6")
     assert place.queue(*words).code == 2
     assert len(place.queue(*words, "--force", "--json").ok().json()) == 1
+    assert "my_job:" not in place.queue("status").ok().err  # no worker has ever reported
+    store = Store(DatabaseSettings(uri=place.database.uri, name=place.database.name))
+    with closing(store):
+        store.registry.report(RECORD)
+    assert "1 x my_job: no worker accepts the job my_job" in place.queue("status").ok().err
+    (status,) = place.queue("status", "--json").ok().json()
+    assert [(each["job"], each["count"]) for each in status["untaken"]] == [("my_job", 1)]
 
 
 @pytest.mark.parametrize(
@@ -298,7 +309,7 @@ def test_a_job_of_ones_own_can_be_forced(place: Place, bad: Path) -> None:
         (("submit", MOLECULES, *SINGLE_POINT, "--cores", "0"), "--cores"),
         (("submit", MOLECULES, *SINGLE_POINT, "--database", "a", "--database", "b"), "go into one of a and b"),
         (("list", "--status", "fialed"), "no status 'fialed', did you mean 'failed'?"),
-        (("list", "--since", "yesterday"), "must look like 30m"),
+        (("list", "--since", "yesterday"), "'yesterday' is no time"),
         (("show", "xyz"), "no id: ids are 24 hexadecimal digits"),
         (("show", "ffff"), "no such calculation"),
         (("cancel", "--yes"), "cancel what?"),

@@ -130,7 +130,7 @@ def test_events_are_chosen_and_followed(large: Large) -> None:
         "claimed",
         "failed",
     ]
-    assert large.run("events", "--failures", "--since", "1h").ok().out.split()[2:] == [
+    assert large.run("events", "--failed", "--since", "1h").ok().out.split()[3:] == [
         "node1-1",
         "failed",
         "failed",
@@ -138,9 +138,9 @@ def test_events_are_chosen_and_followed(large: Large) -> None:
     ]
     assert large.run("events", "--worker", "node2-*", "--kind", "claimed").ok().out.count("\n") == 1
     wrong = large.run("events", "--calculation", "65f0")
-    assert (wrong.code, "must be a whole id" in wrong.err) == (2, True)
-    command = [str(BIN / "puffin-fleet"), "events", str(large.file), "-f", "-n", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    assert (wrong.code, "'65f0' is no id" in wrong.err) == (2, True)
+    command = [str(BIN / "puffin-fleet"), "events", str(large.file), "-f"]
+    with subprocess.Popen([*command, "-n", "1"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "node2-2" in process.stdout.readline()
         large.note("thawed", "node3-1")
@@ -148,6 +148,24 @@ def test_events_are_chosen_and_followed(large: Large) -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""
     assert process.returncode == 130
+    with subprocess.Popen([*command, "--since", "2h"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline().split()[4] for _ in range(5)] == [
+            "claimed",
+            "failed",
+            "finished",
+            "claimed",
+            "thawed",
+        ]
+        process.kill()
+
+
+def test_only_hosts_that_claimed_a_calculation_are_asked_for_its_logs(large: Large) -> None:
+    calculation = "65f0c1a2b3c4d5e6f7a8b9c0"
+    for kind, worker, host in (("requeued", "me@laptop", "laptop"), ("claimed", "old-1", "old"), ("reset", "b-1", "b")):
+        large.store.events.write([(time.time(), Event(kind, worker, host, "large", calculation))])
+    ran = large.run("logs", "--calculation", calculation, "--host", "node1").ok()
+    assert "It also ran on old, which is not asked" in ran.err
 
 
 def test_top_needs_a_terminal(large: Large) -> None:

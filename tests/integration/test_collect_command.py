@@ -120,6 +120,7 @@ def test_hostile_names_and_files(fleet: LoggingFleet, tmp_path: Path) -> None:
     place = tmp_path / "collected"
     ran = fleet.run("-o", place, "--failed", "--host", "node1", verb="collect").ok()
     assert "3 problems" in ran.out
+    assert "node1: error/link: left out: neither a file nor a directory" in ran.err
     found = {name.removeprefix("node1/error/") for name in contents(place) if name.startswith("node1/error/")}
     assert found > {"a%0Ab%1B[1m", "%FF%FE", "%252E%252E"}
     assert len(found) == 5
@@ -137,3 +138,29 @@ def test_what_is_about_one_calculation(fleet: LoggingFleet, tmp_path: Path) -> N
     assert "All hosts are asked, since the database does not say" in ran.err
     names = {name for name in contents(place) if name.startswith(("node1/log", "node1/error"))}
     assert names == {f"node1/error/{ID}.tar.gz", "node1/log/node1-1.log", "node1/log/supervisord.log"}
+
+
+def test_a_narrower_run_keeps_what_is_there_in_the_manifest(fleet: LoggingFleet, tmp_path: Path) -> None:
+    place = tmp_path / "collected"
+    fleet.run("-o", place, verb="collect").ok()
+    before = manifest(place)["hosts"]["node1"]["files"]
+    (place / "node1/log/node1-1.log.1").unlink()
+    fleet.run("-o", place, "--calculation", ID, "--host", "node1", verb="collect").ok()
+    after = manifest(place)["hosts"]["node1"]["files"]
+    assert set(after) == set(before) - {"log/node1-1.log.1"}
+    (done,) = fleet.run("-o", place, "--host", "node1", "--json", verb="collect").ok().json()
+    assert done["fetched"] == len("before\n")
+
+
+def test_a_file_that_cannot_be_written_here_is_named_and_makes_it_a_failure(
+    fleet: LoggingFleet, tmp_path: Path
+) -> None:
+    place = tmp_path / "collected"
+    fleet.run("-o", place, verb="collect").ok()
+    (place / "node1/log/node1-1.log").unlink()
+    (place / "node1/log/node1-1.log").mkdir()
+    ran = fleet.run("-o", place, "--host", "node1", verb="collect")
+    assert (ran.code, "incomplete" in ran.out, "1 problem" in ran.out) == (1, True, True)
+    assert "node1: log/node1-1.log: cannot be written here: Is a directory" in ran.err
+    (done,) = fleet.run("-o", place, "--host", "node1", "--json", verb="collect").json()
+    assert (done["ok"], done["error"]) == (False, "")

@@ -30,7 +30,7 @@ def note(store: Store, *details: object, fleet: str = "lab", host: str = "node1"
     store.events.write([(time.time(), Event(kind, f"{host}-1", host, fleet, detail=str(each))) for each in details])
 
 
-def follower(store: Store, backlog: int = 0, listen: bool = True, **selection: object) -> EventFollower:
+def follower(store: Store, backlog: int | None = 0, listen: bool = True, **selection: object) -> EventFollower:
     chosen = EventSelection(**{"fleet": "lab", **selection})
     return EventFollower(store.events, store.server_time, chosen, backlog, listen=listen)
 
@@ -47,8 +47,27 @@ def test_the_newest_of_a_selection_are_read_oldest_first(store: Store) -> None:
     assert told(store.events.recent(EventSelection("lab"), 2)) == ["elsewhere", "bad"]
     assert told(store.events.recent(EventSelection("lab", hosts=("node2",)), 9)) == ["elsewhere"]
     assert told(store.events.recent(EventSelection("lab", workers=("node1-*",), kinds=("fail*",)), 9)) == ["bad"]
+    assert told(store.events.recent(EventSelection("lab", workers=("node[2-9]-*", "x")), 9)) == ["elsewhere"]
+    assert told(store.events.recent(EventSelection("lab", workers=("node[!1]-1",)), 9)) == ["elsewhere"]
+    assert told(store.events.recent(EventSelection("lab", workers=("node[9-1]-1",)), 9)) == []
     later = datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(hours=1)
     assert store.events.recent(EventSelection("lab", since=later), 9) == []
+
+
+def test_failures_are_chosen_alike_by_the_database_and_here(store: Store) -> None:
+    for kind, detail in (
+        ("failed", ""),
+        ("given_back", "why"),
+        ("claimed", "x"),
+        ("requeued", ""),
+        ("requeued", "why"),
+    ):
+        note(store, detail, kind=kind)
+    events = store.events.recent(EventSelection("lab"), None)
+    chosen = EventSelection("lab", failures=True)
+    found = [(event.kind, event.detail) for event in store.events.recent(chosen, None)]
+    assert found == [("failed", ""), ("given_back", "why"), ("requeued", "why")]
+    assert [(event.kind, event.detail) for event in events if chosen.matches(event)] == found
 
 
 def test_an_event_whose_answer_was_lost_is_written_once(store: Store) -> None:
@@ -83,6 +102,19 @@ def test_a_follower_begins_with_the_backlog_and_goes_on(store: Store, listen: bo
     note(store, "foreign", fleet="other")
     note(store, 5)
     assert gathered(reader, 2) == ["4", "5"]
+    reader.close()
+
+
+@LISTEN
+@pytest.mark.parametrize(("backlog", "expected"), [(None, ["1", "2", "3", "4"]), (2, ["2", "3", "4"]), (0, ["4"])])
+def test_the_backlog_is_all_or_so_many_or_nothing(
+    store: Store, listen: bool, backlog: int | None, expected: list[str]
+) -> None:
+    note(store, 1, 2, 3)
+    reader = follower(store, backlog, listen)
+    before = reader.poll(0)
+    note(store, 4)
+    assert told(before) + gathered(reader, 1) == expected
     reader.close()
 
 

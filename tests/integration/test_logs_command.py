@@ -120,3 +120,10 @@ def test_as_json_every_line_is_json(logs: LoggingFleet) -> None:
         ("out", "", 3),
         ("out", "", 1),
     ]
+
+
+def test_several_workers_can_be_named(logs: LoggingFleet) -> None:
+    for number in (1, 2, 3):
+        logs.write("node1", f"node1-{number}.log", stamped(number, f"node1-{number}", "INFO", "it"))
+    ran = logs.run("--host", "node1", "--worker", "node1-1", "--worker", "node[1]-3", "--json").ok()
+    assert [each["worker"] for each in ran.json()] == ["node1-1", "node1-3"]

@@ -685,6 +685,7 @@ def test_a_disk_without_room_for_a_directory_gives_calculations_back(
         until(lambda: "given back" in worker.log, "the worker to give it back")
         assert queue.status(id_) == "new"
         assert worker.stop() == 0
+        assert "given_back" in {event["kind"] for event in queue.store.events.about(id_)}
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
 

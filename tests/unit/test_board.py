@@ -7,7 +7,19 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.watch.board import Cell, History, Mode, Snapshot, View, event_lines, headlines, orders, spark, table
+from fleet.watch.board import (
+    Cell,
+    History,
+    Mode,
+    Snapshot,
+    View,
+    event_cells,
+    event_lines,
+    headlines,
+    orders,
+    spark,
+    table,
+)
 from fleet.watch.status import status_of
 from puffin.queueing import Pace
 from puffin.store import EventRecord
@@ -70,6 +82,11 @@ def test_each_order_has_a_column_and_each_row_a_cell_for_each(mode: Mode) -> Non
         assert found.sorted_by == title
         assert title in {"", *(head.title for head in found.headings)}
         assert {len(row.cells) for row in found.rows} == {len(found.headings)}
+
+
+def test_events_move_no_cursor() -> None:
+    found = replace(event(1, "fa\x1biled", detail="\x1b[2Jgone"), worker="n\x1b-1")
+    assert "\x1b" not in words([event_cells(found)])[0]
 
 
 def test_what_is_wrong_looks_so() -> None:
@@ -137,9 +154,24 @@ def test_a_depth_is_noted_once_however_often_it_is_told() -> None:
 def test_events_are_told_the_newest_first_and_may_be_failures_alone() -> None:
     events = [event(9, "claimed"), event(5, "failed", detail="no\nSCF"), event(2, "finished", "node22")]
     assert words(event_lines(events, failures=False)) == [
-        "12:00:28  node22-1  finished   ",
-        "12:00:25  node1-1   failed     no",
-        "12:00:21  node1-1   claimed    ",
+        "12:00:28  node22-1  finished    ",
+        "12:00:25  node1-1   failed      no",
+        "12:00:21  node1-1   claimed     ",
     ]
-    assert [line[2] for line in event_lines(events, failures=True)] == [Cell("failed   ", "bad")]
+    assert [line[2] for line in event_lines(events, failures=True)] == [Cell("failed    ", "bad")]
     assert len(event_lines(events, failures=False, host="node22")) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "is_failure"),
+    [
+        ("given_back", "told to go now", True),
+        ("requeued", "", False),  # an operator's
+        ("requeued", "its worker was ended while it ran", True),  # an earlier worker's
+        ("finished", "", False),
+    ],
+)
+def test_what_an_operator_did_is_no_failure(kind: str, detail: str, is_failure: bool) -> None:
+    (cells,) = event_lines([event(1, kind, detail=detail)], failures=False)
+    assert (cells[2].tone == "bad") == is_failure
+    assert bool(event_lines([event(1, kind, detail=detail)], failures=True)) == is_failure

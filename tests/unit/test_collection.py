@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -16,9 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import FleetError, RemoteError, UsageError
-from fleet.reach.remote import CommandResult
+from fleet.hostside import source
+from fleet.reach.execute import new_marker
+from fleet.reach.local import LocalRemote
+from fleet.reach.remote import CommandResult, build_program
 from fleet.watch.collecting import Collection, Place, Wanted, fetch
 from fleet.watch.collection import Listing, RemoteFile, parse_listing, safe_path
+from fleet.watch.frames import Frames
 
 
 @given(
@@ -143,6 +148,23 @@ def test_what_arrives_damaged_is_not_kept(place: Place) -> None:
     remote = Hostile(archive(("0:0", b"12345", tarfile.REGTYPE)), ["0" * 64])
     assert ask_for(remote, place) == ["log/x: arrived damaged; run it again"]
     assert place.size("log/x") == 0
+
+
+def test_a_host_that_reads_for_long_shows_life(tmp_path: Path) -> None:
+    """What need not be sent again is read all the same, which takes long; here each look is taken for too long."""
+    file = tmp_path / "large"
+    file.write_bytes(content := os.urandom(1 << 20))
+    status, digest = file.stat(), hashlib.sha256(content).hexdigest()
+    asked = {"at": str(file), "file": [status.st_dev, status.st_ino], "size": len(content)}
+    request = {"step": "send", "heartbeat": 0, "files": [{**asked, "offset": len(content), "sha256": digest}]}
+    marker = new_marker()
+    chunks = list(LocalRemote("slow").stream(build_program("collect", request, marker, source)))
+    assert b"".join(chunks).count(b"\xff" * 4) >= 4
+    stream = Frames(iter(chunks), marker, "slow")
+    stream.begin()
+    with tarfile.open(fileobj=gzip.GzipFile(fileobj=stream), mode="r|") as archive:  # type: ignore[call-overload]
+        assert [(member.name, member.size) for member in archive] == [(f"0:{len(content)}", 0)]
+    assert stream.reply()["files"] == [{"size": len(content), "sha256": digest, "problem": ""}]
 
 
 def test_a_link_that_waits_here_is_not_followed(place: Place, tmp_path: Path) -> None:

@@ -75,8 +75,25 @@ def test_a_secret_that_changes_is_seen_to_change() -> None:
         "@@ -1,2 +1,2 @@",
         " # x",
         f"-export API_TOKEN= {MASK}",
-        f"+export API_TOKEN= {MASK}",
+        "+export API_TOKEN= (hidden, changed)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "added"),
+    [
+        ("uri: mongodb://u:a@db/x", "uri: mongodb://u:b@db/x", ["uri: mongodb://u:(hidden, changed)@db/x"]),
+        ("a: \x01", "a: \x02", ["a: \N{REPLACEMENT CHARACTER} (hidden, changed)"]),
+        ("TOKEN=a", "TOKEN=a\nTOKEN=b", [f"TOKEN= {MASK}"]),  # no line of this block looks like it
+        ("MODE=1\nTOKEN=a", "TOKEN=b\nMODE=2", ["TOKEN= (hidden, changed)", "MODE=2"]),
+        ("TOKEN=a", "API_TOKEN=b", [f"API_TOKEN= {MASK}"]),
+    ],
+)
+def test_a_new_line_that_looks_like_an_old_one_says_that_it_is_another(
+    before: str, after: str, added: list[str]
+) -> None:
+    shown = unified_diff(RenderedFile("f", 0o644, f"{after}\n".encode()), f"{before}\n".encode())
+    assert [line[1:] for line in shown.splitlines()[3:] if line.startswith("+")] == added
 
 
 def test_the_diff_of_an_ending_alone() -> None:

@@ -18,7 +18,7 @@ def test_one_host() -> None:
     assert error.exit_code == ExitCode.LOCKED
     first, *rest = str(error).splitlines()
     assert first.startswith("n1: locked by ann@desk for 'deploy' since 20")
-    assert first.endswith("(90 s ago; time limit in 14 min)")
+    assert first.endswith("(2 min ago; time limit in 14 min)")
     assert "--lock-timeout SECONDS" in rest[0]
     assert "'puffin-fleet unlock --host n1'" in rest[1]
 
@@ -36,8 +36,8 @@ def test_many_hosts_of_two_holders_are_two_lines() -> None:
     ("age", "left", "words"),
     [
         (5, -1, "(5 s ago; time limit over)"),
-        (3600, 30, "(60 min ago; time limit in 30 s)"),
-        (86400, 900, "(24.0 h ago; time limit in 15 min)"),
+        (3600, 30, "(1.0 h ago; time limit in 30 s)"),
+        (86400, 900, "(1.0 d ago; time limit in 15 min)"),
         (-3, 900, "(0 s ago; time limit in 15 min)"),
     ],
 )

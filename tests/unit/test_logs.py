@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,6 +176,29 @@ def test_what_is_no_time(text: str) -> None:
 def test_what_cannot_be_meant_is_refused_before_any_host_is_asked(words: list[str], message: str) -> None:
     with pytest.raises(UsageError) as refused:
         cli.main(["logs", "none.yaml", *words], standalone_mode=False)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("verb", ["logs", "events", "collect"])
+def test_an_id_is_checked_alike_everywhere(verb: str) -> None:
+    words = [verb, "none.yaml", "--calculation", "6B02D5829FC92B7451414CCZ", *(["-o", "x"] * (verb == "collect"))]
+    with pytest.raises(UsageError, match="--calculation: '6B02D5829FC92B7451414CCZ' is no id"):
+        cli.main(words, standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--watch", "hosts.yaml"],
+            "'hosts.yaml' is no number of seconds; a file stands before it: hosts.yaml --watch",
+        ),
+        (["--watch", "0.1"], "0.1 is not in the range x>=0.2"),
+    ],
+)
+def test_what_is_no_number_of_seconds(words: list[str], message: str) -> None:
+    with pytest.raises(click.BadParameter) as refused:
+        cli.main(["status", *words], standalone_mode=False)
     assert message in str(refused.value)
 
 

@@ -7,7 +7,9 @@ import re
 import pytest
 from rich.text import Text
 
-from fleet.cli.output import Column, print_table, table_lines
+from fleet.cli.output import Column, note, print_error, print_table, table_lines
+from fleet.cli.top.screens import log_text
+from fleet.errors import RemoteError
 
 COLUMNS = (Column("WORKER"), Column("DONE", right=True), Column("RELEASE", spare=1), Column("GB", spare=2))
 ROWS = [["node1-1", "7", "0.1.0-a9f91f6d1a8e", "16"]]
@@ -52,5 +54,33 @@ def test_a_file_gets_the_same_lines_as_a_terminal(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.splitlines() == [line.plain for line in table_lines(COLUMNS, rows)[0]]
 
 
+@pytest.mark.parametrize(
+    "cell", ["sh -c 'a\nb\x1b[2J'", Text("sh -c 'a\nb\x1b[2J'", style="red")], ids=["text", "styled"]
+)
+def test_a_cell_stays_in_its_line_and_moves_no_cursor(cell: Text | str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table((Column("PID"), Column("COMMAND")), [["7", cell]])
+    out = capsys.readouterr().out
+    assert out.splitlines() == ["PID  COMMAND", "7    sh -c 'a b\N{REPLACEMENT CHARACTER}[2J'"]
+
+
+def test_what_is_replaced_in_a_cell_leaves_its_styles_where_they_are() -> None:
+    cell = Text.assemble(("a\n", "red"), ("b", "bold"))
+    (_, line), _ = table_lines((Column("X"),), [[cell]])
+    assert [(line.plain[span.start : span.end], span.style) for span in line.spans] == [("a ", "red"), ("b", "bold")]
+    assert cell.plain == "a\nb"
+
+
+def test_notes_and_errors_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    note("gone: \x1b[2J")
+    print_error("n1", RemoteError("n1", "run", "\x9b2J", ""))
+    err = capsys.readouterr().err
+    assert ("\x1b" in err, "\x9b" in err, err.count("\N{REPLACEMENT CHARACTER}")) == (False, False, 2)
+
+
 def without_styles(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def test_a_line_of_a_log_on_the_screen_moves_no_cursor() -> None:
+    shown = log_text("n-1", "\x1b[31mERROR\x1b[0m \x1b[2Jgone")
+    assert shown.plain == "n-1 ERROR \N{REPLACEMENT CHARACTER}[2Jgone"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet.deployment.difftext import MASK, mask_secrets, unified_diff
+from fleet.deployment.difftext import MASK, MASK_CHANGED, mask_secrets, unified_diff
 from fleet.deployment.manifest import FileState, manifest_of, unfinished
 from fleet.deployment.plan import (
     BootState,
@@ -378,8 +378,8 @@ def test_a_diff_shows_the_change_and_hides_secrets() -> None:
         f"-api_key: {MASK}",
         "-password_file: /x",
         "+a: 2",
-        f'+uri: "mongodb://u:{MASK}@db"',
-        f"+api_key: {MASK}",
+        f'+uri: "mongodb://u:{MASK_CHANGED}@db"',
+        f"+api_key: {MASK_CHANGED}",
         "+password_file: /y",
         " same: 1",
     ]

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from fleet.cli.queue import _VERBS, queue
+from fleet.cli.queue_look import _print_output, _section
 
 _LIST_MODULES = """
 import sys
@@ -33,6 +34,15 @@ def test_every_verb_is_there_with_help_and_examples(verb: str) -> None:
     assert f"puffin-fleet queue {verb}" in text
     for option in ("--json", "--uri", "--database", "--hosts-file"):
         assert option in text
+
+
+def test_what_a_program_printed_is_shown_without_its_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_output("1\n\x1b[1;31mnot\x1b[0m\tconverged\n\x1b]0;mine\x07\n", 2)
+    _section("History", [("12:00", "failed", "n-1", "\x1b[2Jgone\nfor good")])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    mark = "\N{REPLACEMENT CHARACTER}"
+    assert [line.split() for line in lines[1:3]] == [["not", "converged"], [f"{mark}]0;mine{mark}"]]
+    assert lines[4] == f"  12:00  failed  n-1  {mark}[2Jgone for good"
 
 
 def test_a_verb_that_is_not_there() -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from fleet.cli.queue_options import parse_since
-from fleet.errors import UsageError
+from fleet.cli.queue_results import _row
 from fleet.queue.frames import Frame, frames
 from fleet.queue.results import (
     BOHR_PER_ANGSTROM,
@@ -24,7 +23,7 @@ from fleet.queue.results import (
     title_of,
     xyz_text,
 )
-from fleet.queue.text import age, duration, first_line, model_text
+from fleet.queue.text import model_text
 from puffin.documents import Model
 from puffin.outcomes import Outcome, PropertyInfo, StructureInfo
 from puffin.queueing import to_entry
@@ -99,6 +98,18 @@ def test_xyz_can_be_submitted_again(outcome: Outcome, label: str) -> None:
     assert float(text.splitlines()[-1].split()[-1]) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("comment", ["water\n2 of 3", "water\r\n2  of 3\n", "water\v2\u2028of\x853"])
+def test_a_comment_of_several_lines_breaks_no_file(comment: str) -> None:
+    outcome = dataclasses.replace(OUTCOME, inputs=(dataclasses.replace(GUESS, name=comment),))
+    (frame,) = frames("xyz", xyz_text(outcome).splitlines())
+    assert isinstance(frame, Frame)
+    assert xyz_text(outcome).splitlines()[1].startswith("water_2_of_3 charge=1 ")
+    titles: list[str] = []
+    assert sdf_text(outcome, lambda molecule: titles.append(molecule.name) or "M  END").endswith("$$$$\n")  # type: ignore[func-returns-value]
+    assert titles == ["water 2 of 3"]
+    assert _row(outcome, [])[0] == "water"
+
+
 def test_sdf_has_charge_and_numbers_as_data() -> None:
     block = "name\n\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\n"
     block += "    0.0000    0.0000    0.0000   H   0  0\nM  END"
@@ -117,52 +128,9 @@ def test_names() -> None:
     assert method_of(dataclasses.replace(ENTRY, method="")) == "PM6"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, ""), (0.4, "0 s"), (59.0, "59 s"), (90.0, "2 min"), (5400.0, "1.5 h"), (36000.0, "10 h"), (1e5, "1.2 d")],
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text
-
-
-def test_ages() -> None:
-    assert age(NOW - timedelta(minutes=3), NOW) == "3 min"
-    assert age(None, NOW) == ""
-    assert age(NOW + timedelta(seconds=5), NOW) == "0 s"
-
-
-def test_the_first_line_of_a_comment() -> None:
-    assert first_line("\n  it failed\nbecause", 20) == "it failed"
-    assert first_line("a long comment", 8) == "a long…"
-    assert first_line("", 5) == ""
-
-
 def test_a_model_says_only_what_is_unusual() -> None:
     model = dataclasses.asdict(Model(program="orca", method="PBE", solvent="water"))
     assert model_text(model) == "program=orca, method_family=any, method=PBE, solvent=water"
-
-
-@pytest.mark.parametrize(
-    ("text", "when"),
-    [
-        ("30m", NOW - timedelta(minutes=30)),
-        ("1.5h", NOW - timedelta(minutes=90)),
-        ("2d", NOW - timedelta(days=2)),
-        ("2024-12-31", datetime(2024, 12, 31)),
-        ("2025-01-01T10:00", datetime(2025, 1, 1, 10)),
-        ("2025-01-01T10:00:00Z", datetime(2025, 1, 1, 10)),
-        ("2025-01-01T10:00:00+02:00", datetime(2025, 1, 1, 8)),
-    ],
-)
-def test_since(text: str, when: datetime) -> None:
-    assert parse_since(text, NOW) == when
-
-
-@pytest.mark.parametrize("text", ["yesterday", "5", "5y", "99999999w", ""])
-def test_since_when_it_is_no_time(text: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        parse_since(text, NOW)
-    assert "must look like 30m" in str(caught.value)
 
 
 def test_records_are_plain_json() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 from puffin.calculations import Claimant, Status, claim_update
 from puffin.documents import Model, Request
@@ -18,8 +22,10 @@ from puffin.queueing import (
     Selection,
     Sort,
     Tally,
+    any_of,
     as_listed,
     change_update,
+    is_any_of,
     left_of,
     pace,
     refusal,
@@ -28,6 +34,7 @@ from puffin.queueing import (
     to_entry,
     totals_by,
     unserved,
+    untaken,
 )
 from puffin.store import WorkerRecord
 
@@ -49,6 +56,7 @@ def entry(status: Status = Status.NEW, **changes: Any) -> Entry:
         (Selection(orders=("a", "b")), {"job.order": {"$in": ["a", "b"]}}),
         (Selection(orders=("scine_*",)), {"job.order": {"$regex": "^scine_.*$"}}),
         (Selection(programs=("a.b?",)), {"model.program": {"$regex": r"^a\.b.$"}}),
+        (Selection(programs=("[a-c][!x]",)), {"model.program": {"$regex": r"^[a-c][^x]$"}}),
         (
             Selection(workers=("n-1",)),
             {"$or": [{"puffin.worker": {"$in": ["n-1"]}}, {"executor": {"$in": ["n-1"]}}]},
@@ -198,6 +206,47 @@ def test_somebody_would_take_it() -> None:
     others = [worker(jobs=()), worker(programs=()), worker(cores=1)]
     assert unserved(wanted(cores=4), [*others, worker()]) == ""
     assert unserved(wanted(model=Model(program="any")), [worker(programs=())]) == ""
+
+
+@given(st.text(alphabet="ab-]![*?^\\.$", max_size=8), st.text(alphabet="ab-]![^\\.$", max_size=5))
+@example("[]", "")
+@example("[!]", "[")
+@example("[!]]", "[")
+@example("[!]a]", "b")
+@example("[b-a]", "a")
+@example("[b-a]]", "]")
+@example("[a-", "[a-")
+def test_the_database_understands_patterns_as_a_shell_does(pattern: str, text: str) -> None:
+    assume("-" not in pattern or "!" not in pattern)  # behind an empty range Python takes "!" for what it is not
+    (test,) = any_of(("name",), [pattern])
+    asked = test["name"]
+    found = text in asked["$in"] if "$in" in asked else re.fullmatch(asked["$regex"], text) is not None
+    assert found == fnmatchcase(text, pattern) == is_any_of(text, [pattern])
+
+
+NEW_SINGLE_POINTS = Tally(Status.NEW, "scine_single_point", "sparrow", 10)
+NEW_HESSIANS = Tally(Status.NEW, "scine_hessian", "sparrow", 9000)
+NEW_ORCA = Tally(Status.NEW, "scine_single_point", "orca", 3)
+
+
+@pytest.mark.parametrize(
+    ("tallies", "workers", "reasons", "left"),
+    [
+        ([NEW_SINGLE_POINTS], [worker(memory=0.5)], [], 10),
+        ([NEW_SINGLE_POINTS, NEW_HESSIANS], [worker()], ["no worker accepts the job scine_hessian"], 10),
+        ([NEW_ORCA], [worker()], ["no worker that accepts scine_single_point has the program orca"], 0),
+        ([NEW_HESSIANS, dataclasses.replace(NEW_HESSIANS, status=Status.PENDING, count=2)], [worker()], [], 9002),
+        ([NEW_HESSIANS], [], [], 9000),
+        ([dataclasses.replace(NEW_HESSIANS, program="")], [worker(jobs=("scine_hessian",), programs=())], [], 9000),
+        ([dataclasses.replace(NEW_HESSIANS, status=Status.FAILED)], [worker()], [], 0),
+    ],
+)
+def test_what_nobody_takes_is_named_and_does_not_count_as_left(
+    tallies: list[Tally], workers: list[WorkerRecord], reasons: list[str], left: int
+) -> None:
+    found = untaken(tallies, workers)
+    assert [each.reason.partition(";")[0] for each in found] == reasons
+    assert left_of(tallies, found) == left
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,9 @@ NOON = 1795348800.0
         ({"lines": 2}, "5 interpreter 7 8"),
         ({"lines": 3}, "2 4 5 interpreter 7 8"),
         ({"lines": 0}, ""),
-        ({"worker": "*-2"}, "2 interpreter 7"),
+        ({"workers": ["*-2"]}, "2 interpreter 7"),
+        ({"workers": ["n-1", "n-[2]"]}, "1 2 4 5 interpreter 7 8"),
+        ({"workers": ["n-3"]}, ""),
         ({"since": NOON + 5}, "5 interpreter 7 8"),
         ({"until": NOON + 4}, "1 2 4"),
         ({"level": "WARNING"}, "4 interpreter 7"),
@@ -237,6 +239,28 @@ def test_logs_elsewhere_are_refused(host: Path) -> None:
         tail.main({"host_root": str(host), "marker": MARKER, "resume": {"../../etc/passwd.log": position}})
 
 
+LONG = [
+    stamp(1, text="- one"),
+    stamp(2, text=r"- a\nb\nc C:\\new"),  # three lines
+    stamp(3, text="- three"),
+]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [(0, ""), (1, "4"), (2, "4"), (3, "4"), (4, "3 4"), (6, "3 4"), (7, "2 3 4"), (8, "1 2 3 4"), (99, "1 2 3 4")],
+)
+def test_messages_count_as_the_lines_that_they_are_shown_as_and_are_never_cut(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, lines: int, expected: str
+) -> None:
+    place = tmp_path / "log"
+    place.mkdir()
+    append(place / "n-1.log.1", *LONG[:2])
+    append(place / "n-1.log", *LONG[2:])
+    append(place / "n-1.out", "Traceback (most recent call last):", "  File", "OSError: 4")
+    assert said(capsys, tmp_path, lines=lines) == expected.split()
+
+
 def test_a_long_log_is_searched_from_its_end(tmp_path: Path) -> None:
     path = tmp_path / "w.log"
     path.write_text("".join(f"line {number}\n" for number in range(100_000)))
@@ -244,5 +268,5 @@ def test_a_long_log_is_searched_from_its_end(tmp_path: Path) -> None:
 
     files = pieces(path)
     (last,) = last_messages(files, 1, Wanted())
-    assert files[0].read(100, last[2]) == b"line 99999\n"
+    assert files[0].read(100, last.start) == b"line 99999\n"
     assert len(last_messages(files, 70_000, Wanted())) == 70_000

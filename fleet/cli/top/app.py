@@ -21,6 +21,7 @@ from fleet.errors import FleetError
 from fleet.operation.touching import Order, Target, give, host_named, meaning
 from fleet.watch import board
 from fleet.watch.board import Cell, History, Mode, Snapshot, View
+from fleet.watch.moments import local
 from puffin.store import EventRecord, Store
 
 _EVENTS_SHOWN = 200
@@ -149,7 +150,7 @@ class Top(App[None]):
     def _draw_title(self) -> None:
         if not self._laid_out:
             return
-        at = f"{self._snapshot.at:%H:%M:%S} UTC" if self._snapshot else "looking"
+        at = f"{local(self._snapshot.at):%H:%M:%S %Z}" if self._snapshot else "looking"
         what = f"workers of {self._view.host}" if self._view.host else self._view.mode.value
         words = f" {self._chosen.fleet.name}   {what}   {at}   {self._where}"
         if self._view.needle:

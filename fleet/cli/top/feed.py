@@ -137,5 +137,6 @@ class Feed:
             finished += some
             first = min((when for when in (first, earliest) if when is not None), default=None)
         self._queue = {status.value: count for status, count in queueing.totals_by(tallies).items()}
-        self._pace = queueing.pace(finished, first, queueing.left_of(tallies), at, _WINDOW_S)
+        untaken = queueing.untaken(tallies, self._store.registry.workers())
+        self._pace = queueing.pace(finished, first, queueing.left_of(tallies, untaken), at, _WINDOW_S)
         self._queue_due = time.monotonic() + max(_QUEUE_EVERY_S, (time.monotonic() - began) * _SHARE)

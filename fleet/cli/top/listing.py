@@ -16,6 +16,7 @@ from textual.strip import Strip
 
 from fleet.cli.output import Column, fit
 from fleet.watch.board import Cell, Row, Table
+from fleet.words import plain
 
 STYLES = {
     "bad": Style(color="red", bold=True),
@@ -123,7 +124,7 @@ class Listing(ScrollView, can_focus=True):
         segments = []
         for at in self._shown:
             width, cell = self._widths[at], cells[at]
-            text = cell.text if len(cell.text) <= width else cell.text[: width - 1] + "…"
+            text = plain(cell.text if len(cell.text) <= width else cell.text[: width - 1] + "…")
             text = text.rjust(width) if self._table.headings[at].right else text.ljust(width)
             segments.append(Segment(text + _GAP, self.rich_style + STYLES[cell.tone] + over))
         return Strip(segments).adjust_cell_length(self.size.width, self.rich_style + over)

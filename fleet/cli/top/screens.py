@@ -16,6 +16,7 @@ from fleet.errors import FleetError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
 from fleet.operation.touching import Target, lines_of
+from fleet.words import plain, uncoloured
 
 _LINES = 200
 _KEPT = 5000
@@ -107,7 +108,7 @@ class LogScreen(Screen[None]):
             for worker, line in lines_of(self._fleet, self._target, self._workers, remotes, _LINES):
                 if self._left:
                     return
-                self._write(Text(line if worker in line else f"{worker} {line}", style=_style(line)))
+                self._write(log_text(worker, line))
             self._write(Text("the host tells no more", style="yellow"))
         except FleetError as error:
             self._write(Text(str(error), style="bold red"))
@@ -136,6 +137,20 @@ class LogScreen(Screen[None]):
         remotes, self._remotes = self._remotes, None
         if remotes is not None:
             threading.Thread(target=remotes.close, daemon=True).start()
+
+
+def log_text(worker: str, line: str) -> Text:
+    """A line as it is shown: it must not be able to move the cursor.
+
+    Parameters
+    ----------
+    worker
+        Who wrote it.
+    line
+        The line.
+    """
+    shown = plain(uncoloured(line), "\n\t")
+    return Text(shown if worker in line else f"{worker} {shown}", style=_style(line))
 
 
 def _style(line: str) -> str:

@@ -1,0 +1,49 @@
+"""`puffin-fleet ... | head`: whoever has read enough is not told that something failed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.commands import BIN
+
+HOSTS = """
+fleet: pool
+database: {uri: "mongodb://127.0.0.1:1", names: [none]}
+defaults: {workers: {cores: 1, memory: 1}}
+hosts: {here: {connection: local}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "unread"),
+    [
+        (["--help"], "stdout"),
+        (["schema"], "stdout"),
+        (["inventory", "hosts.yaml"], "stdout"),
+        (["exec", "-F", "hosts.yaml", "--", "echo", "a"], "stdout"),
+        (["exec", "-F", "hosts.yaml", "--prefix", "--", "echo", "a"], "stdout"),
+        (["exec", "-F", "hosts.yaml", "--prefix", "--", "no-such-program"], "stderr"),
+    ],
+)
+def test_a_reader_that_is_gone_is_no_failure(tmp_path: Path, words: list[str], unread: str) -> None:
+    (tmp_path / "hosts.yaml").write_text(HOSTS)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, unread: writer}
+        ran = subprocess.run(
+            [BIN / "puffin-fleet", *words], cwd=tmp_path, check=False, timeout=60, text=True, **streams
+        )
+    finally:
+        os.close(writer)
+    assert (ran.returncode, ran.stdout or "", ran.stderr or "") == (0, "", "")
+
+
+def test_a_failure_stays_one_where_somebody_reads(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yaml").write_text(HOSTS)
+    ran = subprocess.run([BIN / "puffin-fleet", "exec", "-F", "hosts.yaml", "--", "false"], cwd=tmp_path, check=False)
+    assert ran.returncode == 1

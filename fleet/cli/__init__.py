@@ -15,7 +15,7 @@ import click
 from fleet.cli.lazy import LazyGroup
 from fleet.errors import ExitCode, FleetError
 from puffin import __version__
-from puffin.errors import PuffinError
+from puffin.errors import DatabaseUnavailable, PuffinError
 
 _VERBS = {
     "init": ("fleet.cli.setup", "write a commented hosts.yaml"),
@@ -150,4 +150,8 @@ def _run(arguments: list[str] | None) -> int:
         return int(ExitCode.INTERRUPTED)
     except (FleetError, PuffinError) as error:
         click.echo(str(error), err=True)
+        if isinstance(error, DatabaseUnavailable):
+            click.echo(
+                "  see that the server runs; 'puffin-fleet check' tries it from here and from every host", err=True
+            )
         return int(error.exit_code)

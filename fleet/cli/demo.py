@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -181,6 +184,8 @@ def _print_results(
 
 def _say_what_next() -> None:
     note("\nWhat next:", "bold")
+    if not shutil.which("puffin-fleet"):
+        note(f"  source {shlex.quote(str(Path(sys.executable).with_name('activate')))}")
     note("  puffin-fleet demo --keep      # the same, left running to look around in")
     note("  puffin-fleet init             # describe your own hosts, then: plan, deploy, status")
 

@@ -30,6 +30,7 @@ _UNAVAILABLE = (
     pymongo.errors.WTimeoutError,
 )
 
+_UNAUTHORIZED, _LOGIN_REFUSED = 13, 18
 _DUPLICATE = 11000
 _TOO_FEW_MEMBERS = 100
 """Code of the server for a write concern that its set can never satisfy: a mistake in the connection string."""
@@ -61,7 +62,12 @@ def translated(doing: str, where: str) -> Iterator[None]:
         if _is_passing(error):
             what = f"cannot tell whether the database at {where} did it, {doing}: {short(error)}"
             raise DatabaseUnavailable(what) from error
-        if error.code == 18:
+        if error.code == _UNAUTHORIZED:
+            raise DatabaseError(
+                f"the database at {where} does not allow {doing}: set database.username and database.password_file, or "
+                f"see what that user may do ({short(error)})"
+            ) from error
+        if error.code == _LOGIN_REFUSED:
             raise DatabaseError(
                 f"the database at {where} refused the login: check database.username and database.password_file"
             ) from error
@@ -150,9 +156,12 @@ def connection_uri(settings: DatabaseSettings, database: str = "") -> str:
 
 def _read_password(path: str) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+        password = Path(path).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"database.password_file: cannot read {path}: {error}") from error
+    if not password:
+        raise ConfigurationError(f"database.password_file: {path} is empty; write the password into it")
+    return password
 
 
 def location(settings: DatabaseSettings) -> str:

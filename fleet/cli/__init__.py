@@ -89,6 +89,12 @@ def cli(context: click.Context) -> None:
         click.echo(_OF_A_DAY)
 
 
+_GOES_ON = frozenset(
+    ("collect", "deploy", "destroy", "drain", "prune", "restart", "resume", "rollback", "start", "stop")
+)
+_NO_DATABASE = "  see that the server runs; 'puffin-fleet check' tries it from here and from every host"
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; the one place where errors become messages and exit codes.
 
@@ -139,6 +145,14 @@ def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _interrupted(arguments: list[str] | None) -> str:
+    """What Ctrl-C leaves behind, in a few words."""
+    verb = next(iter(arguments if arguments is not None else sys.argv[1:]), "")
+    if verb not in _GOES_ON:
+        return "interrupted"
+    return "interrupted: what hosts were told they go on with, and the same command again completes the rest"
+
+
 def _run(arguments: list[str] | None) -> int:
     try:
         return int(cli.main(arguments, prog_name="puffin-fleet", standalone_mode=False) or 0)
@@ -146,12 +160,10 @@ def _run(arguments: list[str] | None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        click.echo(_interrupted(arguments), err=True)
         return int(ExitCode.INTERRUPTED)
     except (FleetError, PuffinError) as error:
         click.echo(str(error), err=True)
         if isinstance(error, DatabaseUnavailable):
-            click.echo(
-                "  see that the server runs; 'puffin-fleet check' tries it from here and from every host", err=True
-            )
+            click.echo(_NO_DATABASE, err=True)
         return int(error.exit_code)

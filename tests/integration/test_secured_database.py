@@ -142,7 +142,7 @@ def test_a_worker_with_the_right_password(secured: Secured, tmp_path: Path) -> N
     ("change", "error", "words"),
     [
         ({"username": "nobody"}, DatabaseError, "refused the login: check database.username"),
-        ({"username": "", "password_file": ""}, DatabaseError, "refused"),
+        ({"username": "", "password_file": ""}, DatabaseError, "set database.username and database.password_file"),
         ({"uri": "mongodb://127.0.0.1:{port}/"}, DatabaseUnavailable, "cannot reach the database"),
         ({"uri": "mongodb://127.0.0.1:{port}/?tls=true"}, DatabaseUnavailable, "certificate verify failed"),
     ],

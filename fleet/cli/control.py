@@ -100,7 +100,7 @@ def _stop(chosen: Chosen, how: Stop, parallel: int, json_lines: bool, whole: boo
             note(f"{result.host} could not be told by SSH: {result.value.trouble}", "yellow")
     left = [worker for result in results if result.value for worker in result.value.running]
     failed = report_failures(results)
-    known = [result.host for result in results if result.value and result.value.deployed]
+    known = [result.host for result in results if result.value and result.value.matched]
     return (ExitCode.FAILED if failed or (left and how.wait) else ExitCode.DONE), known
 
 
@@ -131,7 +131,8 @@ def _stop_words(result: HostResult[Stopped], waited: bool) -> Text | str:
         rest = "still running: " if waited else "will stop when done: "
         return Text(rest + ", ".join(value.running) + by, style="yellow" if waited else "")
     if not value.deployed:
-        return Text("nothing is deployed there", style="dim")
+        before = "drained; " if value.matched else ""
+        return Text(f"{before}nothing is deployed there", style="dim")
     if not value.matched:
         return Text("no such worker", style="dim")
     return Text("stopped" + by, style="yellow" if by else "")

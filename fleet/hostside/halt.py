@@ -3,6 +3,8 @@
 Request: base_dir, fleet, host, patterns [of workers; null: the whole host], now (bool: calculations are given back),
 drain {who, why} (or null: a stop is all there is to it).
 Reply: deployed (bool), host_root, told [workers, or "*" for the whole host], and all of `states`.
+
+A drain is written down also where nothing is deployed yet: the first deploy must not start workers under maintenance.
 """
 
 from __future__ import annotations
@@ -29,14 +31,15 @@ def main(request: Json) -> Json:
     patterns = request.get("patterns")
     chosen = None if patterns is None else matching(workers_of(root), patterns)
     drain = request.get("drain")
-    if drain and there:
+    if drain:
         _note(root, drain)
-    if there and chosen != []:
+    obeyed = (there or bool(drain)) and chosen != []
+    if obeyed:
         _order(root, "stop_file", chosen)
-        if request.get("now"):
-            _order(root, "signal", chosen)
+    if obeyed and there and request.get("now"):
+        _order(root, "signal", chosen)
     told = ["*"] if chosen is None else chosen
-    return {"deployed": there, "host_root": str(root), "told": told if there else [], **look(root)}
+    return {"deployed": there, "host_root": str(root), "told": told if obeyed else [], **look(root)}
 
 
 def _order(root: Path, operation: str, workers: list[str] | None) -> None:

@@ -70,7 +70,7 @@ class Told:
     deployed
         Whether there is anything at all.
     matched
-        Whether it has any of the workers that were to stop.
+        Whether it has any of the workers that were to stop, or is drained before its first deploy.
     """
 
     host_root: str
@@ -92,7 +92,7 @@ class Stopped:
     deployed
         Whether there is anything at all.
     matched
-        Whether it has any of the workers that were to stop.
+        Whether it has any of the workers that were to stop, or is drained before its first deploy.
     trouble
         Why it could not be reached; empty where it was.
     """
@@ -236,12 +236,13 @@ class HostControl:
         self._say("starting workers")
         reply = self._ask("begin", {"patterns": list(workers) or None, "resume": resume})
         reader = Reader(self._host.name, "", reply)
-        if not reader.flag("deployed"):
+        refused, resumed = reader.flag("refused"), reader.flag("resumed")
+        if not (reader.flag("deployed") or refused or resumed):
             hint = "run 'puffin-fleet deploy' first"
             raise RemoteError(self._host.name, "looking", "nothing is deployed there", hint)
         states = parse_states(self._host.name, reply)
-        drained = states.drained if reader.flag("refused") else None
-        return Started(self._running(states), drained, bool(reader.texts("told")) or drained is not None)
+        matched = bool(reader.texts("told")) or refused or resumed
+        return Started(self._running(states), states.drained if refused else None, matched)
 
     def _ask(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
         host = self._host

@@ -65,6 +65,18 @@ def test_an_operators_day(here: Here) -> None:
 
 
 @pytest.mark.soak
+def test_a_host_that_is_drained_before_its_first_deploy_stays_down(here: Here) -> None:
+    here.content["defaults"]["workers"]["count"] = 1
+    here.content["hosts"] = {name: {"connection": "local"} for name in ("one", "two")}
+    here.run("schema")  # writes the file
+    assert "drained; nothing is deployed there" in run(here, ["drain", "one", "--why", "new disk"]).ok().out
+    assert "new disk" in here.run("deploy", "--yes").ok().out + here.run("plan").ok().out
+    assert here.running() == ["two-1"]
+    run(here, ["resume", "one"]).ok()
+    until(lambda: sorted(here.running()) == ["one-1", "two-1"], "both hosts to work")
+
+
+@pytest.mark.soak
 def test_restarts(here: Here) -> None:
     make(here, "one", "three")
     here.run("stop", "--host", "three").ok()

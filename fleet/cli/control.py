@@ -10,7 +10,7 @@ from rich.text import Text
 
 from fleet import shapes
 from fleet.cli import completion, options
-from fleet.cli.options import Chosen
+from fleet.cli.options import Chosen, refuse_unknown
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.deployment.lock import new_deed
 from fleet.errors import ExitCode, UsageError
@@ -94,20 +94,15 @@ def _stop(chosen: Chosen, how: Stop, parallel: int, json_lines: bool, whole: boo
             print_json(_stop_record(result))
     else:
         print_table((Column("HOST"), Column("WORKERS")), [[one.host, _stop_words(one, how.wait)] for one in results])
-    _refuse_unknown(how.workers, [result.value.matched for result in results if result.value])
     for result in results:
         if result.value and result.value.trouble:
-            note(f"{result.host} could not be told by SSH: {result.value.trouble}", "yellow")
+            how_far = "could not be told by SSH" if result.value.by_database else "was told, but then out of reach"
+            note(f"{result.host} {how_far}: {result.value.trouble}", "yellow")
     left = [worker for result in results if result.value for worker in result.value.running]
     failed = report_failures(results)
+    refuse_unknown(how.workers, [result.value.matched if result.value else None for result in results])
     known = [result.host for result in results if result.value and result.value.matched]
     return (ExitCode.FAILED if failed or (left and how.wait) else ExitCode.DONE), known
-
-
-def _refuse_unknown(workers: Sequence[str], matched: Sequence[bool]) -> None:
-    if workers and matched and not any(matched):
-        patterns = ", ".join(f"'{pattern}'" for pattern in workers)
-        raise UsageError(f"no worker matches {patterns}: 'puffin-fleet status' shows the workers")
 
 
 def _stop_record(result: HostResult[Stopped]) -> shapes.Stopped:
@@ -127,6 +122,8 @@ def _stop_words(result: HostResult[Stopped], waited: bool) -> Text | str:
     if value is None:
         return Text("failed", style="red")
     by = "; it cannot be reached, but was told through the database" if value.by_database else ""
+    if value.trouble and not value.by_database:
+        by = "; it was told, and cannot be reached any more"
     if value.running:
         rest = "still running: " if waited else "will stop when done: "
         return Text(rest + ", ".join(value.running) + by, style="yellow" if waited else "")
@@ -165,9 +162,10 @@ def start(
     )
     results = _on_each(chosen, parallel, "Starting", lambda control: control.start(workers))
     _report_started(results, json_lines)
-    _refuse_unknown(workers, [result.value.matched for result in results if result.value])
+    failed = report_failures(results)
+    refuse_unknown(workers, [result.value.matched if result.value else None for result in results])
     asked_for = [result.host for result in results if patterns and result.value and result.value.drained]
-    return ExitCode.FAILED if report_failures(results) or not lifted or asked_for else ExitCode.DONE
+    return ExitCode.FAILED if failed or not lifted or asked_for else ExitCode.DONE
 
 
 @click.command()

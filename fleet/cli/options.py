@@ -112,6 +112,26 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def refuse_unknown(workers: Sequence[str], matched: Sequence[bool | None]) -> None:
+    """Refuse patterns that no worker matches; whether one of a host that did not answer does, nobody knows.
+
+    Parameters
+    ----------
+    workers
+        The patterns; none for all workers.
+    matched
+        For each host, whether it has such a worker; None for one that did not answer.
+
+    Raises
+    ------
+    UsageError
+        No worker of any host matches.
+    """
+    if workers and matched and all(one is False for one in matched):
+        patterns = ", ".join(f"'{pattern}'" for pattern in workers)
+        raise UsageError(f"no worker matches {patterns}: 'puffin-fleet status' shows the workers")
+
+
 def choose(path: str | None, patterns: tuple[str, ...]) -> Chosen:
     """Read hosts.yaml and choose from it.
 

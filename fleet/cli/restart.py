@@ -15,7 +15,7 @@ from fleet.deployment.lock import new_deed
 from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, RemoteError
 from fleet.hosts.access import open_remotes, open_store
-from fleet.operation.restarting import How, Manner, restart_hosts
+from fleet.operation.restarting import How, Manner, restart_hosts, workers_of
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
 
@@ -61,6 +61,8 @@ def restart(
             probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
             results = {one.host: _refused(one) for one in probed}
             ready = [one.value for one in probed if one.value is not None and _refused(one).ok]
+            found = {facts.host: any(options.matches(name, workers) for name in workers_of(facts)) for facts in ready}
+            options.refuse_unknown(workers, [found.get(one.host) for one in probed])
             done = restart_hosts(chosen.fleet, ready, remotes, store, how, board) if ready else []
             results.update({one.host: one for one in done})
     finally:

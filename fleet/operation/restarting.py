@@ -183,6 +183,17 @@ def _configurations(facts: Facts) -> dict[str, str]:
     }
 
 
+def workers_of(facts: Facts) -> tuple[str, ...]:
+    """The workers of a host, as its last deploy wrote them.
+
+    Parameters
+    ----------
+    facts
+        The host as it was found.
+    """
+    return tuple(_configurations(facts))
+
+
 def restart_hosts(
     fleet: Fleet, found: Sequence[Facts], remotes: Remotes, store: Store, how: How, audience: Audience
 ) -> list[HostResult[Deployed]]:

@@ -273,6 +273,25 @@ def test_a_host_out_of_reach_is_stopped_through_the_database(here: Here, silent_
     assert not (here.root / "orders" / "stop").exists()
 
 
+def test_a_pattern_is_refused_only_where_every_host_has_answered(here: Here) -> None:
+    pretend(here, ["good"])
+    for verb in ("stop", "start", "restart"):
+        ran = here.run(verb, "--worker", "nobody-*", *(["--yes"] if verb == "stop" else []))
+        expected = (1, "nothing is deployed there") if verb != "stop" else (2, "no worker matches 'nobody-*'")
+        assert (ran.code, expected[1] in ran.err) == (expected[0], True), ran
+    here.content["hosts"]["down"] = {"address": "127.0.0.1", "ssh": {"port": free_port()}}
+    for verb in ("stop", "start", "restart"):
+        ran = here.run(verb, "--worker", "down-2", *(["--yes"] if verb == "stop" else []))
+        assert (ran.code, "down failed at connect" in ran.err, "no worker matches" in ran.err) == (1, True, False)
+
+
+@pytest.mark.soak
+def test_a_restart_of_an_unknown_worker_is_refused(here: Here) -> None:
+    make(here, "one")
+    ran = here.run("restart", "--worker", "nobody-*")
+    assert (ran.code, "no worker matches 'nobody-*'" in ran.err) == (2, True)
+
+
 def test_the_line_to_change_is_shown_and_written(here: Here) -> None:
     here.run("schema")  # writes the file
     text = "# mine\n" + here.file.read_text()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ from fleet.deployment.deploy import Deployed, Running
 from fleet.deployment.deploying import Ended, How, deploy_hosts
 from fleet.deployment.health import Health
 from fleet.deployment.hooks import check_hooks
-from fleet.deployment.lock import TOKEN_VARIABLE, ChangedMeanwhile, new_deed, wait_until_free
+from fleet.deployment.lock import TOKEN_VARIABLE, again_when_changed, new_deed, wait_until_free
 from fleet.deployment.locked import describe
 from fleet.deployment.rolling import NotBegun, PutBack
 from fleet.deployment.survey import PREVIOUS, HostWork
@@ -138,17 +137,12 @@ def _chosen_way(when_idle: bool, now: bool) -> Running:
 
 
 def _run(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> int:
-    """Who waited for somebody else's deploy has planned with what was there before it: that is planned anew."""
     check_hooks(chosen.fleet)
-    deadline = time.monotonic() + how.lock_timeout_s
-    while True:
-        left = max(0.0, deadline - time.monotonic())
-        try:
-            return _look_and_deploy(chosen, replace(how, lock_timeout_s=left), look, json_lines, yes)
-        except ChangedMeanwhile as changed:
-            if time.monotonic() >= deadline:
-                raise
-            note(f"{', '.join(sorted(changed.by))} changed while this command waited: looking again.", "yellow")
+
+    def attempt(lock_timeout_s: float) -> int:
+        return _look_and_deploy(chosen, replace(how, lock_timeout_s=lock_timeout_s), look, json_lines, yes)
+
+    return again_when_changed(attempt, how.lock_timeout_s, lambda what: note(what, "yellow"))
 
 
 def _look_and_deploy(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> int:

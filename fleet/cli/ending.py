@@ -129,7 +129,7 @@ def _destroy_all(
 ) -> list[HostResult[Destroyed]]:
     targets = {name: LockTarget(root) for name, root in roots.items()}
     with (
-        hold(remotes, targets, new_deed("destroy"), how.lock_timeout, how.parallel) as lock,
+        hold(remotes, targets, new_deed("destroy"), how.lock_timeout, how.parallel, note) as lock,
         Board("Destroying", len(lock.hosts)) as board,
     ):
         try:

@@ -211,7 +211,7 @@ def _prune(
 ) -> int:
     targets = {plan.host: LockTarget(places[plan.host].host_root) for plan in plans}
     with (
-        hold(remotes, targets, new_deed("prune"), how.lock_timeout, how.parallel) as lock,
+        hold(remotes, targets, new_deed("prune"), how.lock_timeout, how.parallel, note) as lock,
         Board("Pruning", len(plans)) as board,
     ):
         mine = [plan for plan in plans if plan.host in lock.hosts]

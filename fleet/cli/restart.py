@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 from rich.text import Text
@@ -11,7 +12,7 @@ from fleet import shapes
 from fleet.cli import options
 from fleet.cli.output import Board, Column, print_json, print_table, report_failures
 from fleet.deployment.deploy import Deployed
-from fleet.deployment.lock import new_deed
+from fleet.deployment.lock import again_when_changed, new_deed
 from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, RemoteError
 from fleet.hosts.access import open_remotes, open_store
@@ -58,18 +59,28 @@ def restart(
     store = open_store(chosen.fleet)
     try:
         with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board("Restarting", len(chosen.hosts)) as board:
-            probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
-            results = {one.host: _refused(one) for one in probed}
-            ready = [one.value for one in probed if one.value is not None and _refused(one).ok]
-            found = {facts.host: any(options.matches(name, workers) for name in workers_of(facts)) for facts in ready}
-            options.refuse_unknown(workers, [found.get(one.host) for one in probed])
-            done = restart_hosts(chosen.fleet, ready, remotes, store, how, board) if ready else []
-            results.update({one.host: one for one in done})
+
+            def attempt(lock_timeout_s: float) -> list[HostResult[Deployed]]:
+                probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
+                ready = _ready(probed, workers)
+                waiting = replace(how, lock_timeout_s=lock_timeout_s)
+                done = restart_hosts(chosen.fleet, ready, remotes, store, waiting, board) if ready else []
+                results = {one.host: one for one in done}
+                return [results.get(one.host) or _refused(one) for one in probed]
+
+            results = again_when_changed(attempt, lock_timeout, lambda what: board.step("this machine", what))
     finally:
         store.close()
-    every = [results[one.host] for one in probed]
-    _report(every, json_lines)
-    return ExitCode.FAILED if report_failures(every) else ExitCode.DONE
+    _report(results, json_lines)
+    return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
+
+
+def _ready(probed: Sequence[HostResult[Facts]], workers: Sequence[str]) -> list[Facts]:
+    """The hosts that can be restarted."""
+    ready = [one.value for one in probed if one.value is not None and _refused(one).ok]
+    found = {facts.host: any(options.matches(name, workers) for name in workers_of(facts)) for facts in ready}
+    options.refuse_unknown(workers, [found.get(one.host) for one in probed])
+    return ready
 
 
 def _refused(probed: HostResult[Facts]) -> HostResult[Deployed]:

@@ -225,7 +225,8 @@ def restart_hosts(
     """
     read_records = shared(lambda: store.registry.workers(fleet.name))
     targets = {facts.host: LockTarget(facts.host_root, facts.lock.serial) for facts in found}
-    with hold(remotes, targets, how.deed, how.lock_timeout_s, _ATTEMPTS_OF_ALL) as lock:
+    say = _teller("this machine", audience)
+    with hold(remotes, targets, how.deed, how.lock_timeout_s, _ATTEMPTS_OF_ALL, say) as lock:
         parts = {
             facts.host: HostRestart(
                 fleet=fleet,

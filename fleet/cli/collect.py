@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from fleet.cli import options
 from fleet.cli.logs import calculation_id, hosts_of, seconds
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
-from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.errors import ExitCode, FleetError
 from fleet.hosts.access import Remotes, open_remotes
 from fleet.hosts.inventory import Host
 from fleet.reach import facts as host_facts
@@ -44,7 +43,7 @@ _ASK_ABOVE = 1 << 30
 @click.option("--since", metavar="TIME", help="Only files that were written to since: 10m, 2h, 2026-11-22T10:00.")
 @click.option("--failed", is_flag=True, help="Failed calculations without the logs of workers.")
 @click.option("--calculation", metavar="ID", help="Only what is about this calculation, also if it did not fail.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask, however much it is.")
+@options.yes
 def collect(
     hosts_file: str | None,
     patterns: tuple[str, ...],
@@ -108,11 +107,8 @@ def _confirm(collection: Collection, missing: Mapping[str, Sequence[Wanted]], ye
             f"{readable(total)} do not fit here, where {readable(max(0, collection.free()))} may be used: "
             "say --since, --failed or --host, or choose another disk"
         )
-    if total > _ASK_ABOVE and not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(f"it is {readable(total)} and nobody can be asked here: say --yes to go ahead")
-        if not click.confirm(f"Fetch {readable(total)}?", err=True):
-            raise UsageError("nothing was fetched")
+    if total > _ASK_ABOVE:
+        options.confirm(f"Fetch {readable(total)}?", yes, "fetched")
 
 
 def readable(size: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
 import click
@@ -32,7 +31,7 @@ from puffin.store import Control, Store
 @click.option("--no-wait", is_flag=True, help="Return once the workers have been told.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Wait no longer than this.")
 @click.option("--supervisord", is_flag=True, help="End supervisord as well.")
-@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+@options.yes
 def stop(
     hosts_file: str | None,
     patterns: tuple[str, ...],
@@ -52,19 +51,14 @@ def stop(
 
     \b
     puffin-fleet stop
-    puffin-fleet stop --now --timeout 60
     puffin-fleet stop --worker 'node7-*' --no-wait
+    puffin-fleet stop --now --timeout 60 --yes   # in a script, before a power cut
     """
     chosen = options.choose(hosts_file, patterns)
-    # A script that stops before a power cut must not wait for an answer.
-    if (
-        not yes
-        and sys.stdin.isatty()
-        and not click.confirm(f"Stop the workers of {len(chosen.hosts)} hosts?", err=True)
-    ):
-        raise UsageError("nothing was stopped")
     if supervisord and workers:
         raise UsageError("--supervisord ends all workers of a host: leave --worker out")
+    what = "gives running calculations back" if now else "lets running calculations finish"
+    options.confirm(f"Stop {options.affected(chosen, workers)} ({what})?", yes, "stopped")
     how = Stop(now=now, wait=not no_wait, timeout_s=timeout, supervisord=supervisord, workers=workers)
     code, _ = _stop(chosen, how, parallel, json_lines, whole=chosen.whole and not workers)
     return code
@@ -177,6 +171,7 @@ def start(
 @click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
 @click.option("--no-wait", is_flag=True, help="Return once the workers have been told.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Wait no longer than this.")
+@options.yes_to_now
 def drain(
     host: str,
     hosts_file: str | None,
@@ -186,16 +181,19 @@ def drain(
     now: bool,
     no_wait: bool,
     timeout: float | None,
+    yes: bool,
 ) -> int:
     """Take HOST out of work for maintenance; it may be a pattern such as 'node*'.
 
-    Its workers finish and stay down through reboots, deploys and 'start', until 'resume'.
+    Its workers finish and stay down through reboots, deploys and 'start', until 'resume'. Only --now asks before.
 
     \b
     puffin-fleet drain node7 --why 'new disk'
     puffin-fleet drain 'rack2-*' --now --timeout 60
     """
     chosen = options.choose(hosts_file, (host,))
+    if now:
+        options.confirm(f"Drain {options.affected(chosen)} (gives running calculations back)?", yes, "drained")
     who = new_deed("drain").who
     how = Stop(now=now, wait=not no_wait, timeout_s=timeout, drain=(who, why))
     code, told = _stop(chosen, how, parallel, json_lines, whole=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,12 +13,14 @@ from typing import Any, TypeVar
 import click
 
 from fleet.cli import completion
-from fleet.errors import UsageError
+from fleet.deployment.deed import Manner
+from fleet.errors import Declined, UsageError
 from fleet.hosts.inventory import Fleet, Host, parse_inventory, select
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_FILE = "hosts.yaml"
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,85 @@ def lock_timeout(command: Command) -> Command:
         metavar="SECONDS",
         help="Wait this long for somebody else who changes the same hosts.",
     )(command)
+
+
+def manner_of(*, rolling: bool = False, when_idle: bool = False, now: bool = False) -> Manner:
+    """How workers change, by the options of that name.
+
+    Raises
+    ------
+    UsageError
+        More than one is given.
+    """
+    given = {Manner.ROLLING: rolling, Manner.WHEN_IDLE: when_idle, Manner.NOW: now}
+    chosen = [manner for manner, is_given in given.items() if is_given]
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join(f'--{manner.value}' for manner in chosen)} exclude each other")
+    return chosen[0] if chosen else Manner.ROLLING
+
+
+def yes(command: Command) -> Command:
+    """Add --yes; the command passes it on to :func:`confirm`."""
+    return click.option("--yes", "-y", is_flag=True, help="Do it without asking.")(command)
+
+
+def yes_to_now(command: Command) -> Command:
+    """Add --yes, for what asks only where it gives calculations back."""
+    return click.option("--yes", "-y", is_flag=True, help="With --now, do it without asking.")(command)
+
+
+def confirm(question: str, yes: bool, nothing: str) -> None:
+    """Ask whether to do what has been shown.
+
+    Parameters
+    ----------
+    question
+        What would be done.
+    yes
+        Whether that was agreed to beforehand.
+    nothing
+        What does not happen otherwise, as in "nothing was changed".
+
+    Raises
+    ------
+    UsageError
+        Nobody can be asked.
+    Declined
+        The answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"nothing was {nothing}: nobody can be asked here, so say --yes to go ahead")
+    if not click.confirm(question, err=True):
+        raise Declined(f"nothing was {nothing}")
+
+
+def affected(chosen: Chosen, workers: Sequence[str] = ()) -> str:
+    """Which workers a command is about, for a question.
+
+    Parameters
+    ----------
+    chosen
+        The hosts.
+    workers
+        Patterns of their workers; none for all.
+    """
+    which = f"workers {', '.join(workers)}" if workers else "all workers"
+    if len(chosen.hosts) <= _NAMED:
+        return f"{which} of {', '.join(host.name for host in chosen.hosts)}"
+    return f"{which} of {count_of(len(chosen.hosts))}"
+
+
+def count_of(hosts: int) -> str:
+    """How many hosts, in words.
+
+    Parameters
+    ----------
+    hosts
+        How many.
+    """
+    return f"{hosts} host{'' if hosts == 1 else 's'}"
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from fleet.deployment.lock import again_when_changed, new_deed
 from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, RemoteError
 from fleet.hosts.access import open_remotes, open_store
-from fleet.operation.restarting import How, Manner, restart_hosts, workers_of
+from fleet.operation.restarting import How, restart_hosts, workers_of
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
 
@@ -29,13 +29,12 @@ from fleet.reach.remote import HostResult
 @options.lock_timeout
 @click.option(
     "--rolling",
-    "manner",
-    flag_value=Manner.ROLLING.value,
-    default=True,
+    is_flag=True,
     help="update.max_parallel hosts at a time, each healthy again before the next; the default.",
 )
-@click.option("--when-idle", "manner", flag_value=Manner.WHEN_IDLE.value, help="Return at once; each when it is done.")
-@click.option("--now", "manner", flag_value=Manner.NOW.value, help="All at once, calculations are given back.")
+@click.option("--when-idle", is_flag=True, help="Return at once; each when it is done.")
+@click.option("--now", is_flag=True, help="All at once, calculations are given back.")
+@options.yes_to_now
 def restart(
     hosts_file: str | None,
     patterns: tuple[str, ...],
@@ -43,19 +42,27 @@ def restart(
     parallel: int,
     json_lines: bool,
     lock_timeout: float,
-    manner: str | None,
+    rolling: bool,
+    when_idle: bool,
+    now: bool,
+    yes: bool,
 ) -> int:
     """Start workers anew, with what is deployed; running calculations are finished first, unless --now.
 
-    Workers that were stopped stay so; those that crashed or were put to rest are started.
+    Workers that were stopped stay so; those that crashed or were put to rest are started. Only --now asks before.
 
     \b
     puffin-fleet restart
     puffin-fleet restart --when-idle --host 'node*'
     puffin-fleet restart --now --worker node7-2
     """
+    how = How(
+        new_deed("restart"), options.manner_of(rolling=rolling, when_idle=when_idle, now=now), workers, lock_timeout
+    )
     chosen = options.choose(hosts_file, patterns)
-    how = How(new_deed("restart"), Manner(manner or Manner.ROLLING.value), workers, lock_timeout)
+    if now:
+        which = options.affected(chosen, workers)
+        options.confirm(f"Restart {which} (gives running calculations back)?", yes, "restarted")
     store = open_store(chosen.fleet)
     try:
         with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board("Restarting", len(chosen.hosts)) as board:

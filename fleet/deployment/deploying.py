@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from fleet.deployment.deed import Deed
-from fleet.deployment.deploy import Deployed, Deployment, Running
+from fleet.deployment.deed import Deed, Manner
+from fleet.deployment.deploy import Deployed, Deployment
 from fleet.deployment.difftext import mask_secrets
 from fleet.deployment.hooks import Hook, HookEnvironment, run_hook
 from fleet.deployment.lock import Lock, LockTarget, Outcome, Result, hold
@@ -47,8 +47,8 @@ class How:
 
     Parameters
     ----------
-    calculations
-        What becomes of those that run.
+    manner
+        What becomes of the calculations that run.
     parallel
         Hosts at a time that are uploaded to and installed on.
     lock_timeout_s
@@ -58,7 +58,7 @@ class How:
     """
 
     deed: Deed
-    calculations: Running = Running.WAIT
+    manner: Manner = Manner.ROLLING
     parallel: int = 20
     lock_timeout_s: float = 0.0
 
@@ -118,7 +118,7 @@ class HostPart:
         """Change the host, and remember its state as good once all its workers are healthy."""
         watch = self._watch(self._cancelled.is_set)
         deployed = self._deployment(watch).carry_out(signs)
-        if self._how.calculations is not Running.WHEN_IDLE:
+        if self._how.manner is not Manner.WHEN_IDLE:
             watch.ask("good", operation="keep")
         self._tidy_up()
         return deployed
@@ -175,7 +175,7 @@ class HostPart:
             watch=watch,
             say=self._say,
             deed=self._how.deed,
-            calculations=self._how.calculations,
+            manner=self._how.manner,
             switched=lambda: self._note(self._work.release),
         )
 

@@ -6,11 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fleet.deployment.deed import Deed
+from fleet.deployment.deed import Deed, Manner
 from fleet.deployment.deploy import Deployed
 from fleet.deployment.health import WorkerHealth
 from fleet.deployment.lock import Lock, LockTarget, hold, outcome_of
@@ -29,14 +28,6 @@ from puffin.store import Store
 
 _UP = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 _ATTEMPTS_OF_ALL = 64
-
-
-class Manner(Enum):
-    """How workers are restarted."""
-
-    ROLLING = "rolling"
-    WHEN_IDLE = "when-idle"
-    NOW = "now"
 
 
 @dataclass(frozen=True)

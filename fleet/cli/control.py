@@ -104,6 +104,7 @@ def _stop_record(result: HostResult[Stopped]) -> shapes.Stopped:
     return {
         "host": result.host,
         "ok": result.ok,
+        "changed": value.changed if value else None,
         "running": list(value.running) if value else None,
         "by_database": bool(value and value.by_database),
         "trouble": value.trouble if value else "",

@@ -74,12 +74,15 @@ class Told:
         Whether there is anything at all.
     matched
         Whether it has any of the workers that were to stop, or is drained before its first deploy.
+    changed
+        Whether it was not told so before.
     """
 
     host_root: str
     running: tuple[str, ...]
     deployed: bool = True
     matched: bool = True
+    changed: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class Stopped:
         Whether it has any of the workers that were to stop, or is drained before its first deploy.
     trouble
         Why it could not be reached, or could not be any more; empty where it was.
+    changed
+        Whether it was not told so before.
     """
 
     running: tuple[str, ...]
@@ -105,6 +110,7 @@ class Stopped:
     deployed: bool = True
     matched: bool = True
     trouble: str = ""
+    changed: bool = True
 
 
 @dataclass(frozen=True)
@@ -207,7 +213,7 @@ class HostControl:
         running = self._running(parse_states(self._host.name, reply)) if deployed else ()
         told = reader.texts("told")
         mine = running if "*" in told else tuple(name for name in running if name in told)
-        return Told(reader.text("host_root"), mine, deployed, bool(told))
+        return Told(reader.text("host_root"), mine, deployed, bool(told), reader.flag("changed"))
 
     def see_off(self, told: Told, how: Stop) -> Stopped:
         """Wait until workers that were told to stop have ended, or the time is over.
@@ -232,7 +238,7 @@ class HostControl:
         if how.wait and how.supervisord and told.deployed and not running:
             operations = [{"operation": "shutdown", "workers": None}]
             ask(self._remote, "control", {"host_root": told.host_root, "operations": operations})
-        return Stopped(running, deployed=told.deployed, matched=told.matched, trouble=trouble)
+        return Stopped(running, deployed=told.deployed, matched=told.matched, trouble=trouble, changed=told.changed)
 
     def start(self, workers: Sequence[str] = (), resume: bool = False) -> Started:
         """Remove the stop files and start the workers, supervisord included; one round trip.
@@ -364,7 +370,8 @@ def stop_hosts(
     def see_off(host: str) -> Stopped:
         result = first[host]
         if result.value is not None:
-            follow = (lambda error: by_report(host, error)) if ordered else None
+            changed = result.value.changed
+            follow = (lambda error: replace(by_report(host, error), changed=changed)) if ordered else None
             return _see_off(controls[host], result.value, how, follow)
         assert result.error is not None  # noqa: S101 - there is either
         if not ordered:
@@ -455,16 +462,17 @@ def _see_off_by_report(host: str, reported: Reported, deadline: float, error: Fl
     """Wait for the workers of a host that cannot be reached: they read the order in the database, within 75 s."""
     if not reported.of(host):
         raise error
+    changed = bool(reported.left(host))
     while left := reported.left(host):
         known = [record.worker for record in left if not reported.lost(record)]
         if not known:
             names = ", ".join(record.worker for record in left)
             raise _silent(error, names)
         if time.monotonic() >= deadline:
-            return Stopped(tuple(known), trouble=_what(error))
+            return Stopped(tuple(known), trouble=_what(error), changed=changed)
         say(f"cannot be reached; told through the database, waiting for {reported.doing(host, known)}")
         time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
-    return Stopped((), trouble=_what(error))
+    return Stopped((), trouble=_what(error), changed=changed)
 
 
 def _what(error: FleetError) -> str:

@@ -631,11 +631,12 @@ def test_a_drain_before_the_first_deploy_is_kept_until_it_is_lifted(tmp_path: Pa
     place = {"base_dir": str(tmp_path), "fleet": "f", "host": "n"}
     order = {**place, "patterns": None, "now": True}
     stopped = halt.main({**order, "drain": None})
-    assert (stopped["deployed"], stopped["told"], stopped["stop"]) == (False, [], False)
+    assert (stopped["deployed"], stopped["told"], stopped["changed"], stopped["stop"]) == (False, [], False, False)
     assert not (tmp_path / "f").exists()
 
     drained = halt.main({**order, "drain": {"who": "me", "why": "new disk"}})
-    assert (drained["deployed"], drained["told"], drained["stop"]) == (False, ["*"], True)
+    assert (drained["deployed"], drained["told"], drained["changed"], drained["stop"]) == (False, ["*"], True, True)
+    assert halt.main({**order, "drain": {"who": "me", "why": "new disk"}})["changed"] is False
     refused = begin.main({**place, "patterns": None, "resume": False})
     assert (refused["refused"], refused["resumed"], refused["drained"]["why"]) == (True, False, "new disk")
     resumed = begin.main({**place, "patterns": None, "resume": True})

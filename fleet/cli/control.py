@@ -25,11 +25,11 @@ from puffin.store import Control, Store
 @click.command()
 @options.hosts_file
 @options.workers
-@options.parallel_or_all
+@options.parallel_telling
 @options.as_json
 @click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
 @click.option("--no-wait", is_flag=True, help="Return once the workers have been told.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Wait no longer than this.")
+@options.timeout
 @click.option("--supervisord", is_flag=True, help="End supervisord as well.")
 @options.yes
 def stop(
@@ -57,6 +57,8 @@ def stop(
     chosen = options.choose(hosts_file, patterns)
     if supervisord and workers:
         raise UsageError("--supervisord ends all workers of a host: leave --worker out")
+    if supervisord and no_wait:
+        raise UsageError("--supervisord ends it when its workers have ended, which --no-wait does not wait for")
     what = "gives running calculations back" if now else "lets running calculations finish"
     options.confirm(f"Stop {options.affected(chosen, workers)} ({what})?", yes, "stopped")
     how = Stop(now=now, wait=not no_wait, timeout_s=timeout, supervisord=supervisord, workers=workers)
@@ -166,12 +168,12 @@ def start(
 @click.command()
 @click.argument("host", metavar="HOST", shell_complete=completion.hosts)
 @click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")
-@options.parallel_or_all
+@options.parallel_telling
 @options.as_json
 @click.option("--why", default="", metavar="TEXT", help="The reason, for those who look at the fleet meanwhile.")
 @click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
 @click.option("--no-wait", is_flag=True, help="Return once the workers have been told.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Wait no longer than this.")
+@options.timeout
 @options.yes_to_now
 def drain(
     host: str,

@@ -73,7 +73,7 @@ def _break(remotes: Remotes, facts: Facts, deed: Deed) -> bool:
 @options.as_json
 @options.lock_timeout
 @click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Wait for workers no longer than this.")
+@options.timeout
 @options.yes
 def destroy(
     hosts_file: str | None,

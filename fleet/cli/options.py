@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -36,6 +37,19 @@ class Chosen:
         return len(self.hosts) == len(self.fleet.hosts)
 
 
+class _Seconds(click.FloatRange):
+    """A time of at least 0; nan is none, though neither less than that nor more."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return seconds
+
+
+SECONDS = _Seconds(min=0)
+
+
 def hosts_file(command: Command) -> Command:
     """Add HOSTS_FILE and --host; the command gets ``chosen``, a function that reads them."""
     command = host_patterns(command)
@@ -56,22 +70,33 @@ def host_patterns(command: Command) -> Command:
 
 def parallel(command: Command) -> Command:
     """Add --parallel."""
-    return click.option(
-        "--parallel", type=click.IntRange(1, 256), default=20, show_default=True, help="Hosts at a time."
-    )(command)
+    return _parallel(20, "Hosts at a time.")(command)
 
 
 def parallel_preparing(command: Command) -> Command:
     """Add --parallel, for what changes hosts as hosts.yaml says, and only looks and prepares in parallel."""
     meaning = "Hosts looked at and installed on at a time; how many change at a time says update.max_parallel."
-    return click.option("--parallel", type=click.IntRange(1, 256), default=20, show_default=True, help=meaning)(command)
+    return _parallel(20, meaning)(command)
+
+
+def parallel_looking(command: Command) -> Command:
+    """Add --parallel, for what changes hosts as hosts.yaml says, and only looks in parallel."""
+    return _parallel(20, "Hosts looked at at a time; how many change at a time says update.max_parallel.")(command)
+
+
+def parallel_telling(command: Command) -> Command:
+    """Add --parallel, for what must reach all hosts as nearly at once as can be."""
+    return _parallel(64, "Hosts told at a time.")(command)
 
 
 def parallel_or_all(command: Command) -> Command:
-    """Add --parallel, for what must reach all hosts as nearly at once as can be."""
-    return click.option(
-        "--parallel", type=click.IntRange(1, 256), default=64, show_default=True, help="Hosts told at a time."
-    )(command)
+    """Add --parallel, for what is quick and better done on all hosts at once."""
+    return _parallel(64, "Hosts at a time.")(command)
+
+
+def _parallel(default: int, meaning: str) -> Callable[[Command], Command]:
+    kind = click.IntRange(1, 256)
+    return click.option("--parallel", type=kind, default=default, show_default=True, help=meaning)
 
 
 def workers(command: Command) -> Command:
@@ -91,11 +116,18 @@ def as_json(command: Command) -> Command:
     return click.option("--json", "json_lines", is_flag=True, help="Print JSON lines instead of a table.")(command)
 
 
+def timeout(command: Command) -> Command:
+    """Add --timeout, for what waits for workers."""
+    return click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Wait for workers no longer than this.")(
+        command
+    )
+
+
 def lock_timeout(command: Command) -> Command:
     """Add --lock-timeout."""
     return click.option(
         "--lock-timeout",
-        type=click.FloatRange(min=0),
+        type=SECONDS,
         default=0.0,
         metavar="SECONDS",
         help="Wait this long for somebody else who changes the same hosts.",

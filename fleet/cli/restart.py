@@ -24,7 +24,7 @@ from fleet.reach.remote import HostResult
 @click.command()
 @options.hosts_file
 @options.workers
-@options.parallel_preparing
+@options.parallel_looking
 @options.as_json
 @options.lock_timeout
 @click.option(

@@ -312,6 +312,13 @@ def test_what_ends_something_asks_before(here: Here, words: list[str], asked: st
     assert sorted({*here.place.rglob("*")} - {here.file}) == before
 
 
+def test_nothing_ends_supervisord_without_waiting(here: Here) -> None:
+    pretend(here, ["one"])
+    ran = here.run("stop", "--no-wait", "--supervisord", "--yes")
+    assert (ran.code, "which --no-wait does not wait for" in ran.err) == (2, True)
+    assert not (root_of(here, "one") / "orders").exists()
+
+
 def test_ways_to_restart_exclude_each_other(here: Here) -> None:
     ran = here.run("restart", "--now", "--when-idle", "--yes")
     assert (ran.code, ran.err) == (2, "--when-idle and --now exclude each other\n")

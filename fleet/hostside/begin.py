@@ -13,7 +13,7 @@ from pathlib import Path
 from fleet.hostside.common import Json
 from fleet.hostside.control import Order, obey
 from fleet.hostside.halt import matching, workers_of
-from fleet.hostside.places import drain_file, drained, own_root, stop_file
+from fleet.hostside.places import drain_file, drained, host_root, stop_file
 from fleet.hostside.states import look
 from fleet.hostside.supervise import main as supervise
 
@@ -22,7 +22,7 @@ _SECONDS = 20.0
 
 def main(request: Json) -> Json:
     """Take the orders to stop away, and have supervisord run the workers."""
-    root = own_root(request)
+    root = host_root(request)
     there = (root / "etc").is_dir() and (root / "current").is_symlink()
     was_drained = drained(root) is not None
     refused = was_drained and not request.get("resume")

@@ -19,7 +19,7 @@ from pathlib import Path
 from fleet.hostside.common import Json
 from fleet.hostside.control import Order, obey
 from fleet.hostside.files import directory, write
-from fleet.hostside.places import ORDERS, drain_file, drained, own_root
+from fleet.hostside.places import ORDERS, drain_file, drained, host_root
 from fleet.hostside.states import look, running_pids
 
 _SECONDS = 20.0
@@ -27,7 +27,7 @@ _SECONDS = 20.0
 
 def main(request: Json) -> Json:
     """Write the stop files, then tell who must not finish."""
-    root = own_root(request)
+    root = host_root(request)
     there = (root / "etc").is_dir()
     patterns = request.get("patterns")
     chosen = None if patterns is None else matching(workers_of(root), patterns)

@@ -612,6 +612,7 @@ def test_a_worker_that_does_not_run_is_not_recycled(tmp_path: Path) -> None:
     ("operation", "message"),
     [
         ({"operation": "explode"}, "no operation 'explode'"),
+        ({"operation": "stop"}, "no operation 'stop'"),
         ({"operation": "stop_file", "workers": ["../x"]}, "not a plain name"),
         ({"operation": "start"}, "supervisord does not run on this host"),
     ],

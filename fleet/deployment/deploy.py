@@ -20,9 +20,9 @@ from fleet.deployment.manifest import manifest_of, unfinished
 from fleet.deployment.manifest import render as render_manifest
 from fleet.deployment.plan import FileWrite, HostPlan, WriteReason
 from fleet.deployment.survey import HostWork, tool_directory
-from fleet.deployment.waiting import Say, Wanted, Watch, running
+from fleet.deployment.waiting import Wanted, Watch, running
 from fleet.hosts.inventory import Fleet
-from fleet.reach.execute import upload
+from fleet.reach.execute import Say, upload
 from fleet.reach.facts import States, parse_states
 from fleet.reach.remote import Remote, Upload
 from fleet.release.bundle import Supply

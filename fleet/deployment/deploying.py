@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from fleet.deployment.deed import Deed, Manner
 from fleet.deployment.deploy import Deployed, Deployment
@@ -18,27 +17,17 @@ from fleet.deployment.revert import GoodState, Reversal
 from fleet.deployment.rolling import HostSigns, NotBegun, Roller
 from fleet.deployment.rollout import Rollout, policy_of
 from fleet.deployment.survey import HostWork
-from fleet.deployment.waiting import Place, ReadRecords, Say, Watch, shared
+from fleet.deployment.waiting import Place, ReadRecords, Watch, shared
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
 from fleet.hosts.render import worker_uuid
-from fleet.reach.execute import HostEvent, Interrupted, fan_out
+from fleet.reach.execute import Audience, HostEvent, Interrupted, Say, fan_out
 from fleet.reach.remote import HostResult
 from fleet.release.releases import Place as ReleasePlace
 from fleet.release.releases import prune_host, releases_in_use
 from puffin.errors import DatabaseError
 from puffin.store import Event, Store
-
-
-class Audience(Protocol):
-    """Who is told how a deploy goes."""
-
-    def step(self, host: str, what: str) -> None:
-        """A host is at something."""
-
-    def finished(self, host: str, ok: bool) -> None:
-        """A host is done."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from typing import TypeVar
 
 from fleet.deployment.deed import Deed, Outcome, Result, outcome_of
 from fleet.deployment.locked import ChangedMeanwhile, LockedError, describe
-from fleet.deployment.locking import Keeper, Lock, LockTarget, Say, wait_until_free
+from fleet.deployment.locking import Keeper, Lock, LockTarget, wait_until_free
+from fleet.reach.execute import Say
 from fleet.reach.remote import Remote
 
 __all__ = [

@@ -16,17 +16,15 @@ from fleet.deployment.lock import Lock, LockTarget, hold, outcome_of
 from fleet.deployment.revert import GoodState
 from fleet.deployment.rolling import HostSigns, Roller
 from fleet.deployment.rollout import Rollout, policy_of
-from fleet.deployment.waiting import Place, ReadRecords, Say, Wanted, Watch, shared
+from fleet.deployment.waiting import Place, ReadRecords, Wanted, Watch, shared
 from fleet.errors import RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
-from fleet.operation.stopping import Audience
-from fleet.reach.execute import HostEvent, fan_out
+from fleet.reach.execute import Audience, HostEvent, Say, fan_out
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
 from puffin.store import Store
 
-_UP = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 _ATTEMPTS_OF_ALL = 64
 
 
@@ -136,7 +134,7 @@ class HostRestart:
     def _up(self) -> dict[str, int]:
         chosen = frozenset(self._chosen())
         programs = self._facts.supervisord.programs
-        return {one.name: one.pid for one in programs if one.name in chosen and one.state in _UP}
+        return {one.name: one.pid for one in programs if one.name in chosen and one.alive}
 
     def _now(self, up: Mapping[str, int]) -> None:
         """They end as asked to, so supervisord does not start them again by itself."""

@@ -6,19 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from fleet.deployment.plan import named_like_ours
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.inventory import Fleet, Host
 from fleet.operation.reported import Reported
-from fleet.reach.execute import DEFAULT_TIMEOUT, ask, fan_out
+from fleet.reach.execute import DEFAULT_TIMEOUT, Audience, Say, ask, fan_out
 from fleet.reach.facts import Drained, States, parse_states
 from fleet.reach.remote import ConnectionLost, HostResult, Remote, UnreachableError
 from fleet.reach.reply import Reader
 from puffin.errors import DatabaseError
 
-_ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 _POLL_S = 0.5
 _SLOWEST_POLL_S = 5.0
 _LONGEST_TROUBLE_S = 120.0
@@ -28,8 +27,6 @@ _SHORTEST_LOOK_S = 2.0
 _TOLD_AT_A_TIME = 64
 _GATHER_S = 3.0
 """How long hosts that are connected wait for the others, so that all are told at the same moment."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -130,16 +127,6 @@ class Started:
     running: tuple[str, ...]
     drained: Drained | None = None
     matched: bool = True
-
-
-class Audience(Protocol):
-    """Who is told how it goes."""
-
-    def step(self, host: str, what: str) -> None:
-        """A host is at something."""
-
-    def finished(self, host: str, ok: bool) -> None:
-        """A host is done."""
 
 
 class HostControl:
@@ -316,7 +303,7 @@ class HostControl:
 
     def _running(self, states: States) -> tuple[str, ...]:
         """Workers that live, as supervisord sees it or, where it does not run, as their locks show."""
-        programs = {program.name for program in states.supervisord.programs if program.state in _ALIVE}
+        programs = {program.name for program in states.supervisord.programs if program.alive}
         # Others may have put programs of their own beside them.
         ours = {name for name in programs if named_like_ours(name, self._host.name)}
         return tuple(sorted(ours | set(states.pids)))

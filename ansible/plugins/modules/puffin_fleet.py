@@ -121,7 +121,7 @@ EXAMPLES = r"""
 RETURN = r"""
 plan:
   description: What C(puffin-fleet plan --json) said of each host before anything was done. Hosts that could not be
-    looked at are missing. Empty with V(stopped) and V(drained) outside check mode: a power cut waits for no plan.
+    looked at are missing. Empty with V(stopped) and V(drained) outside check mode, since a power cut waits for no plan.
   type: list
   elements: dict
   returned: always

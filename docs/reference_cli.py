@@ -17,16 +17,20 @@ _INTRODUCTION = """\
 This page is made from the code by `python docs/reference.py`. `puffin-fleet VERB --help` says the same.
 
 HOSTS_FILE defaults to `$PUFFIN_FLEET`, else to `hosts.yaml` in the present folder. Patterns are those of a shell, such
-as `'node0*'`, and may be given several times. What changes something shows what it will do and asks, unless `--yes`
-is given. Data goes to standard output, everything else to standard error; [`--json`](json.md) prints JSON lines.
+as `'node0*'`, and may be given several times. Data goes to standard output, everything else
+to standard error; [`--json`](json.md) prints JSON lines.
+
+What has the option `--yes` says what it will do and asks, unless that is given; where nobody can be asked it is
+refused, so scripts give it. `restart` and `drain` ask with `--now` only: without, as `start` and `resume`, they end no
+calculation and do at once what they say. `collect` asks where it is more than 1 GB.
 
 | exit code | |
 |---|---|
 | 0 | done |
 | 1 | failed on at least one host |
-| 2 | usage, or hosts.yaml |
+| 2 | usage, hosts.yaml, or nobody there to be asked |
 | 4 | locked by somebody else |
-| 130 | interrupted |
+| 130 | interrupted, or answered with no |
 """
 
 _WORKER = """\

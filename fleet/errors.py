@@ -28,6 +28,12 @@ class UsageError(FleetError):
     exit_code = ExitCode.USAGE
 
 
+class Declined(FleetError):
+    """Whoever was asked said no; as Ctrl-C at the question, it ends the command."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 class RemoteError(FleetError):
     """A step failed on one host.
 

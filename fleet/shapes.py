@@ -116,9 +116,10 @@ class Stopped(TypedDict):
 
     host: Annotated[str, "its name"]
     ok: Annotated[bool, "whether it could be told"]
+    changed: Annotated[bool | None, "whether it was not told so before; null where it could not be told"]
     running: Annotated[list[str] | None, "workers that still run; null where that is not known"]
-    by_database: Annotated[bool, "whether it could not be reached and was told through the database"]
-    trouble: Annotated[str, "why it could not be told by SSH; empty if it was"]
+    by_database: Annotated[bool, "whether it could not be told by SSH, but was through the database"]
+    trouble: Annotated[str, "why it could not be reached, also while its workers ended; empty if it was"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 
 

@@ -82,8 +82,9 @@ def cli(context: click.Context) -> None:
     HOSTS_FILE defaults to $PUFFIN_FLEET, else to hosts.yaml here.
 
     \b
-    Exit codes: 0 done, 1 failed on at least one host, 2 usage or hosts.yaml,
-    4 locked by somebody else, 130 interrupted.
+    Exit codes: 0 done, 1 failed on at least one host, 2 usage, hosts.yaml, or
+    nobody there to be asked, 4 locked by somebody else, 130 interrupted, or
+    answered with no.
     """
     if context.invoked_subcommand is None:
         click.echo(_OF_A_DAY)

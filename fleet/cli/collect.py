@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from fleet.cli.logs import calculation_id, hosts_of
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.cli.times import seconds
-from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.errors import ExitCode, FleetError
 from fleet.hosts.access import Remotes, open_remotes
 from fleet.hosts.inventory import Host
 from fleet.reach import facts as host_facts
@@ -47,7 +46,7 @@ _PROBLEMS = 20
 @times.since("Only files that were written to")
 @click.option("--failed", is_flag=True, help="Failed calculations without the logs of workers.")
 @click.option("--calculation", metavar="ID", help="Only what is about this calculation, also if it did not fail.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask, however much it is.")
+@options.yes
 def collect(
     hosts_file: str | None,
     patterns: tuple[str, ...],
@@ -112,11 +111,8 @@ def _confirm(collection: Collection, missing: Mapping[str, Sequence[Wanted]], ye
             f"{amount(total)} do not fit here, where {amount(max(0, collection.free()))} may be used: "
             "say --since, --failed or --host, or choose another disk"
         )
-    if total > _ASK_ABOVE and not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(f"it is {amount(total)} and nobody can be asked here: say --yes to go ahead")
-        if not click.confirm(f"Fetch {amount(total)}?", err=True):
-            raise UsageError("nothing was fetched")
+    if total > _ASK_ABOVE:
+        options.confirm(f"Fetch {amount(total)}?", yes, "fetched")
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
 import click
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from fleet import shapes
 from fleet.cli import completion, options
-from fleet.cli.options import Chosen
+from fleet.cli.options import Chosen, refuse_unknown
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.deployment.lock import new_deed
 from fleet.errors import ExitCode, UsageError
@@ -26,13 +25,13 @@ from puffin.store import Control, Store
 @click.command()
 @options.hosts_file
 @options.workers
-@options.parallel_or_all
+@options.parallel_telling
 @options.as_json
 @click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
 @click.option("--no-wait", is_flag=True, help="Return once the workers have been told.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Wait no longer than this.")
+@options.timeout
 @click.option("--supervisord", is_flag=True, help="End supervisord as well.")
-@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+@options.yes
 def stop(
     hosts_file: str | None,
     patterns: tuple[str, ...],
@@ -52,19 +51,16 @@ def stop(
 
     \b
     puffin-fleet stop
-    puffin-fleet stop --now --timeout 60
     puffin-fleet stop --worker 'node7-*' --no-wait
+    puffin-fleet stop --now --timeout 60 --yes   # in a script, before a power cut
     """
     chosen = options.choose(hosts_file, patterns)
-    # A script that stops before a power cut must not wait for an answer.
-    if (
-        not yes
-        and sys.stdin.isatty()
-        and not click.confirm(f"Stop the workers of {len(chosen.hosts)} hosts?", err=True)
-    ):
-        raise UsageError("nothing was stopped")
     if supervisord and workers:
         raise UsageError("--supervisord ends all workers of a host: leave --worker out")
+    if supervisord and no_wait:
+        raise UsageError("--supervisord ends it when its workers have ended, which --no-wait does not wait for")
+    what = "gives running calculations back" if now else "lets running calculations finish"
+    options.confirm(f"Stop {options.affected(chosen, workers)} ({what})?", yes, "stopped")
     how = Stop(now=now, wait=not no_wait, timeout_s=timeout, supervisord=supervisord, workers=workers)
     code, _ = _stop(chosen, how, parallel, json_lines, whole=chosen.whole and not workers)
     return code
@@ -94,20 +90,15 @@ def _stop(chosen: Chosen, how: Stop, parallel: int, json_lines: bool, whole: boo
             print_json(_stop_record(result))
     else:
         print_table((Column("HOST"), Column("WORKERS")), [[one.host, _stop_words(one, how.wait)] for one in results])
-    _refuse_unknown(how.workers, [result.value.matched for result in results if result.value])
     for result in results:
         if result.value and result.value.trouble:
-            note(f"{result.host} could not be told by SSH: {result.value.trouble}", "yellow")
+            how_far = "could not be told by SSH" if result.value.by_database else "was told, but then out of reach"
+            note(f"{result.host} {how_far}: {result.value.trouble}", "yellow")
     left = [worker for result in results if result.value for worker in result.value.running]
     failed = report_failures(results)
-    known = [result.host for result in results if result.value and result.value.deployed]
+    refuse_unknown(how.workers, [result.value.matched if result.value else None for result in results])
+    known = [result.host for result in results if result.value and result.value.matched]
     return (ExitCode.FAILED if failed or (left and how.wait) else ExitCode.DONE), known
-
-
-def _refuse_unknown(workers: Sequence[str], matched: Sequence[bool]) -> None:
-    if workers and matched and not any(matched):
-        patterns = ", ".join(f"'{pattern}'" for pattern in workers)
-        raise UsageError(f"no worker matches {patterns}: 'puffin-fleet status' shows the workers")
 
 
 def _stop_record(result: HostResult[Stopped]) -> shapes.Stopped:
@@ -115,6 +106,7 @@ def _stop_record(result: HostResult[Stopped]) -> shapes.Stopped:
     return {
         "host": result.host,
         "ok": result.ok,
+        "changed": value.changed if value else None,
         "running": list(value.running) if value else None,
         "by_database": bool(value and value.by_database),
         "trouble": value.trouble if value else "",
@@ -127,11 +119,14 @@ def _stop_words(result: HostResult[Stopped], waited: bool) -> Text | str:
     if value is None:
         return Text("failed", style="red")
     by = "; it cannot be reached, but was told through the database" if value.by_database else ""
+    if value.trouble and not value.by_database:
+        by = "; it was told, and cannot be reached any more"
     if value.running:
         rest = "still running: " if waited else "will stop when done: "
         return Text(rest + ", ".join(value.running) + by, style="yellow" if waited else "")
     if not value.deployed:
-        return Text("nothing is deployed there", style="dim")
+        before = "drained; " if value.matched else ""
+        return Text(f"{before}nothing is deployed there", style="dim")
     if not value.matched:
         return Text("no such worker", style="dim")
     return Text("stopped" + by, style="yellow" if by else "")
@@ -164,20 +159,22 @@ def start(
     )
     results = _on_each(chosen, parallel, "Starting", lambda control: control.start(workers))
     _report_started(results, json_lines)
-    _refuse_unknown(workers, [result.value.matched for result in results if result.value])
+    failed = report_failures(results)
+    refuse_unknown(workers, [result.value.matched if result.value else None for result in results])
     asked_for = [result.host for result in results if patterns and result.value and result.value.drained]
-    return ExitCode.FAILED if report_failures(results) or not lifted or asked_for else ExitCode.DONE
+    return ExitCode.FAILED if failed or not lifted or asked_for else ExitCode.DONE
 
 
 @click.command()
 @click.argument("host", metavar="HOST", shell_complete=completion.hosts)
 @click.argument("hosts_file", required=False, metavar="[HOSTS_FILE]")
-@options.parallel_or_all
+@options.parallel_telling
 @options.as_json
 @click.option("--why", default="", metavar="TEXT", help="The reason, for those who look at the fleet meanwhile.")
 @click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
 @click.option("--no-wait", is_flag=True, help="Return once the workers have been told.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Wait no longer than this.")
+@options.timeout
+@options.yes_to_now
 def drain(
     host: str,
     hosts_file: str | None,
@@ -187,16 +184,19 @@ def drain(
     now: bool,
     no_wait: bool,
     timeout: float | None,
+    yes: bool,
 ) -> int:
     """Take HOST out of work for maintenance; it may be a pattern such as 'node*'.
 
-    Its workers finish and stay down through reboots, deploys and 'start', until 'resume'.
+    Its workers finish and stay down through reboots, deploys and 'start', until 'resume'. Only --now asks before.
 
     \b
     puffin-fleet drain node7 --why 'new disk'
     puffin-fleet drain 'rack2-*' --now --timeout 60
     """
     chosen = options.choose(hosts_file, (host,))
+    if now:
+        options.confirm(f"Drain {options.affected(chosen)} (gives running calculations back)?", yes, "drained")
     who = new_deed("drain").who
     how = Stop(now=now, wait=not no_wait, timeout_s=timeout, drain=(who, why))
     code, told = _stop(chosen, how, parallel, json_lines, whole=False)

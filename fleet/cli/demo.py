@@ -132,7 +132,7 @@ class _Demo:
             "puffin-fleet status": "what every worker is doing",
             "puffin-fleet logs -n 5": "what they wrote",
             "puffin-fleet queue list": "the calculations",
-            "puffin-fleet stop --supervisord": "when you have seen enough: the workers,",
+            "puffin-fleet stop --supervisord --yes": "when you have seen enough: the workers,",
             f"kill {server.pid if server else ''}": "the database,",
             f"rm -r {self._directory}": "and what they left",
         }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -16,15 +14,15 @@ from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.cli.planning import Known, diffs_of, known_of, refuse_without_consent, show_plans, survey_chosen
-from fleet.deployment.deploy import Deployed, Running
+from fleet.deployment.deploy import Deployed
 from fleet.deployment.deploying import Ended, How, deploy_hosts
 from fleet.deployment.health import Health
 from fleet.deployment.hooks import check_hooks
-from fleet.deployment.lock import TOKEN_VARIABLE, ChangedMeanwhile, new_deed, wait_until_free
+from fleet.deployment.lock import TOKEN_VARIABLE, again_when_changed, new_deed, wait_until_free
 from fleet.deployment.locked import describe
 from fleet.deployment.rolling import NotBegun, PutBack
 from fleet.deployment.survey import PREVIOUS, HostWork
-from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.errors import ExitCode, FleetError
 from fleet.hosts.access import Remotes, open_remotes, open_store
 from fleet.hosts.names import condensed
 from fleet.reach.execute import Interrupted
@@ -68,7 +66,7 @@ def _ways(command: Command) -> Command:
 @options.parallel_preparing
 @options.as_json
 @_ways
-@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+@options.yes
 @click.option("--refresh", is_flag=True, help="Look for newer versions of what the workers require.")
 @click.option("--diff", is_flag=True, help="Show how each file changes; secrets are hidden.")
 @click.option("--repair", is_flag=True, help="Undo what was changed by hand on the hosts, too.")
@@ -94,7 +92,7 @@ def deploy(
     puffin-fleet deploy hosts.yaml
     puffin-fleet deploy --host node7 --yes
     """
-    how = How(new_deed("deploy"), _chosen_way(when_idle, now), parallel, lock_timeout)
+    how = How(new_deed("deploy"), options.manner_of(when_idle=when_idle, now=now), parallel, lock_timeout)
     look = _Look(refresh=refresh, diff=diff, repair=repair)
     return _run(options.choose(hosts_file, patterns), how, look, json_lines, yes)
 
@@ -105,7 +103,7 @@ def deploy(
 @options.as_json
 @_ways
 @click.option("--release", "release", default=PREVIOUS, metavar="ID", help="The release; else the one before.")
-@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+@options.yes
 def rollback(
     hosts_file: str | None,
     patterns: tuple[str, ...],
@@ -125,30 +123,17 @@ def rollback(
     puffin-fleet rollback
     puffin-fleet rollback --release 3f9a1c20b7de --now
     """
-    how = How(new_deed("rollback"), _chosen_way(when_idle, now), parallel, lock_timeout)
+    how = How(new_deed("rollback"), options.manner_of(when_idle=when_idle, now=now), parallel, lock_timeout)
     return _run(options.choose(hosts_file, patterns), how, _Look(back_to=release), json_lines, yes)
 
 
-def _chosen_way(when_idle: bool, now: bool) -> Running:
-    if when_idle and now:
-        raise UsageError("--when-idle and --now exclude each other")
-    if when_idle:
-        return Running.WHEN_IDLE
-    return Running.NOW if now else Running.WAIT
-
-
 def _run(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> int:
-    """Who waited for somebody else's deploy has planned with what was there before it: that is planned anew."""
     check_hooks(chosen.fleet)
-    deadline = time.monotonic() + how.lock_timeout_s
-    while True:
-        left = max(0.0, deadline - time.monotonic())
-        try:
-            return _look_and_deploy(chosen, replace(how, lock_timeout_s=left), look, json_lines, yes)
-        except ChangedMeanwhile as changed:
-            if time.monotonic() >= deadline:
-                raise
-            note(f"{', '.join(sorted(changed.by))} changed while this command waited: looking again.", "yellow")
+
+    def attempt(lock_timeout_s: float) -> int:
+        return _look_and_deploy(chosen, replace(how, lock_timeout_s=lock_timeout_s), look, json_lines, yes)
+
+    return again_when_changed(attempt, how.lock_timeout_s, lambda what: note(what, "yellow"))
 
 
 def _look_and_deploy(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> int:
@@ -167,7 +152,7 @@ def _look_and_deploy(chosen: Chosen, how: How, look: _Look, json_lines: bool, ye
         if lost and look.back_to is not None:
             raise FleetError("nothing was changed: not every host can go back; choose hosts with --host")
         if to_change:
-            _confirm(len(to_change), yes)
+            options.confirm(f"Change {options.count_of(len(to_change))}?", yes, "changed")
         ended = _carry_out(chosen, remotes, store, works, how)
     _report(ended.results, works, json_lines)
     # What failed before anything was done has been said above.
@@ -216,15 +201,6 @@ def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> 
     """
     works = survey_chosen(chosen, remotes, known_of(chosen, store, must=True), parallel, refresh=False)
     return list(_carry_out(chosen, remotes, store, works, How(new_deed("deploy"), parallel=parallel)).results)
-
-
-def _confirm(count: int, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here: say --yes to go ahead")
-    if not click.confirm(f"Change {count} host{'s' if count > 1 else ''}?", err=True):
-        raise UsageError("nothing was changed")
 
 
 def _carry_out(

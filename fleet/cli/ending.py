@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
 from fleet.deployment.lock import Deed, Lock, LockTarget, describe, hold, new_deed, outcome_of
 from fleet.deployment.survey import probe_all
-from fleet.errors import ExitCode, UsageError
+from fleet.errors import ExitCode
 from fleet.hosts.access import Remotes, open_remotes, open_store
 from fleet.operation.destroying import Destroyed, HostDestroyer, workers_of
 from fleet.reach.execute import Interrupted, ask, fan_out
@@ -28,7 +27,7 @@ from puffin.store import Store
 @options.hosts_file
 @options.parallel
 @options.as_json
-@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+@options.yes
 def unlock(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, json_lines: bool, yes: bool) -> int:
     """Remove the locks of a command that is gone, such as one whose machine has died.
 
@@ -50,7 +49,8 @@ def unlock(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, jso
             for facts in locked:
                 assert facts.lock.holder is not None  # noqa: S101 - chosen so above
                 note(f"{facts.host}: {describe(facts.lock.holder)}")
-        _confirm(f"Remove the lock{'s' if len(locked) > 1 else ''} of {_hosts(len(locked))}?", yes, "removed")
+        plural = "s" if len(locked) > 1 else ""
+        options.confirm(f"Remove the lock{plural} of {options.count_of(len(locked))}?", yes, "removed")
         deed = new_deed("unlock")
         results = fan_out({facts.host: facts for facts in locked}, lambda facts: _break(remotes, facts, deed), parallel)
     for result in results:
@@ -58,7 +58,7 @@ def unlock(hosts_file: str | None, patterns: tuple[str, ...], parallel: int, jso
             print_json({"host": result.host, "ok": result.ok, "removed": bool(result.value)})
     failed += report_failures(results)
     if not json_lines:
-        note(f"{_hosts(sum(bool(result.value) for result in results))} unlocked.", "green")
+        note(f"{options.count_of(sum(bool(result.value) for result in results))} unlocked.", "green")
     return ExitCode.FAILED if failed else ExitCode.DONE
 
 
@@ -73,8 +73,8 @@ def _break(remotes: Remotes, facts: Facts, deed: Deed) -> bool:
 @options.as_json
 @options.lock_timeout
 @click.option("--now", is_flag=True, help="Give running calculations back instead of waiting for them.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Wait for workers no longer than this.")
-@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+@options.timeout
+@options.yes
 def destroy(
     hosts_file: str | None,
     patterns: tuple[str, ...],
@@ -94,12 +94,12 @@ def destroy(
     puffin-fleet destroy --now --yes
     """
     chosen = options.choose(hosts_file, patterns)
-    whole = f"all {_hosts(len(chosen.hosts))}"
+    whole = f"all {options.count_of(len(chosen.hosts))}"
     if not chosen.whole:
         names = ", ".join(host.name for host in chosen.hosts)
-        whole = f"{len(chosen.hosts)} of {_hosts(len(chosen.fleet.hosts))}: {names}"
+        whole = f"{len(chosen.hosts)} of {options.count_of(len(chosen.fleet.hosts))}: {names}"
     what = "give running calculations back" if now else "wait for running calculations"
-    _confirm(f"Destroy fleet '{chosen.fleet.name}' on {whole} ({what})?", yes, "removed")
+    options.confirm(f"Destroy fleet '{chosen.fleet.name}' on {whole} ({what})?", yes, "removed")
     store = open_store(chosen.fleet)
     try:
         with open_remotes(chosen.fleet, chosen.hosts) as remotes:
@@ -129,7 +129,7 @@ def _destroy_all(
 ) -> list[HostResult[Destroyed]]:
     targets = {name: LockTarget(root) for name, root in roots.items()}
     with (
-        hold(remotes, targets, new_deed("destroy"), how.lock_timeout, how.parallel) as lock,
+        hold(remotes, targets, new_deed("destroy"), how.lock_timeout, how.parallel, note) as lock,
         Board("Destroying", len(lock.hosts)) as board,
     ):
         try:
@@ -231,16 +231,3 @@ def _report_left(results: Sequence[HostResult[Destroyed]]) -> None:
     for host, one in left:
         files = "" if one.files == 1 else f", {one.files} files"
         console.print(Text.assemble("  ", (host, "cyan"), f"  {one.path}", (f"  {one.what}{files}", "dim")))
-
-
-def _hosts(count: int) -> str:
-    return f"{count} host{'' if count == 1 else 's'}"
-
-
-def _confirm(question: str, yes: bool, nothing: str) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here: say --yes to go ahead")
-    if not click.confirm(question, err=True):
-        raise UsageError(f"nothing was {nothing}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -59,7 +58,7 @@ def _changing(change: Change) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         command = options.as_json(queue_options.target(command))
-        command = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")(command)
+        command = options.yes(command)
         command = queue_options.selection(*RULES[change].usual)(command)
         return click.argument("ids", nargs=-1, metavar="[ID]...")(command)
 
@@ -131,7 +130,8 @@ def _run(hosts_file: str | None, uri: str | None, databases: Sequence[str], aske
         able = [entry for entry in entries if not refusal(asked.change, entry)]
         _preview(target, asked, able, refused)
         if able:
-            _confirm(asked, len(able))
+            calculations = f"{len(able)} calculation{'' if len(able) == 1 else 's'}"
+            options.confirm(f"{asked.change.value} {calculations}?", asked.yes, _DONE[asked.change])
         changed = _change(target, asked, able)
     _report(asked, able, refused, changed)
     return ExitCode.FAILED if refused or len(changed) < len(able) else ExitCode.DONE
@@ -163,15 +163,6 @@ def _preview(target: Target, asked: _Asked, able: Sequence[Entry], refused: Sequ
         note(f"left as it is: {entry.id} {reason}", "yellow")
     if len(refused) > _LISTED:
         note(f"... and {len(refused) - _LISTED} more", "yellow")
-
-
-def _confirm(asked: _Asked, count: int) -> None:
-    if asked.yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here: say --yes to go ahead")
-    if not click.confirm(f"{asked.change.value} {count} calculation{'' if count == 1 else 's'}?", err=True):
-        raise click.Abort
 
 
 def _change(target: Target, asked: _Asked, able: Sequence[Entry]) -> list[Entry]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,7 @@ from fleet.cli.renamed import renamed
 from fleet.deployment.audit import Deed, Entry, merge, read_entries
 from fleet.deployment.lock import LockTarget, hold, new_deed, outcome_of
 from fleet.deployment.survey import probe_all
-from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.errors import ExitCode, FleetError
 from fleet.hosts.access import Remotes, open_remotes, open_store
 from fleet.hosts.inventory import Host
 from fleet.reach.execute import ask, fan_out
@@ -141,7 +140,7 @@ def _time(deed: Deed) -> str:
 @options.lock_timeout
 @click.option("--keep", type=click.IntRange(1), help="Newest releases to keep; release.keep if not given.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
-@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+@options.yes
 def prune(
     hosts_file: str | None,
     patterns: tuple[str, ...],
@@ -178,7 +177,7 @@ def prune(
         failed = report_failures(lost)
         to_do = [plan for plan in plans if plan.removals]
         if to_do and not dry_run:
-            _confirm(f"Remove {amount(sum(plan.frees for plan in to_do))}?", yes)
+            options.confirm(f"Remove {amount(sum(plan.frees for plan in to_do))}?", yes, "removed")
             failed += _prune(remotes, places, to_do, _How(keep, used, parallel, lock_timeout), json_lines)
     return ExitCode.FAILED if failed else ExitCode.DONE
 
@@ -213,7 +212,7 @@ def _prune(
 ) -> int:
     targets = {plan.host: LockTarget(places[plan.host].host_root) for plan in plans}
     with (
-        hold(remotes, targets, new_deed("prune"), how.lock_timeout, how.parallel) as lock,
+        hold(remotes, targets, new_deed("prune"), how.lock_timeout, how.parallel, note) as lock,
         Board("Pruning", len(plans)) as board,
     ):
         mine = [plan for plan in plans if plan.host in lock.hosts]
@@ -265,12 +264,3 @@ def _lines(plan: Pruning) -> list[tuple[str, str, str]]:
     found = [(one.kind, one.name, amount(one.size)) for one in plan.removals if one.kind != "wheel"]
     wheels = [one.size for one in plan.removals if one.kind == "wheel"]
     return found + ([("wheels", f"{len(wheels)} files", amount(sum(wheels)))] if wheels else [])
-
-
-def _confirm(question: str, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here: say --yes to go ahead")
-    if not click.confirm(question, err=True):
-        raise UsageError("nothing was removed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 from rich.text import Text
@@ -11,11 +12,11 @@ from fleet import shapes
 from fleet.cli import options
 from fleet.cli.output import Board, Column, print_json, print_table, report_failures
 from fleet.deployment.deploy import Deployed
-from fleet.deployment.lock import new_deed
+from fleet.deployment.lock import again_when_changed, new_deed
 from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, RemoteError
 from fleet.hosts.access import open_remotes, open_store
-from fleet.operation.restarting import How, Manner, restart_hosts
+from fleet.operation.restarting import How, restart_hosts, workers_of
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
 
@@ -23,18 +24,17 @@ from fleet.reach.remote import HostResult
 @click.command()
 @options.hosts_file
 @options.workers
-@options.parallel_preparing
+@options.parallel_looking
 @options.as_json
 @options.lock_timeout
 @click.option(
     "--rolling",
-    "manner",
-    flag_value=Manner.ROLLING.value,
-    default=True,
+    is_flag=True,
     help="update.max_parallel hosts at a time, each healthy again before the next; the default.",
 )
-@click.option("--when-idle", "manner", flag_value=Manner.WHEN_IDLE.value, help="Return at once; each when it is done.")
-@click.option("--now", "manner", flag_value=Manner.NOW.value, help="All at once, calculations are given back.")
+@click.option("--when-idle", is_flag=True, help="Return at once; each when it is done.")
+@click.option("--now", is_flag=True, help="All at once, calculations are given back.")
+@options.yes_to_now
 def restart(
     hosts_file: str | None,
     patterns: tuple[str, ...],
@@ -42,32 +42,52 @@ def restart(
     parallel: int,
     json_lines: bool,
     lock_timeout: float,
-    manner: str | None,
+    rolling: bool,
+    when_idle: bool,
+    now: bool,
+    yes: bool,
 ) -> int:
     """Start workers anew, with what is deployed; running calculations are finished first, unless --now.
 
-    Workers that were stopped stay so; those that crashed or were put to rest are started.
+    Workers that were stopped stay so; those that crashed or were put to rest are started. Only --now asks before.
 
     \b
     puffin-fleet restart
     puffin-fleet restart --when-idle --host 'node*'
     puffin-fleet restart --now --worker node7-2
     """
+    how = How(
+        new_deed("restart"), options.manner_of(rolling=rolling, when_idle=when_idle, now=now), workers, lock_timeout
+    )
     chosen = options.choose(hosts_file, patterns)
-    how = How(new_deed("restart"), Manner(manner or Manner.ROLLING.value), workers, lock_timeout)
+    if now:
+        which = options.affected(chosen, workers)
+        options.confirm(f"Restart {which} (gives running calculations back)?", yes, "restarted")
     store = open_store(chosen.fleet)
     try:
         with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board("Restarting", len(chosen.hosts)) as board:
-            probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
-            results = {one.host: _refused(one) for one in probed}
-            ready = [one.value for one in probed if one.value is not None and _refused(one).ok]
-            done = restart_hosts(chosen.fleet, ready, remotes, store, how, board) if ready else []
-            results.update({one.host: one for one in done})
+
+            def attempt(lock_timeout_s: float) -> list[HostResult[Deployed]]:
+                probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
+                ready = _ready(probed, workers)
+                waiting = replace(how, lock_timeout_s=lock_timeout_s)
+                done = restart_hosts(chosen.fleet, ready, remotes, store, waiting, board) if ready else []
+                results = {one.host: one for one in done}
+                return [results.get(one.host) or _refused(one) for one in probed]
+
+            results = again_when_changed(attempt, lock_timeout, lambda what: board.step("this machine", what))
     finally:
         store.close()
-    every = [results[one.host] for one in probed]
-    _report(every, json_lines)
-    return ExitCode.FAILED if report_failures(every) else ExitCode.DONE
+    _report(results, json_lines)
+    return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
+
+
+def _ready(probed: Sequence[HostResult[Facts]], workers: Sequence[str]) -> list[Facts]:
+    """The hosts that can be restarted."""
+    ready = [one.value for one in probed if one.value is not None and _refused(one).ok]
+    found = {facts.host: any(options.matches(name, workers) for name in workers_of(facts)) for facts in ready}
+    options.refuse_unknown(workers, [found.get(one.host) for one in probed])
+    return ready
 
 
 def _refused(probed: HostResult[Facts]) -> HostResult[Deployed]:

@@ -36,7 +36,9 @@ _LONGEST_COMMAND = 60
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": True})
-@click.option("--file", "-F", "hosts_file", metavar="HOSTS_FILE", help="The hosts file; $PUFFIN_FLEET or hosts.yaml.")
+@click.option(
+    "--hosts-file", "--file", "-F", "hosts_file", metavar="FILE", help="Default: $PUFFIN_FLEET, else hosts.yaml here."
+)
 @options.host_patterns
 @options.parallel_or_all
 @options.as_json
@@ -48,7 +50,7 @@ _LONGEST_COMMAND = 60
     shell_complete=completion.workers,
     help="With a worker's environment and release, on its host.",
 )
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="End it after this time.")
+@click.option("--timeout", type=options.SECONDS, metavar="SECONDS", help="End it after this time.")
 @click.argument("words", nargs=-1, required=True, metavar="-- CMD...")
 def exec_(
     hosts_file: str | None,

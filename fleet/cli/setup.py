@@ -14,10 +14,9 @@ from rich.markup import escape
 
 from fleet.cli import options
 from fleet.cli.output import note, note_console, print_error, report_failures
-from fleet.errors import ExitCode, FleetError, UsageError
+from fleet.errors import Declined, ExitCode, FleetError, UsageError
 from fleet.hosts.access import Remotes, open_remotes
 from fleet.hosts.inventory import Fleet, Host, expand_range, json_schema, parse_inventory
-from fleet.hosts.names import condensed
 from fleet.hosts.proposal import Group, group
 from fleet.hosts.scout import look
 from fleet.hosts.templates import HERE, host_key, hosts_template
@@ -112,7 +111,7 @@ def schema() -> int:
 
 @click.command()
 @options.hosts_file
-@click.option("--yes", "-y", is_flag=True, help="Record them without asking.")
+@options.yes
 def trust(hosts_file: str | None, patterns: tuple[str, ...], yes: bool) -> int:
     """Show the keys of hosts that are not known yet, and record them in known_hosts.
 
@@ -124,17 +123,23 @@ def trust(hosts_file: str | None, patterns: tuple[str, ...], yes: bool) -> int:
     """
     chosen = options.choose(hosts_file, patterns)
     failed, base = 0, Path(chosen.fleet.source).parent
-    unasked: list[str] = []
+    refused: list[FleetError] = []
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
         for host in chosen.hosts:
             if host.connection == "ssh":
-                failed += not _trust(host, remotes, base, yes, unasked)
-    if unasked:
-        raise UsageError(f"nobody can be asked here: say --yes to record what {condensed(unasked)} showed")
+                try:
+                    failed += not _trust(host, remotes, base, yes)
+                except (Declined, UsageError) as error:
+                    refused.append(error)
+    if refused:
+        *others, last = refused
+        for other in others:
+            note(str(other), "yellow")
+        raise last
     return ExitCode.FAILED if failed else ExitCode.DONE
 
 
-def _trust(host: Host, remotes: Remotes, base: Path, yes: bool, unasked: list[str]) -> bool:
+def _trust(host: Host, remotes: Remotes, base: Path, yes: bool) -> bool:
     """Ask about each key on the way to a host, its own and those of hosts to jump through, until all are known."""
     for recorded in range(_MOST_KEYS):
         try:
@@ -144,11 +149,7 @@ def _trust(host: Host, remotes: Remotes, base: Path, yes: bool, unasked: list[st
             place = unknown.known_hosts_line.split()[0]
             console = note_console()
             console.print(f"[bold]{escape(host.name)}[/]: {escape(place)} shows [bold]{escape(unknown.fingerprint)}[/]")
-            if not yes and not sys.stdin.isatty():
-                unasked.append(host.name)
-                return False
-            if not yes and not click.confirm(f"Is this the key of {place}?", err=True):
-                return False
+            options.confirm(f"Is this the key of {place}?", yes, f"recorded for {host.name}")
             _record(host, base, unknown.known_hosts_line)
         except FleetError as error:
             print_error(host.name, error)

@@ -11,19 +11,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from enum import Enum
 from typing import Any, Protocol
 
-from fleet.deployment.deed import Deed
+from fleet.deployment.deed import Deed, Manner
 from fleet.deployment.gate import Look
 from fleet.deployment.health import WorkerHealth
 from fleet.deployment.manifest import manifest_of, unfinished
 from fleet.deployment.manifest import render as render_manifest
 from fleet.deployment.plan import FileWrite, HostPlan, WriteReason
 from fleet.deployment.survey import HostWork, tool_directory
-from fleet.deployment.waiting import Say, Wanted, Watch, running
+from fleet.deployment.waiting import Wanted, Watch, running
 from fleet.hosts.inventory import Fleet
-from fleet.reach.execute import upload
+from fleet.reach.execute import Say, upload
 from fleet.reach.facts import States, parse_states
 from fleet.reach.remote import Remote, Upload
 from fleet.release.bundle import Supply
@@ -31,14 +30,6 @@ from fleet.release.bundle import Supply
 INSTALL_TIMEOUT_S = 900.0
 WORKER = "puffin.daemon"
 """The module that imports all that a worker needs before its first job."""
-
-
-class Running(Enum):
-    """What becomes of the calculations of workers that have to change."""
-
-    WAIT = "wait"
-    WHEN_IDLE = "when-idle"
-    NOW = "now"
 
 
 class Signs(Protocol):
@@ -89,7 +80,7 @@ class Deployment:
         The connection to the host.
     watch
         Looks at its workers, and asks it to do things.
-    calculations
+    manner
         What becomes of the calculations that run.
     deed
         The command that deploys.
@@ -108,7 +99,7 @@ class Deployment:
         watch: Watch,
         say: Say,
         deed: Deed,
-        calculations: Running = Running.WAIT,
+        manner: Manner = Manner.ROLLING,
         switched: Callable[[], None] = lambda: None,
     ) -> None:
         self._fleet = fleet
@@ -117,7 +108,7 @@ class Deployment:
         self._watch = watch
         self._say = say
         self._deed = deed
-        self._calculations = calculations
+        self._manner = manner
         self._switched = switched
 
     def prepare(self) -> None:
@@ -158,7 +149,7 @@ class Deployment:
         states = self._supervise()
         self._operate(self._operations(held_back))
         signs.progressed()
-        if self._calculations is Running.WHEN_IDLE:
+        if self._manner is Manner.WHEN_IDLE:
             return Deployed(True, pending=self._leave_behind(states), seconds=time.monotonic() - started)
         self._end_what_must_end(states, signs, held_back)
         if held_back:
@@ -312,7 +303,7 @@ class Deployment:
     def _to_restart(self) -> list[str]:
         """Changed workers that supervisord has to start again: a recycle file is not enough, or not quick enough."""
         changes = self._work.plan.workers_changed
-        return [change.name for change in changes if change.restart or self._calculations is Running.NOW]
+        return [change.name for change in changes if change.restart or self._manner is Manner.NOW]
 
     def _end_what_must_end(self, states: States, signs: Signs, held_back: Sequence[str]) -> None:
         """Let workers that are removed, or whose program changes, end; then bring supervisord up to date.
@@ -324,7 +315,7 @@ class Deployment:
         if not ending:
             return
         others = [worker for worker in self._work.configurations if worker not in {*ending, *again, *held_back}]
-        now = self._calculations is Running.NOW
+        now = self._manner is Manner.NOW
         self._watch.end(ending, now=now, beside=self._wanted(others), on_look=signs.looked)
         self._supervise()
         if again:

@@ -7,10 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from fleet.deployment.deed import Deed
-from fleet.deployment.deploy import Deployed, Deployment, Running
+from fleet.deployment.deed import Deed, Manner
+from fleet.deployment.deploy import Deployed, Deployment
 from fleet.deployment.difftext import mask_secrets
 from fleet.deployment.hooks import Hook, HookEnvironment, run_hook
 from fleet.deployment.lock import Lock, LockTarget, Outcome, Result, hold
@@ -18,27 +17,17 @@ from fleet.deployment.revert import GoodState, Reversal
 from fleet.deployment.rolling import HostSigns, NotBegun, Roller
 from fleet.deployment.rollout import Rollout, policy_of
 from fleet.deployment.survey import HostWork
-from fleet.deployment.waiting import Place, ReadRecords, Say, Watch, shared
+from fleet.deployment.waiting import Place, ReadRecords, Watch, shared
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
 from fleet.hosts.render import worker_uuid
-from fleet.reach.execute import HostEvent, Interrupted, fan_out
+from fleet.reach.execute import Audience, HostEvent, Interrupted, Say, fan_out
 from fleet.reach.remote import HostResult
 from fleet.release.releases import Place as ReleasePlace
 from fleet.release.releases import prune_host, releases_in_use
 from puffin.errors import DatabaseError
 from puffin.store import Event, Store
-
-
-class Audience(Protocol):
-    """Who is told how a deploy goes."""
-
-    def step(self, host: str, what: str) -> None:
-        """A host is at something."""
-
-    def finished(self, host: str, ok: bool) -> None:
-        """A host is done."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +36,8 @@ class How:
 
     Parameters
     ----------
-    calculations
-        What becomes of those that run.
+    manner
+        What becomes of the calculations that run.
     parallel
         Hosts at a time that are uploaded to and installed on.
     lock_timeout_s
@@ -58,7 +47,7 @@ class How:
     """
 
     deed: Deed
-    calculations: Running = Running.WAIT
+    manner: Manner = Manner.ROLLING
     parallel: int = 20
     lock_timeout_s: float = 0.0
 
@@ -118,7 +107,7 @@ class HostPart:
         """Change the host, and remember its state as good once all its workers are healthy."""
         watch = self._watch(self._cancelled.is_set)
         deployed = self._deployment(watch).carry_out(signs)
-        if self._how.calculations is not Running.WHEN_IDLE:
+        if self._how.manner is not Manner.WHEN_IDLE:
             watch.ask("good", operation="keep")
         self._tidy_up()
         return deployed
@@ -175,7 +164,7 @@ class HostPart:
             watch=watch,
             say=self._say,
             deed=self._how.deed,
-            calculations=self._how.calculations,
+            manner=self._how.manner,
             switched=lambda: self._note(self._work.release),
         )
 

@@ -9,13 +9,16 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from typing import TypeVar
 
 from fleet.deployment.deed import Deed, Outcome, Result, outcome_of
 from fleet.deployment.locked import ChangedMeanwhile, LockedError, describe
-from fleet.deployment.locking import Keeper, Lock, LockTarget, Say, wait_until_free
+from fleet.deployment.locking import Keeper, Lock, LockTarget, wait_until_free
+from fleet.reach.execute import Say
 from fleet.reach.remote import Remote
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "LockedError",
     "Outcome",
     "Result",
+    "again_when_changed",
     "describe",
     "hold",
     "new_deed",
@@ -37,6 +41,8 @@ TOKEN_VARIABLE = "PUFFIN_FLEET_LOCK"  # noqa: S105 - the name of a variable
 """Where a hook finds the token of the lock it runs under."""
 
 LIMIT_S = 900.0
+Done = TypeVar("Done")
+
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -58,6 +64,35 @@ def _who() -> str:
     except (KeyError, OSError):
         user = str(os.getuid())  # no entry in the user database
     return f"{user}@{socket.gethostname()}"
+
+
+def again_when_changed(attempt: Callable[[float], Done], timeout_s: float, say: Say) -> Done:
+    """Look at hosts and change them under their lock; anew where somebody else changed them in between.
+
+    Whoever waited for another command has looked at what was there before it.
+
+    Parameters
+    ----------
+    attempt
+        Looks and changes; is told for how many seconds it may wait for somebody else's lock.
+    timeout_s
+        For how long to wait for others in all, in seconds; 0 not to.
+    say
+        Told who changed what.
+
+    Raises
+    ------
+    ChangedMeanwhile
+        Somebody has changed a host again, and the time is over.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return attempt(max(0.0, deadline - time.monotonic()))
+        except ChangedMeanwhile as changed:
+            if time.monotonic() >= deadline:
+                raise
+            say(f"{', '.join(sorted(changed.by))} changed while this command waited: looking again.")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 from fleet.deployment.deed import Deed, Outcome, Result
 from fleet.deployment.locked import ChangedMeanwhile, LockedError, describe
 from fleet.errors import FleetError
-from fleet.reach.execute import ask, fan_out
+from fleet.reach.execute import Say, ask, fan_out
 from fleet.reach.facts import Holder, read_holder
 from fleet.reach.remote import ConnectionLost, HostResult, Remote
 from fleet.reach.reply import Reader
@@ -29,8 +29,6 @@ _GRACE_S = 5.0
 _PAUSE_S = (0.3, 0.7)
 _LOOK_AGAIN_S = (1.5, 3.0)
 _RELEASE_TIMEOUT_S = 10.0
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet.deployment.plan import named_like_ours
-from fleet.deployment.waiting import Say, Wanted, Watch, running
+from fleet.deployment.waiting import Wanted, Watch, running
+from fleet.reach.execute import Say
 from fleet.reach.facts import States, parse_states
 from fleet.reach.reply import Reader
 from puffin.records import WorkerRecord

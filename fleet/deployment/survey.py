@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from fleet.hosts.inventory import Fleet, Host
 from fleet.hosts.layout import Hardware, Worker, lay_out
 from fleet.hosts.render import HostPaths, RenderedFile, configuration_hash, host_paths, job_directories, render_host
 from fleet.reach import facts as host_facts
-from fleet.reach.execute import ask, fan_out
+from fleet.reach.execute import Say, ask, fan_out
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
 from fleet.release import bundle as bundles
@@ -40,8 +40,6 @@ EXISTING = "existing"
 
 PREVIOUS = "previous"
 """Stands for the release that a host had before its present one."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from fleet.deployment.gate import Gate, Look, Verdict
 from fleet.deployment.health import Health, WorkerHealth
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.hostsfile import Update
-from fleet.reach.execute import ask, follow
+from fleet.reach.execute import Say, ask, listen
 from fleet.reach.facts import States, parse_states
 from fleet.reach.logs import messages_of, telling
 from fleet.reach.remote import ConnectionLost, Remote, UnreachableError
@@ -28,12 +28,9 @@ _LOOK_S = 3.0
 
 _LONGEST_PROOF_S = 15.0
 _LOG_LINES = 15
+_LISTEN_S = 30.0
 _LONGEST_TROUBLE_S = 120.0
 _LONGEST_PAUSE_S = 5.0
-_ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
-
-Say = Callable[[str], None]
-"""Told in a few words what is being done on the host."""
 
 ReadRecords = Callable[[], Sequence[WorkerRecord]]
 
@@ -326,10 +323,11 @@ class Watch:
 
     def _last_lines(self, worker: str) -> str:
         request = {"host_root": self._place.host_root, "workers": [worker], "lines": _LOG_LINES * 4, "follow": False}
-        entries = follow(self._remote, "tail", request)
+        entries, complete = listen(self._remote, "tail", request, _LISTEN_S)
         lines = telling([line for entry in entries for line in messages_of(self._place.host, entry)], _LOG_LINES)
         if not lines:
-            return f"its log is empty; see 'puffin-fleet logs --host {self._place.host}'"
+            why = "is empty" if complete else "could not be read"
+            return f"its log {why}; see 'puffin-fleet logs --host {self._place.host}'"
         return "last lines of its log:\n    " + "\n    ".join(lines)
 
 
@@ -386,9 +384,7 @@ def running(states: States, workers: Sequence[str]) -> list[str]:
     workers
         The workers.
     """
-    return [
-        program.name for program in states.supervisord.programs if program.name in workers and program.state in _ALIVE
-    ]
+    return [program.name for program in states.supervisord.programs if program.name in workers and program.alive]
 
 
 def _as_stopped(worker: WorkerHealth) -> WorkerHealth:

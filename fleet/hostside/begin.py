@@ -2,7 +2,7 @@
 
 Request: base_dir, fleet, host, patterns [of workers; null: all], resume (bool: also a host that is drained).
 Reply: deployed (bool), host_root, told [workers that are to run], refused (bool: the host is drained, and nothing
-was done), and all of `states`.
+was done), resumed (bool: it was drained, and no longer is), and all of `states`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from fleet.hostside.common import Json
 from fleet.hostside.control import Order, obey
 from fleet.hostside.halt import matching, workers_of
-from fleet.hostside.places import drain_file, drained, own_root, stop_file
+from fleet.hostside.places import drain_file, drained, host_root, stop_file
 from fleet.hostside.states import look
 from fleet.hostside.supervise import main as supervise
 
@@ -22,13 +22,24 @@ _SECONDS = 20.0
 
 def main(request: Json) -> Json:
     """Take the orders to stop away, and have supervisord run the workers."""
-    root = own_root(request)
+    root = host_root(request)
     there = (root / "etc").is_dir() and (root / "current").is_symlink()
-    refused = there and drained(root) is not None and not request.get("resume")
+    was_drained = drained(root) is not None
+    refused = was_drained and not request.get("resume")
     chosen: list[str] = []
     if there and not refused:
         chosen = _start(root, request.get("patterns"))
-    return {"deployed": there, "host_root": str(root), "refused": refused, "told": chosen, **look(root)}
+    elif was_drained and not refused:
+        # Drained before the first deploy, which may start it now.
+        _lift_drain(root)
+    resumed = was_drained and drained(root) is None
+    reply = {"deployed": there, "host_root": str(root), "refused": refused, "resumed": resumed, "told": chosen}
+    return {**reply, **look(root)}
+
+
+def _lift_drain(root: Path) -> None:
+    obey(root, Order("clear_stop_file", None, "", _SECONDS))
+    drain_file(root).unlink(missing_ok=True)
 
 
 def _start(root: Path, patterns: Sequence[str] | None) -> list[str]:

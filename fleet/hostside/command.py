@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from fleet.hostside.common import Failure, Json, clean_environment, expand, os_failure, plain_name
-from fleet.hostside.places import own_root
+from fleet.hostside.places import host_root
 
 STEP = "running the command"
 _HEARTBEAT_S = 10.0
@@ -58,7 +58,7 @@ def _begin(request: Json) -> subprocess.Popen[bytes]:
         words = ["/bin/sh", "-c", *words]
     environment = clean_environment(os.environ)
     if request.get("as_worker"):
-        words = _as_worker(own_root(request), plain_name(request["as_worker"]), words)
+        words = _as_worker(host_root(request), plain_name(request["as_worker"]), words)
     try:
         return subprocess.Popen(
             words,

@@ -4,9 +4,9 @@ Request: host_root, operations [{operation, workers (null: all of the host), sig
 lock (token, or null).
 Reply: done [{operation, worker, changed}], and all of `states` afterwards.
 
-Operations: `stop_file`, `clear_stop_file`, `recycle`, `clear_recycle`, `start`, `stop` (SIGTERM: drain),
-`end` (SIGTERM as well, but only once to a process: a second one makes it give its calculation back), `signal`,
-`shutdown` (supervisord itself; refused while workers run).
+Operations: `stop_file`, `clear_stop_file`, `recycle`, `clear_recycle`, `start`, `end` (SIGTERM: drain; only once to a
+process, since a second one makes it give its calculation back), `signal`, `shutdown` (supervisord itself; refused while
+workers run).
 """
 
 from __future__ import annotations
@@ -157,10 +157,6 @@ def _start(root: Path, order: Order) -> dict[str, bool]:
     return _each(root, order, "startProcess", False, accept=(ALREADY_STARTED,))
 
 
-def _stop(root: Path, order: Order) -> dict[str, bool]:
-    return _each(root, order, "stopProcess", False, accept=(NOT_RUNNING, BAD_NAME))
-
-
 def _end(root: Path, order: Order) -> dict[str, bool]:
     """Whoever was cut off while it waited says it again; the calculation that runs must not pay for that."""
     supervisor = Supervisor(socket_path(root))
@@ -215,7 +211,6 @@ OPERATIONS: dict[str, Callable[[Path, Order], dict[str, bool]]] = {
     "recycle": _recycle,
     "clear_recycle": _clear_recycle,
     "start": _start,
-    "stop": _stop,
     "end": _end,
     "signal": _signal,
     "shutdown": _shutdown,

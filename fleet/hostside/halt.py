@@ -2,7 +2,10 @@
 
 Request: base_dir, fleet, host, patterns [of workers; null: the whole host], now (bool: calculations are given back),
 drain {who, why} (or null: a stop is all there is to it).
-Reply: deployed (bool), host_root, told [workers, or "*" for the whole host], and all of `states`.
+Reply: deployed (bool), host_root, told [workers, or "*" for the whole host], changed (bool: it was not told so before),
+and all of `states`.
+
+A drain is written down also where nothing is deployed yet: the first deploy must not start workers under maintenance.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pathlib import Path
 from fleet.hostside.common import Json
 from fleet.hostside.control import Order, obey
 from fleet.hostside.files import directory, write
-from fleet.hostside.places import ORDERS, drain_file, own_root
+from fleet.hostside.places import ORDERS, drain_file, drained, host_root
 from fleet.hostside.states import look, running_pids
 
 _SECONDS = 20.0
@@ -24,24 +27,27 @@ _SECONDS = 20.0
 
 def main(request: Json) -> Json:
     """Write the stop files, then tell who must not finish."""
-    root = own_root(request)
+    root = host_root(request)
     there = (root / "etc").is_dir()
     patterns = request.get("patterns")
     chosen = None if patterns is None else matching(workers_of(root), patterns)
     drain = request.get("drain")
-    if drain and there:
+    obeyed = (there or bool(drain)) and chosen != []
+    changed = bool(drain) and drained(root) is None
+    if drain:
         _note(root, drain)
-    if there and chosen != []:
-        _order(root, "stop_file", chosen)
-        if request.get("now"):
-            _order(root, "signal", chosen)
+    if obeyed:
+        changed |= any(entry["changed"] for entry in _order(root, "stop_file", chosen))
+    if obeyed and there and request.get("now"):
+        _order(root, "signal", chosen)
     told = ["*"] if chosen is None else chosen
-    return {"deployed": there, "host_root": str(root), "told": told if there else [], **look(root)}
+    reply = {"deployed": there, "host_root": str(root), "told": told if obeyed else [], "changed": changed}
+    return {**reply, **look(root)}
 
 
-def _order(root: Path, operation: str, workers: list[str] | None) -> None:
+def _order(root: Path, operation: str, workers: list[str] | None) -> list[Json]:
     names = None if workers is None else tuple(workers)
-    obey(root, Order(operation, names, "QUIT", _SECONDS))
+    return obey(root, Order(operation, names, "QUIT", _SECONDS))
 
 
 def _note(root: Path, drain: Json) -> None:

@@ -28,6 +28,8 @@ from fleet.hostside.installed import COMPLETE, mark_of
 from fleet.hostside.package_index import explain, index_environment, without_credentials
 
 STEP = "installing"
+_PATIENCE_S = 600.0
+"""For another host that shares this directory and installs the same."""
 
 
 def main(request: Json) -> Json:
@@ -38,7 +40,7 @@ def main(request: Json) -> Json:
     directory(target.parent, 0o755)
     inside(fleet, request["target"])
     started = time.monotonic()
-    with locked(target.parent / ".lock", float(request.get("lock_timeout", 600)), STEP):
+    with locked(target.parent / ".lock", _PATIENCE_S, STEP):
         build = _link if request.get("path") else _build
         installed = build(fleet, target, request)
     return {"installed": installed, "target": str(target), "seconds": time.monotonic() - started}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.hostside.common import Json, read_text
-from fleet.hostside.places import own_root, run_directory
+from fleet.hostside.places import host_root, run_directory
 from fleet.hostside.processes import Process, own_processes
 from fleet.hostside.rpc import daemon_pid
 
@@ -35,7 +35,7 @@ class _Usage:
 
 def main(request: Json) -> Json:
     """Look."""
-    root = own_root(request)
+    root = host_root(request)
     if not (root / "etc").is_dir():
         return {"deployed": False, "processes": []}
     run_dir = run_directory(root, os.environ, os.getuid())

@@ -69,21 +69,16 @@ class Places:
 
 
 def host_root(request: Json) -> Path:
-    """The host's own directory: as a probe reported it, or of base_dir, fleet and host, which saves the probe."""
-    if "host_root" not in request:
+    """The host's own directory: as a probe reported it, else from base_dir, fleet and host.
+
+    So an action needs no probe before it: one round trip does.
+    """
+    if not request.get("host_root"):
         return Places.of(request).host
     path = Path(request["host_root"])
     if not path.is_absolute():
         raise Failure(f"host_root {str(path)!r} is not absolute", "checking the request")
     return path
-
-
-def own_root(request: Json) -> Path:
-    """The host's own directory: as an earlier probe reported it, else from base_dir, fleet and host.
-
-    So an action needs no probe before it: one round trip does.
-    """
-    return host_root(request) if request.get("host_root") else Places.of(request).host
 
 
 def socket_path(root: Path) -> Path:

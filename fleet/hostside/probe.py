@@ -46,7 +46,6 @@ def main(request: Json) -> Json:
     supervisord = observe(places.host)
     return {
         "user": _user(),
-        "uid": os.getuid(),
         "home": str(expand("~")),
         "hostname": socket.gethostname(),
         "clock": time.time(),

@@ -1,15 +1,13 @@
 """Action `supervise`: have supervisord run, with the programs its configuration names.
 
 Request: host_root, supervisor (its environment's path; null: what etc/supervisor says), timeout (s),
-replace [programs that may be stopped to change them], ignore_orphans (bool), programs [those to bring up to date; null:
-all that its configuration names], boot (true: also have it started with
-the machine; false: no longer; null: leave that as it is), direct (bool: not through systemd), lock (token,
-or null).
+programs [those to bring up to date; null: all that its configuration names], boot (true: also have it started with the
+machine; false: no longer; null: leave that as it is), direct (bool: not through systemd), lock (token, or null).
 Reply: started (bool), pid, added, removed, replaced, pending [{name, why}], boot {kind, changed, why} (or null), and
 all of `states`.
 
-Programs are added and removed one at a time and by name. A program that runs is never stopped here, unless
-`replace` names it: its calculation would be lost. SIGHUP and `update` restart everything and are never used.
+Programs are added and removed one at a time and by name. A program that runs is never stopped here: its calculation
+would be lost. SIGHUP and `update` restart everything and are never used.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ from fleet.hostside.rpc import (
     ACTIVE,
     ALREADY_ADDED,
     BAD_NAME,
-    NOT_RUNNING,
     STILL_RUNNING,
     Supervisor,
     daemon_pid,
@@ -51,8 +48,7 @@ def main(request: Json) -> Json:
     with locked(root / "run" / ".supervise.lock", 60, STEP):
         started = _ensure_running(root, request, seconds) or by_system
         ours = request.get("programs")
-        replace = frozenset(request.get("replace", ()))
-        changes = reload(Supervisor(socket_path(root)), replace, seconds, None if ours is None else frozenset(ours))
+        changes = reload(Supervisor(socket_path(root)), None if ours is None else frozenset(ours))
     for name in [*changes["removed"], *changes["replaced"]]:
         forget_ending(root, name)
     return {"started": started, "pid": daemon_pid(root), "boot": at_boot, **changes, **look(root)}
@@ -79,8 +75,7 @@ def _ensure_running(root: Path, request: Json, seconds: float) -> bool:
     pid = daemon_pid(root)
     if pid is not None and _comes_up(root, supervisor, pid, seconds):
         return False
-    if not request.get("ignore_orphans"):
-        _refuse_orphans(root)
+    _refuse_orphans(root)
     socket_path(root).unlink(missing_ok=True)  # nobody answers there, and nobody owns it
     _start(root, _environment(root, request), seconds)
     if not wait_until(supervisor.answers, seconds):
@@ -141,7 +136,7 @@ def _log_tail(root: Path) -> str:
     return "\nlast lines of its log:\n" + "\n".join(lines) if lines else ""
 
 
-def reload(supervisor: Supervisor, replace: frozenset[str], seconds: float, ours: frozenset[str] | None = None) -> Json:
+def reload(supervisor: Supervisor, ours: frozenset[str] | None = None) -> Json:
     """Bring supervisord's programs to what its configuration files say, without stopping one that runs."""
     try:
         found = supervisor.call("reloadConfig")[0]
@@ -150,17 +145,14 @@ def reload(supervisor: Supervisor, replace: frozenset[str], seconds: float, ours
         raise Failure(f"supervisord cannot read its configuration: {fault.faultString}", STEP, hint) from fault
     added, changed, removed = ([name for name in names if ours is None or name in ours] for names in found)
     pending: list[Json] = []
-    gone = [name for name in removed if _take_out(supervisor, name, name in replace, seconds, pending)]
-    taken = [name for name in changed if _take_out(supervisor, name, name in replace, seconds, pending)]
+    gone = [name for name in removed if _take_out(supervisor, name, pending)]
+    taken = [name for name in changed if _take_out(supervisor, name, pending)]
     for name in [*taken, *added]:
         supervisor.attempt("addProcessGroup", name, accept=(ALREADY_ADDED,))
     return {"added": added, "removed": gone, "replaced": taken, "pending": pending}
 
 
-def _take_out(supervisor: Supervisor, name: str, may_stop: bool, seconds: float, pending: list[Json]) -> bool:
-    if may_stop:
-        supervisor.attempt("stopProcess", name, False, accept=(NOT_RUNNING, BAD_NAME))
-        wait_until(lambda: not _active(supervisor, name), seconds)
+def _take_out(supervisor: Supervisor, name: str, pending: list[Json]) -> bool:
     if _active(supervisor, name) or not supervisor.attempt(
         "removeProcessGroup", name, accept=(STILL_RUNNING, BAD_NAME)
     ):

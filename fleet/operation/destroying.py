@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fleet.errors import RemoteError
 from fleet.hosts.inventory import Fleet, Host
 from fleet.operation.stopping import HostControl, Stop, Told
-from fleet.reach.execute import ask
+from fleet.reach.execute import Say, ask
 from fleet.reach.facts import Facts
 from fleet.reach.remote import Remote
 from fleet.reach.reply import Reader
 from puffin.records import WorkerRecord
 
 _TIMEOUT_S = 900.0
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -44,15 +42,12 @@ class Destroyed:
 
     Parameters
     ----------
-    removed
-        Paths that were removed.
     left
         What stays there.
     shared
         Hosts that still use the installations, which therefore stay.
     """
 
-    removed: tuple[str, ...]
     left: tuple[Left, ...]
     shared: tuple[str, ...]
 
@@ -122,7 +117,6 @@ class HostDestroyer:
         request = {**self._known, "fleet_root": self._facts.fleet_root, "scratch": scratch}
         reader = Reader(self._host.name, "", ask(self._remote, "destroy", request, _TIMEOUT_S))
         return Destroyed(
-            reader.texts("removed"),
             tuple(Left(item.text("path"), item.text("what"), item.whole("files")) for item in reader.items("left")),
             reader.texts("shared"),
         )

@@ -6,37 +6,26 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fleet.deployment.deed import Deed
+from fleet.deployment.deed import Deed, Manner
 from fleet.deployment.deploy import Deployed
 from fleet.deployment.health import WorkerHealth
 from fleet.deployment.lock import Lock, LockTarget, hold, outcome_of
 from fleet.deployment.revert import GoodState
 from fleet.deployment.rolling import HostSigns, Roller
 from fleet.deployment.rollout import Rollout, policy_of
-from fleet.deployment.waiting import Place, ReadRecords, Say, Wanted, Watch, shared
+from fleet.deployment.waiting import Place, ReadRecords, Wanted, Watch, shared
 from fleet.errors import RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
-from fleet.operation.stopping import Audience
-from fleet.reach.execute import HostEvent, fan_out
+from fleet.reach.execute import Audience, HostEvent, Say, fan_out
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
 from puffin.store import Store
 
-_UP = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 _ATTEMPTS_OF_ALL = 64
-
-
-class Manner(Enum):
-    """How workers are restarted."""
-
-    ROLLING = "rolling"
-    WHEN_IDLE = "when-idle"
-    NOW = "now"
 
 
 @dataclass(frozen=True)
@@ -145,7 +134,7 @@ class HostRestart:
     def _up(self) -> dict[str, int]:
         chosen = frozenset(self._chosen())
         programs = self._facts.supervisord.programs
-        return {one.name: one.pid for one in programs if one.name in chosen and one.state in _UP}
+        return {one.name: one.pid for one in programs if one.name in chosen and one.alive}
 
     def _now(self, up: Mapping[str, int]) -> None:
         """They end as asked to, so supervisord does not start them again by itself."""
@@ -183,6 +172,17 @@ def _configurations(facts: Facts) -> dict[str, str]:
     }
 
 
+def workers_of(facts: Facts) -> tuple[str, ...]:
+    """The workers of a host, as its last deploy wrote them.
+
+    Parameters
+    ----------
+    facts
+        The host as it was found.
+    """
+    return tuple(_configurations(facts))
+
+
 def restart_hosts(
     fleet: Fleet, found: Sequence[Facts], remotes: Remotes, store: Store, how: How, audience: Audience
 ) -> list[HostResult[Deployed]]:
@@ -214,7 +214,8 @@ def restart_hosts(
     """
     read_records = shared(lambda: store.registry.workers(fleet.name))
     targets = {facts.host: LockTarget(facts.host_root, facts.lock.serial) for facts in found}
-    with hold(remotes, targets, how.deed, how.lock_timeout_s, _ATTEMPTS_OF_ALL) as lock:
+    say = _teller("this machine", audience)
+    with hold(remotes, targets, how.deed, how.lock_timeout_s, _ATTEMPTS_OF_ALL, say) as lock:
         parts = {
             facts.host: HostRestart(
                 fleet=fleet,

@@ -5,28 +5,28 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fleet.deployment.plan import named_like_ours
-from fleet.errors import RemoteError
+from fleet.errors import FleetError, RemoteError
 from fleet.hosts.inventory import Fleet, Host
 from fleet.operation.reported import Reported
-from fleet.reach.execute import ask, fan_out
+from fleet.reach.execute import DEFAULT_TIMEOUT, Audience, Say, ask, fan_out
 from fleet.reach.facts import Drained, States, parse_states
 from fleet.reach.remote import ConnectionLost, HostResult, Remote, UnreachableError
 from fleet.reach.reply import Reader
 from puffin.errors import DatabaseError
 
-_ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 _POLL_S = 0.5
 _SLOWEST_POLL_S = 5.0
 _LONGEST_TROUBLE_S = 120.0
+_SHORTEST_LOOK_S = 2.0
+"""What a look at a host may take, however little is left of the time to wait."""
+
 _TOLD_AT_A_TIME = 64
 _GATHER_S = 3.0
 """How long hosts that are connected wait for the others, so that all are told at the same moment."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,16 @@ class Told:
     deployed
         Whether there is anything at all.
     matched
-        Whether it has any of the workers that were to stop.
+        Whether it has any of the workers that were to stop, or is drained before its first deploy.
+    changed
+        Whether it was not told so before.
     """
 
     host_root: str
     running: tuple[str, ...]
     deployed: bool = True
     matched: bool = True
+    changed: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,15 @@ class Stopped:
     running
         These workers.
     by_database
-        Whether it could not be reached, and its workers read the order in the database.
+        Whether it could not be told by SSH, and its workers read the order in the database.
     deployed
         Whether there is anything at all.
     matched
-        Whether it has any of the workers that were to stop.
+        Whether it has any of the workers that were to stop, or is drained before its first deploy.
     trouble
-        Why it could not be reached; empty where it was.
+        Why it could not be reached, or could not be any more; empty where it was.
+    changed
+        Whether it was not told so before.
     """
 
     running: tuple[str, ...]
@@ -102,6 +107,7 @@ class Stopped:
     deployed: bool = True
     matched: bool = True
     trouble: str = ""
+    changed: bool = True
 
 
 @dataclass(frozen=True)
@@ -123,16 +129,6 @@ class Started:
     matched: bool = True
 
 
-class Audience(Protocol):
-    """Who is told how it goes."""
-
-    def step(self, host: str, what: str) -> None:
-        """A host is at something."""
-
-    def finished(self, host: str, ok: bool) -> None:
-        """A host is done."""
-
-
 class HostControl:
     """Stops and starts one host.
 
@@ -148,14 +144,25 @@ class HostControl:
         Told what is being done.
     reported
         What its workers told the database; None where that does not matter.
+    patience_s
+        For how long a host that was told may be out of reach before that is an error, in seconds.
     """
 
-    def __init__(self, fleet: Fleet, host: Host, remote: Remote, say: Say, reported: Reported | None = None) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        host: Host,
+        remote: Remote,
+        say: Say,
+        reported: Reported | None = None,
+        patience_s: float = _LONGEST_TROUBLE_S,
+    ) -> None:
         self._fleet = fleet
         self._host = host
         self._remote = remote
         self._say = say
         self._reported = reported
+        self._patience_s = patience_s
 
     def connect(self) -> None:
         """Make the connection, and nothing else.
@@ -193,10 +200,12 @@ class HostControl:
         running = self._running(parse_states(self._host.name, reply)) if deployed else ()
         told = reader.texts("told")
         mine = running if "*" in told else tuple(name for name in running if name in told)
-        return Told(reader.text("host_root"), mine, deployed, bool(told))
+        return Told(reader.text("host_root"), mine, deployed, bool(told), reader.flag("changed"))
 
     def see_off(self, told: Told, how: Stop) -> Stopped:
-        """Wait until workers that were told to stop have ended.
+        """Wait until workers that were told to stop have ended, or the time is over.
+
+        At its end those still run that did when the host was last seen.
 
         Parameters
         ----------
@@ -210,13 +219,13 @@ class HostControl:
         RemoteError
             The host cannot be reached any more.
         """
-        running = told.running
+        running, trouble = told.running, ""
         if how.wait:
-            running = self._wait_until_ended(told, how.timeout_s)
+            running, trouble = self._wait_until_ended(told, how.timeout_s)
         if how.wait and how.supervisord and told.deployed and not running:
             operations = [{"operation": "shutdown", "workers": None}]
             ask(self._remote, "control", {"host_root": told.host_root, "operations": operations})
-        return Stopped(running, deployed=told.deployed, matched=told.matched)
+        return Stopped(running, deployed=told.deployed, matched=told.matched, trouble=trouble, changed=told.changed)
 
     def start(self, workers: Sequence[str] = (), resume: bool = False) -> Started:
         """Remove the stop files and start the workers, supervisord included; one round trip.
@@ -236,47 +245,65 @@ class HostControl:
         self._say("starting workers")
         reply = self._ask("begin", {"patterns": list(workers) or None, "resume": resume})
         reader = Reader(self._host.name, "", reply)
-        if not reader.flag("deployed"):
+        refused, resumed = reader.flag("refused"), reader.flag("resumed")
+        if not (reader.flag("deployed") or refused or resumed):
             hint = "run 'puffin-fleet deploy' first"
             raise RemoteError(self._host.name, "looking", "nothing is deployed there", hint)
         states = parse_states(self._host.name, reply)
-        drained = states.drained if reader.flag("refused") else None
-        return Started(self._running(states), drained, bool(reader.texts("told")) or drained is not None)
+        matched = bool(reader.texts("told")) or refused or resumed
+        return Started(self._running(states), states.drained if refused else None, matched)
 
     def _ask(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
         host = self._host
         place = {"base_dir": host.base_dir, "fleet": self._fleet.name, "host": host.name}
         return ask(self._remote, action, {**place, **request})
 
-    def _wait_until_ended(self, told: Told, timeout_s: float | None) -> tuple[str, ...]:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    def _wait_until_ended(self, told: Told, timeout_s: float | None) -> tuple[tuple[str, ...], str]:
+        """The workers that still run at the end of the time, and why nothing newer is known of them."""
+        deadline = _deadline(timeout_s)
         running, pause = told.running, _POLL_S
-        while running and (deadline is None or time.monotonic() < deadline):
+        while running and time.monotonic() < deadline:
             self._say(f"waiting for {self._doing(running)}")
-            time.sleep(pause)
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(pause * 1.2, _SLOWEST_POLL_S)
-            left = self._running(self._states(told))
+            try:
+                left = self._running(self._states(told, deadline))
+            except (ConnectionLost, UnreachableError) as error:
+                if time.monotonic() < deadline:
+                    raise
+                return self._not_reported_ended(running), error.what
             running = tuple(name for name in running if name in left)
-        return running
+        return running, ""
+
+    def _not_reported_ended(self, workers: Sequence[str]) -> tuple[str, ...]:
+        """What is known of workers without their host: those that told the database that they have ended have."""
+        if self._reported is None:
+            return tuple(workers)
+        left = self._reported.left(self._host.name)
+        ended = {record.worker for record in self._reported.of(self._host.name) if record not in left}
+        return tuple(name for name in workers if name not in ended)
 
     def _doing(self, workers: Sequence[str]) -> str:
         return self._reported.doing(self._host.name, workers) if self._reported else ", ".join(workers)
 
-    def _states(self, told: Told) -> States:
+    def _states(self, told: Told, deadline: float) -> States:
         """The present states; a connection that fails for a while is no reason to give up a wait."""
-        give_up = time.monotonic() + _LONGEST_TROUBLE_S
+        give_up = min(time.monotonic() + self._patience_s, deadline)
+        request = {"host_root": told.host_root}
         while True:
+            patience = min(DEFAULT_TIMEOUT, max(_SHORTEST_LOOK_S, deadline - time.monotonic()))
             try:
-                return parse_states(self._host.name, ask(self._remote, "states", {"host_root": told.host_root}))
+                return parse_states(self._host.name, ask(self._remote, "states", request, patience))
             except (ConnectionLost, UnreachableError) as error:
-                if time.monotonic() > give_up:
+                if time.monotonic() + _POLL_S > give_up:
+                    time.sleep(max(0.0, give_up - time.monotonic()))
                     raise
                 self._say(f"connecting again: {error.what}")
                 time.sleep(_POLL_S)
 
     def _running(self, states: States) -> tuple[str, ...]:
         """Workers that live, as supervisord sees it or, where it does not run, as their locks show."""
-        programs = {program.name for program in states.supervisord.programs if program.state in _ALIVE}
+        programs = {program.name for program in states.supervisord.programs if program.alive}
         # Others may have put programs of their own beside them.
         ours = {name for name in programs if named_like_ours(name, self._host.name)}
         return tuple(sorted(ours | set(states.pids)))
@@ -322,17 +349,23 @@ def stop_hosts(
     problem = ordering.result()
     ordered = order is not None and problem is None
     first = {result.host: result for result in told}
+    deadline = _deadline(how.timeout_s)
+
+    def by_report(host: str, error: FleetError) -> Stopped:
+        return _see_off_by_report(host, reported, deadline, error, lambda what: audience.step(host, what))
 
     def see_off(host: str) -> Stopped:
         result = first[host]
         if result.value is not None:
-            return controls[host].see_off(result.value, how)
+            changed = result.value.changed
+            follow = (lambda error: replace(by_report(host, error), changed=changed)) if ordered else None
+            return _see_off(controls[host], result.value, how, follow)
         assert result.error is not None  # noqa: S101 - there is either
         if not ordered:
             raise result.error
         if not how.wait:
             raise _left_word(result.error, bool(reported.left(host)))
-        return _see_off_by_report(host, reported, how.timeout_s, result.error, lambda what: audience.step(host, what))
+        return replace(by_report(host, result.error), by_database=True)
 
     ended = fan_out(
         {host: host for host in controls},
@@ -341,6 +374,16 @@ def stop_hosts(
         lambda event: audience.finished(event.host, event.result.ok) if event.result else None,
     )
     return ended, problem
+
+
+def _see_off(control: HostControl, told: Told, how: Stop, by_report: Callable[[FleetError], Stopped] | None) -> Stopped:
+    """Wait as long as the host can be reached, then by what its workers report: a power cut takes hosts away, too."""
+    try:
+        return control.see_off(told, how)
+    except (ConnectionLost, UnreachableError) as error:
+        if by_report is None or how.supervisord:  # that supervisord has ended nobody reports
+            raise
+        return by_report(error)
 
 
 def _tell_together(controls: Mapping[str, HostControl], how: Stop, parallel: int) -> list[HostResult[Told]]:
@@ -398,38 +441,42 @@ class _InBackground:
         return self._problem
 
 
-def _see_off_by_report(host: str, reported: Reported, timeout_s: float | None, error: Exception, say: Say) -> Stopped:
+def _deadline(timeout_s: float | None) -> float:
+    return float("inf") if timeout_s is None else time.monotonic() + timeout_s
+
+
+def _see_off_by_report(host: str, reported: Reported, deadline: float, error: FleetError, say: Say) -> Stopped:
     """Wait for the workers of a host that cannot be reached: they read the order in the database, within 75 s."""
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
     if not reported.of(host):
         raise error
+    changed = bool(reported.left(host))
     while left := reported.left(host):
         known = [record.worker for record in left if not reported.lost(record)]
         if not known:
             names = ", ".join(record.worker for record in left)
             raise _silent(error, names)
-        if deadline is not None and time.monotonic() >= deadline:
-            return Stopped(tuple(known), by_database=True, trouble=_what(error))
+        if time.monotonic() >= deadline:
+            return Stopped(tuple(known), trouble=_what(error), changed=changed)
         say(f"cannot be reached; told through the database, waiting for {reported.doing(host, known)}")
-        time.sleep(1.0)
-    return Stopped((), by_database=True, trouble=_what(error))
+        time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+    return Stopped((), trouble=_what(error), changed=changed)
 
 
-def _what(error: Exception) -> str:
+def _what(error: FleetError) -> str:
     return error.what if isinstance(error, RemoteError) else str(error)
 
 
-def _silent(error: Exception, names: str) -> Exception:
+def _silent(error: FleetError, names: str) -> FleetError:
     do = "do" if "," in names else "does"
     return _with_hint(error, f"{names} {do} not report to the database either; the order stands there for later")
 
 
-def _left_word(error: Exception, some_work: bool) -> Exception:
+def _left_word(error: FleetError, some_work: bool) -> FleetError:
     """Nobody waits to see whether the order is read."""
     return _with_hint(error, "its workers read the stop in the database within 75 s") if some_work else error
 
 
-def _with_hint(error: Exception, hint: str) -> Exception:
+def _with_hint(error: FleetError, hint: str) -> FleetError:
     if not isinstance(error, RemoteError):
         return error
     return RemoteError(error.host, error.step, error.what, "\n  ".join(filter(None, (error.hint, hint))))

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from fleet.deployment.lock import new_deed
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes, open_remotes
 from fleet.hosts.inventory import Fleet, Host
+from fleet.operation.stopping import HostControl, Stop
 from fleet.reach.execute import ask, follow
-from fleet.reach.facts import parse_states
 from fleet.reach.logs import messages_of
+from fleet.reach.remote import Remote
+from puffin.errors import DatabaseError
+from puffin.store import Control
 
 _TIMEOUT_S = 60.0
 
@@ -23,6 +27,13 @@ class Order(Enum):
     STOP = "stop"
     START = "start"
     RESTART = "restart"
+    DRAIN = "drain"
+    RESUME = "resume"
+
+    @property
+    def of_a_host(self) -> bool:
+        """Whether it is always given to all workers of a host."""
+        return self in {Order.DRAIN, Order.RESUME}
 
 
 @dataclass(frozen=True)
@@ -41,15 +52,12 @@ class Target:
         return [self.worker] if self.worker else None
 
 
-_OPERATIONS = {
-    Order.STOP: ("stop_file",),
-    Order.START: ("clear_recycle", "clear_stop_file", "start"),
-    Order.RESTART: ("recycle",),
-}
 _MEANING = {
     Order.STOP: "They finish their calculations first, and stay stopped until started.",
     Order.START: "What was stopped takes work again.",
     Order.RESTART: "They finish their calculations, then start again with the release and settings of their host.",
+    Order.DRAIN: "They finish their calculations, and stay down through reboots, deploys and starts, until resumed.",
+    Order.RESUME: "The host works again.",
 }
 
 
@@ -64,8 +72,8 @@ def meaning(order: Order) -> str:
     return _MEANING[order]
 
 
-def give(fleet: Fleet, target: Target, order: Order) -> str:
-    """Give an order.
+def give(fleet: Fleet, target: Target, order: Order, control: Control) -> str:
+    """Give an order, as the verb of that name does.
 
     Parameters
     ----------
@@ -75,6 +83,8 @@ def give(fleet: Fleet, target: Target, order: Order) -> str:
         To whom.
     order
         What to do.
+    control
+        Orders in the fleet's database.
 
     Returns
     -------
@@ -86,25 +96,57 @@ def give(fleet: Fleet, target: Target, order: Order) -> str:
     RemoteError
         The host cannot be reached, or cannot do it.
     """
-    request = _place(fleet, target.host)
     with open_remotes(fleet, [target.host]) as remotes:
         remote = remotes[target.host.name]
-        if order is Order.START and not target.worker:
-            ask(remote, "control", {**request, "operations": [_operation("clear_stop_file", target)]}, _TIMEOUT_S)
-            ask(remote, "supervise", request, _TIMEOUT_S)
-        operations = [_operation(name, target) for name in _OPERATIONS[order]]
-        reply = ask(remote, "control", {**request, "operations": operations}, _TIMEOUT_S)
-    states = parse_states(target.host.name, reply)
-    if order is Order.START and states.stop:
-        hint = f"start all of {target.host.name}"
-        raise RemoteError(
-            target.host.name, "starting", f"the whole host is told to stop, so {target} stops again", hint
-        )
-    changed = sorted({entry["worker"] for entry in reply["done"] if entry["changed"]} - {"*"})
-    told = ", ".join(changed) if changed and order is Order.RESTART else str(target)
-    if order is Order.RESTART and not changed:
+        if order is Order.RESTART:
+            return _restart(fleet, target, remote)
+        host = HostControl(fleet, target.host, remote, lambda _: None)
+        if order in {Order.START, Order.RESUME}:
+            _start(host, target, order)
+        else:
+            _stop(host, target, order)
+    return f"{target}: told to {order.value}" + _word(fleet, target.host.name, order, control)
+
+
+def _stop(host: HostControl, target: Target, order: Order) -> None:
+    drain = (new_deed("drain").who, "") if order is Order.DRAIN else None
+    told = host.tell(Stop(wait=False, workers=tuple(target.workers or ()), drain=drain))
+    if not told.deployed and drain is None:
+        hint = "run 'puffin-fleet deploy' first"
+        raise RemoteError(target.host.name, "stopping", "nothing is deployed there", hint)
+
+
+def _start(host: HostControl, target: Target, order: Order) -> None:
+    started = host.start(target.workers or (), resume=order is Order.RESUME)
+    if started.drained is not None:
+        raise RemoteError(target.host.name, "starting", str(started.drained), "resume it")
+
+
+def _restart(fleet: Fleet, target: Target, remote: Remote) -> str:
+    operations = [{"operation": "recycle", "workers": target.workers}]
+    reply = ask(remote, "control", {**_place(fleet, target.host), "operations": operations}, _TIMEOUT_S)
+    changed = sorted(entry["worker"] for entry in reply["done"] if entry["changed"])
+    if not changed:
         return f"{target}: nothing runs there that could be restarted, or it is told so already"
-    return f"{told}: told to {order.value}"
+    return f"{', '.join(changed)}: told to restart"
+
+
+def _word(fleet: Fleet, host: str, order: Order, control: Control) -> str:
+    """Leave word of a drain in the database; what stands there against what was started."""
+    try:
+        _leave_word(fleet, host, order, control)
+        if order in {Order.START, Order.RESUME} and control.is_stopped(fleet.name):
+            return "; the whole fleet is stopped, so it stops again: 'puffin-fleet start' lifts that"
+    except DatabaseError as error:
+        return f"; {error}"
+    return ""
+
+
+def _leave_word(fleet: Fleet, host: str, order: Order, control: Control) -> None:
+    if order is Order.DRAIN:
+        control.note_drained(fleet.name, host, new_deed("drain").who, "")
+    elif order is Order.RESUME:
+        control.lift_drained(fleet.name, host)
 
 
 def lines_of(
@@ -163,10 +205,6 @@ def host_named(fleet: Fleet, name: str) -> Host:
         if host.name == name:
             return host
     raise FleetError(f"{name} is not in {fleet.source}: nobody knows how to reach it")
-
-
-def _operation(name: str, target: Target) -> dict[str, Any]:
-    return {"operation": name, "workers": target.workers}
 
 
 def _place(fleet: Fleet, host: Host) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Every host's result is collected; one that fails, in whatever way, never disturb
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import queue
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from fleet.errors import FleetError, RemoteError
 from fleet.hostside import source
@@ -32,6 +33,20 @@ from fleet.reach.remote import (
 from puffin.errors import PuffinError
 
 log = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+"""Told in a few words what is being done."""
+
+
+class Audience(Protocol):
+    """Who is told how work on many hosts goes."""
+
+    def step(self, host: str, what: str) -> None:
+        """A host is at something."""
+
+    def finished(self, host: str, ok: bool) -> None:
+        """A host is done."""
+
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -127,6 +142,44 @@ def follow(remote: Remote, action: str, request: Mapping[str, Any]) -> Iterator[
     marker = new_marker()
     chunks = remote.stream(build_program(action, request, marker, source))
     return parse_stream(remote.name, action, chunks, marker)
+
+
+def listen(
+    remote: Remote, action: str, request: Mapping[str, Any], seconds: float
+) -> tuple[list[dict[str, Any]], bool]:
+    """The entries of an action that goes on until it has said all, and whether it has.
+
+    A stream has no time limit of its own: on a host that hangs it never ends.
+
+    Parameters
+    ----------
+    remote
+        The host.
+    action, request
+        As for `ask`.
+    seconds
+        How long to listen.
+    """
+    heard: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    ended = threading.Event()
+
+    def read() -> None:
+        try:
+            for entry in follow(remote, action, request):
+                heard.put(entry)
+            ended.set()
+        except (FleetError, OSError) as error:
+            log.debug("%s on %s: %s", action, remote.name, error)
+        finally:
+            heard.put(None)
+
+    # A daemon: one that hangs must not keep the program from ending.
+    threading.Thread(target=read, name=f"listening to {remote.name}", daemon=True).start()
+    deadline, entries = time.monotonic() + seconds, []
+    with contextlib.suppress(queue.Empty):
+        while (entry := heard.get(timeout=max(0.0, deadline - time.monotonic()))) is not None:
+            entries.append(entry)
+    return entries, ended.is_set()
 
 
 def new_marker() -> str:

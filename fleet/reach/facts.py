@@ -11,6 +11,9 @@ from fleet.reach.reply import Reader
 
 ACTION = "probe"
 
+ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
+"""What supervisord says of a program that has a process, or will have one by itself."""
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -128,6 +131,11 @@ class ProgramState:
     start: int
     stop: int
     now: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has a process, or will have one by itself."""
+        return self.state in ALIVE
 
 
 @dataclass(frozen=True)
@@ -283,7 +291,7 @@ class Facts:
     ----------
     host
         Name of the host in hosts.yaml.
-    user, uid, home, hostname
+    user, home, hostname
         Who we are there.
     clock
         The host's time, seconds since 1970.
@@ -319,7 +327,6 @@ class Facts:
 
     host: str
     user: str
-    uid: int
     home: str
     hostname: str
     clock: float
@@ -400,7 +407,6 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
     return Facts(
         host=host,
         user=reader.text("user"),
-        uid=reader.whole("uid"),
         home=reader.text("home"),
         hostname=reader.text("hostname"),
         clock=reader.number("clock"),

@@ -28,6 +28,7 @@ class LocalRemote:
         self.name = name
         self.python = python
         self.round_trips = 0
+        self._streams: set[subprocess.Popen[bytes]] = set()
 
     def connect(self) -> None:
         """See `fleet.reach.remote.Remote`; there is nothing to connect to."""
@@ -54,16 +55,20 @@ class LocalRemote:
         process = self._start(subprocess.DEVNULL)
         assert process.stdin is not None  # noqa: S101 - it is a pipe
         assert process.stdout is not None  # noqa: S101 - likewise
+        self._streams.add(process)
         try:
             process.stdin.write(frame(program))
             process.stdin.flush()
             while chunk := os.read(process.stdout.fileno(), 1 << 16):
                 yield chunk
         finally:
+            self._streams.discard(process)
             _end(process)
 
     def close(self) -> None:
-        """Nothing is open between calls."""
+        """End what is still listened to; whoever listens is told that there is no more."""
+        for process in list(self._streams):
+            process.kill()
 
     def _start(self, stderr: int) -> subprocess.Popen[bytes]:
         executable = shutil.which(Path(self.python).expanduser())

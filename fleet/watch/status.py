@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from fleet.reach.facts import ProgramState, States
+from fleet.reach.facts import ALIVE, ProgramState, States
 from fleet.words import duration
 from puffin.records import WorkerRecord
 
@@ -25,7 +25,6 @@ _ORDER = ("lost", "quarantined", "unreported", "frozen", "starting", "draining",
 _FULL = 10_000_000
 """With less than so many bytes left on its disk, a host is in trouble: logs and results need room."""
 _DOWN_FOR_GOOD = frozenset({"FATAL", "BACKOFF", "UNKNOWN"})
-_ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
 
 @dataclass(frozen=True)
@@ -328,7 +327,7 @@ def _host_troubles(status: WorkerStatus) -> tuple[str, ...]:
         found.append("runs without supervisord")
     if on_host.program in _DOWN_FOR_GOOD:
         found.append(f"supervisord: {on_host.program}" + (f", {on_host.why}" if on_host.why else ""))
-    elif status.works and not on_host.alive and on_host.program not in _ALIVE:
+    elif status.works and not on_host.alive and on_host.program not in ALIVE:
         found.append(f"reported {status.state}, but does not run" + (" (told to stop)" if on_host.stopped else ""))
     return tuple(found)
 
@@ -380,7 +379,7 @@ def _on_host(worker: str, states: States, programs: Mapping[str, ProgramState]) 
         program=program.state if program else "",
         why=(program.spawnerr or program.description) if program and down else "",
         alive=pid is not None,
-        orphan=pid is not None and (program is None or program.state not in _ALIVE),
+        orphan=pid is not None and (program is None or not program.alive),
         stopped=states.stop or worker in states.stopped,
         recycling=worker in states.recycling,
     )

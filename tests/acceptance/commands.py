@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -45,3 +47,30 @@ def puffin_fleet(*words: object, home: Path | None = None, timeout: float = 200)
         timeout=timeout,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def on_terminal(width: int, *words: object, answer: str = "", **environment: str) -> tuple[str, int]:
+    """Run the command on a terminal of its own; return what it showed, and its exit code."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [str(BIN / "puffin-fleet"), *map(str, words)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": str(width), "LINES": "40", **environment},
+        start_new_session=True,
+    )
+    os.close(slave)
+    if answer:
+        os.write(master, f"{answer}\n".encode())
+    shown = b""
+    while select.select([master], [], [], 60)[0]:
+        try:
+            part = os.read(master, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(master)
+    return shown.decode().replace("\r", ""), process.wait(60)

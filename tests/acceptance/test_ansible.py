@@ -16,7 +16,7 @@ from tests.acceptance.commands import Ran, puffin_fleet
 from tests.acceptance.many import Many, many_hosts, until
 from tests.acceptance.playing import COLLECTION, Ansible, ansible, blocks, changed_tasks, recap
 from tests.lab.fixtures_database import Database
-from tests.lab.sshd import end_processes
+from tests.lab.sshd import end_processes, free_port
 
 __all__ = ["ansible"]  # a fixture
 
@@ -130,6 +130,51 @@ def test_a_host_that_fails_is_named_and_the_others_are_served(fleet: Many, ansib
         assert told["msg"].startswith("1 hosts failed:\nlost: connect: ")
         assert told["changed_hosts"] == ["a"]
         assert [record["host"] for record in told["outcome"]] == outcome
+
+
+@pytest.mark.soak
+def test_a_host_out_of_reach_is_stopped_with_the_others(fleet: Many, ansible: Ansible) -> None:
+    fleet.run("deploy", "--yes").ok()
+    fleet.content["hosts"]["b"] = {"connection": "ssh", "address": "127.0.0.1", "ssh": {"port": free_port()}}
+    (checked,) = run_module(fleet, ansible, [{"state": "stopped", "check": True}])
+    assert (checked.get("failed", False), checked["changed_hosts"]) == (False, ["a"])
+    assert any("b cannot be looked at" in warning for warning in checked["warnings"])
+
+    # Ansible, too, finds out that it is gone, and goes on without it.
+    look: dict[str, Any] = {"hosts": "puffin_fleet", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]}
+    playbook = fleet.place / "stop.yml"
+    playbook.write_text(yaml.safe_dump([look, {"import_playbook": "puffin.fleet.stop"}], sort_keys=False))
+    played = ansible.run("ansible-playbook", playbook, "-i", fleet.file)
+    assert recap(played)["b"][1] == 1, played
+    assert "b: stopped" in played.out, played
+    assert fleet.running() == []
+    assert "told to stop" in fleet.run("status").err
+
+
+@pytest.mark.soak
+def test_what_may_not_wait_is_not_told_to(fleet: Many, ansible: Ansible) -> None:
+    fleet.run("deploy", "--yes").ok()
+    fleet.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4
+    before = {name: record["pid"] for name, record in fleet.workers().items()}
+    at_once = {"now": True, "wait": False}
+    deployed, restarted, stopped, again = run_module(
+        fleet, ansible, [{"state": state, **at_once} for state in ("deployed", "restarted", "stopped", "stopped")]
+    )
+    assert [each.get("msg", "") for each in (deployed, restarted, stopped)] == [""] * 3
+    assert [record["pending"] for record in (*deployed["outcome"], *restarted["outcome"])] == [[]] * 4
+    assert all(record["pid"] != before[name] for name, record in fleet.workers().items())
+    assert (stopped["changed_hosts"], stopped["plan"], again["changed"]) == (["a", "b"], [], False)
+
+
+def test_members_of_a_database_have_a_name_or_an_address(ansible: Ansible) -> None:
+    """A host without `ansible_host` is reached by its name."""
+    defaults = COLLECTION / "roles" / "puffin_database" / "defaults" / "main.yml"
+    (ansible.place / "members.ini").write_text("one\ntwo ansible_host=10.0.0.2\n")
+    shown = {"ansible.builtin.debug": {"msg": "{{ puffin_database_members | join(' and ') }}"}, "run_once": True}
+    play = {"hosts": "all", "gather_facts": False, "vars_files": [str(defaults)], "tasks": [shown]}
+    (ansible.place / "members.yml").write_text(yaml.safe_dump([play]))
+    ran = ansible.play(str(ansible.place / "members.yml"), ansible.place / "members.ini").ok()
+    assert "one and 10.0.0.2" in ran.out
 
 
 def test_what_cannot_be_is_said(fleet: Many, ansible: Ansible) -> None:

@@ -125,7 +125,7 @@ def test_hosts_that_cannot_be_deployed_leave_the_others_alone(site: Site, tmp_pa
     assert "no-such-host.invalid" in ran.err
     rows = {line.split()[0]: line for line in ran.out.splitlines() if line.strip()}
     assert "1 healthy" in rows["good"]
-    site.run("stop", "--host", "good", "--supervisord").ok()
+    site.run("stop", "--yes", "--host", "good", "--supervisord").ok()
 
 
 def test_a_host_without_python(site: Site) -> None:

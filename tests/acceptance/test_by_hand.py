@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.acceptance.commands import BIN, Ran, puffin_fleet
+from tests.acceptance.commands import BIN, Ran, on_terminal, puffin_fleet
 from tests.acceptance.here import Here, until
 from tests.lab.sshd import SshHost, free_port, keygen
 
@@ -39,7 +39,7 @@ def test_an_operators_day(here: Here) -> None:
     here.submit(seconds=7, count=3)
     until(lambda: here.all_are("pending"), "all to be taken")
 
-    ran = here.run("stop").ok()
+    ran = here.run("stop", "--yes").ok()
     assert here.all_are("complete"), "every running calculation was finished"
     assert here.running() == []
     assert "waiting for one-1: sleep " in ran.err, "it says what still runs"
@@ -65,9 +65,21 @@ def test_an_operators_day(here: Here) -> None:
 
 
 @pytest.mark.soak
+def test_a_host_that_is_drained_before_its_first_deploy_stays_down(here: Here) -> None:
+    here.content["defaults"]["workers"]["count"] = 1
+    here.content["hosts"] = {name: {"connection": "local"} for name in ("one", "two")}
+    here.run("schema")  # writes the file
+    assert "drained; nothing is deployed there" in run(here, ["drain", "one", "--why", "new disk"]).ok().out
+    assert "new disk" in here.run("deploy", "--yes").ok().out + here.run("plan").ok().out
+    assert here.running() == ["two-1"]
+    run(here, ["resume", "one"]).ok()
+    until(lambda: sorted(here.running()) == ["one-1", "two-1"], "both hosts to work")
+
+
+@pytest.mark.soak
 def test_restarts(here: Here) -> None:
     make(here, "one", "three")
-    here.run("stop", "--host", "three").ok()
+    here.run("stop", "--yes", "--host", "three").ok()
     before = {name: record["pid"] for name, record in here.workers().items()}
     here.submit(seconds=3, count=1)
     until(lambda: here.all_are("pending"), "it to be taken")
@@ -82,7 +94,7 @@ def test_restarts(here: Here) -> None:
     here.submit(seconds=600)
     until(lambda: {item["status"] for item in here.calculations()} == {"pending", "complete"}, "them to be taken")
     assert "will restart when done: one-1" in here.run("restart", "--when-idle", "--host", "one").ok().out
-    here.run("restart", "--now").ok()
+    here.run("restart", "--now", "--yes").ok()
     until(
         lambda: {item["puffin"]["attempt"] for item in here.calculations()} == {1, 2},
         f"it to be taken again: {here.events()}",
@@ -99,7 +111,7 @@ def test_restarts(here: Here) -> None:
         lambda: any(each["kind"] == "job" and each["calculation"] for each in here.run("ps", "--json").ok().json()),
         "a job to be seen with its calculation",
     )
-    here.run("stop", "--now").ok()
+    here.run("stop", "--yes", "--now").ok()
     assert {item["status"] for item in here.calculations()} == {"complete", "new"}
 
 
@@ -113,7 +125,7 @@ def test_orphans_are_marked(here: Here) -> None:
     ran = here.run("ps").ok()
     assert "worker orphan" in ran.out
     assert "1 orphan: 'puffin-fleet stop' lets workers finish" in ran.err
-    here.run("stop").ok()
+    here.run("stop", "--yes").ok()
     assert "No process of this fleet runs there." in here.run("ps").ok().err
 
 
@@ -128,7 +140,7 @@ def pretend(here: Here, names: list[str]) -> None:
 def test_twenty_hosts_are_told_within_two_seconds(here: Here) -> None:
     names = [f"node{number:02}" for number in range(20)]
     pretend(here, names)
-    here.run("stop").ok()
+    here.run("stop", "--yes").ok()
     times = sorted((root_of(here, name) / "orders" / "stop").stat().st_mtime for name in names)
     assert times[-1] - times[0] < 2.0
 
@@ -184,7 +196,12 @@ def test_troubles_are_named_and_the_rest_is_done(
 
     closed = {"address": "127.0.0.1", "ssh": {"port": free_port()}}
     silent = here.content["hosts"]["down"]
-    for words in (["stop", "--no-wait"], ["drain", "*", "--no-wait"], ["ps"], ["exec", "--", "echo", "here  I am"]):
+    for words in (
+        ["stop", "--yes", "--no-wait"],
+        ["drain", "*", "--no-wait"],
+        ["ps"],
+        ["exec", "--", "echo", "here  I am"],
+    ):
         here.content["hosts"]["down"] = silent if words[0] == "exec" else closed  # the other answers sooner
         began = time.monotonic()
         ran = run(here, words)
@@ -255,10 +272,63 @@ def test_a_host_out_of_reach_is_stopped_through_the_database(here: Here, silent_
     until(lambda: here.all_are("pending"), "it to be taken")
     # The way to it is gone; its worker goes on.
     here.content["hosts"]["here"] = {"address": "127.0.0.1", "ssh": {"port": silent_port}}
-    ran = here.run("stop").ok()
+    ran = here.run("stop", "--yes").ok()
     assert "stopped; it cannot be reached, but was told through the database" in ran.out
     assert here.all_are("complete")
     assert not (here.root / "orders" / "stop").exists()
+
+
+def test_a_pattern_is_refused_only_where_every_host_has_answered(here: Here) -> None:
+    pretend(here, ["good"])
+    for verb in ("stop", "start", "restart"):
+        ran = here.run(verb, "--worker", "nobody-*", *(["--yes"] if verb == "stop" else []))
+        expected = (1, "nothing is deployed there") if verb != "stop" else (2, "no worker matches 'nobody-*'")
+        assert (ran.code, expected[1] in ran.err) == (expected[0], True), ran
+    here.content["hosts"]["down"] = {"address": "127.0.0.1", "ssh": {"port": free_port()}}
+    for verb in ("stop", "start", "restart"):
+        ran = here.run(verb, "--worker", "down-2", *(["--yes"] if verb == "stop" else []))
+        assert (ran.code, "down failed at connect" in ran.err, "no worker matches" in ran.err) == (1, True, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "nothing"),
+    [
+        (["stop"], "Stop all workers of one (lets running calculations finish)?", "stopped"),
+        (["stop", "--now", "--worker", "one-1"], "Stop workers one-1 of one (gives running calculations", "stopped"),
+        (["restart", "--now"], "Restart all workers of one (gives running calculations back)?", "restarted"),
+        (["drain", "one", "--now"], "Drain all workers of one (gives running calculations back)?", "drained"),
+        (["destroy"], "Destroy fleet 'day' on all 1 host (wait for running calculations)?", "removed"),
+    ],
+)
+def test_what_ends_something_asks_before(here: Here, words: list[str], asked: str, nothing: str) -> None:
+    pretend(here, ["one"])
+    before = sorted(here.place.rglob("*"))
+    refused = run(here, words)
+    assert (refused.code, f"nothing was {nothing}: nobody can be asked here, so say --yes" in refused.err) == (2, True)
+    verb, *rest = words
+    place = 1 if verb == "drain" else 0
+    shown, code = on_terminal(200, verb, *rest[:place], here.file, *rest[place:], answer="n")
+    assert (code, asked in shown, f"nothing was {nothing}" in shown) == (130, True, True), shown
+    assert sorted({*here.place.rglob("*")} - {here.file}) == before
+
+
+def test_nothing_ends_supervisord_without_waiting(here: Here) -> None:
+    pretend(here, ["one"])
+    ran = here.run("stop", "--no-wait", "--supervisord", "--yes")
+    assert (ran.code, "which --no-wait does not wait for" in ran.err) == (2, True)
+    assert not (root_of(here, "one") / "orders").exists()
+
+
+def test_ways_to_restart_exclude_each_other(here: Here) -> None:
+    ran = here.run("restart", "--now", "--when-idle", "--yes")
+    assert (ran.code, ran.err) == (2, "--when-idle and --now exclude each other\n")
+
+
+@pytest.mark.soak
+def test_a_restart_of_an_unknown_worker_is_refused(here: Here) -> None:
+    make(here, "one")
+    ran = here.run("restart", "--worker", "nobody-*")
+    assert (ran.code, "no worker matches 'nobody-*'" in ran.err) == (2, True)
 
 
 def test_the_line_to_change_is_shown_and_written(here: Here) -> None:

@@ -83,7 +83,7 @@ def attempt_of(queue: Queue, calculation: str) -> int:
 
 def test_stop_waits_for_those_it_reaches_and_tells_the_others_through_the_database(fleet: Five, queue: Queue) -> None:
     begun, attempt = busy(queue, 4)
-    ran = change(fleet, "stop")
+    ran = change(fleet, "stop", "--yes")
     assert (queue.status(begun), attempt_of(queue, begun)) == ("complete", attempt)
     told = rows(ran)
     assert told["good"].split()[1:] == told["full"].split()[1:] == told["idle"].split()[1:] == ["stopped"]
@@ -98,7 +98,7 @@ def test_stop_without_waiting_says_that_the_database_tells_the_others(fleet: Fiv
     with fleet.trusted("refusing"):
         fleet.run("start", "--host", "refusing").ok()
     until(lambda: fleet.is_up("refusing"), "the worker that refuses the key")
-    ran_stop = change(fleet, "stop", "--no-wait")
+    ran_stop = change(fleet, "stop", "--yes", "--no-wait")
     assert "will stop when done: good-1" in rows(ran_stop)["good"]
     (refusing,) = (part for part in ran_stop.err.split("\nrefusing failed")[1:])
     assert "its workers read the stop in the database within 75 s" in refusing
@@ -138,7 +138,7 @@ def test_restart_when_idle_returns_at_once(fleet: Five, queue: Queue) -> None:
 def test_restart_now_gives_calculations_back(fleet: Five, queue: Queue) -> None:
     begun, attempt = busy(queue, 25)
     before = fleet.pids()
-    ran = change(fleet, "restart", "--now", full=NO_SPACE)
+    ran = change(fleet, "restart", "--now", "--yes", full=NO_SPACE)
     assert "restarted: good-1" in rows(ran)["good"]
     assert fleet.pids()["good-1"] != before["good-1"]
     until(lambda: attempt_of(queue, begun) > attempt, "another attempt")

@@ -108,7 +108,7 @@ def look(tour: Tour, place: Path, calculation: str) -> None:
 
 def change_while_drained(tour: Tour, here: Here) -> None:
     """Nobody has to wait for workers that do not run."""
-    tour("drain", "here", "--why", "new disk", "--now", "--json")
+    tour("drain", "here", "--why", "new disk", "--now", "--yes", "--json")
     tour.release("second")
     tour("deploy", "--yes", "--json")
     tour("rollback", "--yes", "--json")

@@ -92,7 +92,7 @@ def test_workers_are_back_after_a_power_cut(fleet: DeployedFleet, queue: Queue) 
 
 
 def test_who_was_stopped_stays_stopped_after_a_power_cut(fleet: DeployedFleet, queue: Queue) -> None:
-    fleet.run("stop", "--host", HOST).ok()
+    fleet.run("stop", "--yes", "--host", HOST).ok()
     fleet.laboratory.kill(HOST)
     fleet.laboratory.revive(HOST)
     line = until(lambda: boot_log(fleet.laboratory)[1:], "the second start")[-1]

@@ -58,7 +58,7 @@ def test_a_stop_at_once_gives_calculations_back_and_a_start_takes_them_again(her
     here.submit(seconds=3, count=2)
     until(lambda: here.all_are("pending"), "both calculations to be taken")
 
-    here.run("stop", "--now").ok()
+    here.run("stop", "--yes", "--now").ok()
     assert here.all_are("new")
     assert {item["executor"] for item in here.calculations()} == {""}
     assert here.running() == []
@@ -77,7 +77,7 @@ def test_a_start_while_workers_still_drain_keeps_them_working(here: Here) -> Non
     here.submit(seconds=12, count=2)
     until(lambda: here.all_are("pending"), "both calculations to be taken")
     before = here.workers()
-    here.run("stop", "--no-wait").ok()
+    here.run("stop", "--yes", "--no-wait").ok()
     here.run("start").ok()
     until(lambda: here.all_are("complete"), "the calculations to be done")
     here.submit(seconds=0, count=4)

@@ -36,7 +36,7 @@ VERBS = {
     "inventory": "inventory FILE --ansible",
     "collect": "collect FILE -o collected",
     "history": "history FILE",
-    "restart": "restart FILE --now",
+    "restart": "restart FILE --now --yes",
     "drain": "drain * FILE --why oil",
     "resume": "resume * FILE",
     "stop": "stop FILE --now --yes --timeout 20",

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
-import pty
 import re
-import select
 import signal
 import socket
 import subprocess
@@ -22,7 +19,7 @@ import yaml
 
 from puffin.settings import DatabaseSettings
 from puffin.store import Store
-from tests.acceptance.commands import BIN, Ran, puffin_fleet
+from tests.acceptance.commands import BIN, Ran, on_terminal, puffin_fleet
 from tests.lab.database import DatabaseServer
 from tests.lab.fixtures_database import Database, connect
 from tests.lab.requirements import missing
@@ -404,33 +401,6 @@ def test_nothing_to_do_is_no_failure(place: Place) -> None:
 
 
 # Looks -------------------------------------------------------------------------------------------------
-
-
-def on_terminal(width: int, *words: object, answer: str = "", **environment: str) -> tuple[str, int]:
-    """Run the command on a terminal of its own; return what it showed, and its exit code."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [str(BIN / "puffin-fleet"), *map(str, words)],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": str(width), "LINES": "40", **environment},
-        start_new_session=True,
-    )
-    os.close(slave)
-    if answer:
-        os.write(master, f"{answer}\n".encode())
-    shown = b""
-    while select.select([master], [], [], 60)[0]:
-        try:
-            part = os.read(master, 4096)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        shown += part
-    os.close(master)
-    return shown.decode().replace("\r", ""), process.wait(60)
 
 
 @pytest.mark.parametrize("width", [80, 160])

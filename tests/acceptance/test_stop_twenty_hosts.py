@@ -76,7 +76,7 @@ def test_all_are_told_within_two_seconds_and_nothing_is_left_pending(twenty: tup
     go.chmod(0o666)
     fill(fleet, go)
 
-    ran = fleet.run("stop", "--no-wait").ok()
+    ran = fleet.run("stop", "--yes", "--no-wait").ok()
     spread = spread_of_stop_files(host)
     print(f"the stop files of {len(NAMES)} hosts were written within {spread:.2f} s of each other")
     assert spread < 2.0
@@ -84,12 +84,12 @@ def test_all_are_told_within_two_seconds_and_nothing_is_left_pending(twenty: tup
     assert {each["status"] for each in fleet.calculations()} == {"pending"}, "nobody was disturbed"
 
     back = [word for name in BACK for word in ("--host", name)]
-    assert fleet.run("stop", "--now", *back).ok().out.count("stopped") == len(BACK)
+    assert fleet.run("stop", "--yes", "--now", *back).ok().out.count("stopped") == len(BACK)
     given_back = [each for each in fleet.calculations() if each["status"] == "new"]
     assert len(given_back) == len(BACK) * WORKERS
     assert {each["executor"] for each in given_back} == {""}
 
-    waiting = fleet.start("stop", fleet.file)
+    waiting = fleet.start("stop", fleet.file, "--yes")
     go.open("w").close()  # to the end of its file each reads, which comes when nobody has it open for writing
     ended = fleet.end_of(waiting, 200)
     assert (ended.code, ended.out.count("stopped")) == (0, len(NAMES)), ended.err

@@ -86,6 +86,23 @@ def cycle_times_or_none(fleet: Many) -> list[float] | None:
 
 
 @pytest.mark.soak
+def test_who_waits_says_for_whom_and_a_restart_that_waited_restarts(fleet: Many) -> None:
+    fleet.run("deploy", "--yes").ok()
+    one = started(fleet, that_waits(fleet))
+    restart = fleet.start("restart", fleet.file, "--host", "a", "--lock-timeout", "100")
+    destroy = fleet.start("destroy", fleet.file, "--host", "b", "--yes", "--lock-timeout", "100")
+    for process, host in ((restart, "a"), (destroy, "b")):
+        assert process.stderr is not None
+        assert any(f"waiting: {host} is locked by " in line for line in process.stderr)
+    (fleet.place / "go").touch()
+    fleet.end_of(one).ok()
+    restarted = fleet.end_of(restart).ok()
+    assert "a changed while this command waited: looking again" in restarted.err
+    assert "restarted: a-1" in restarted.out
+    fleet.end_of(destroy).ok()
+
+
+@pytest.mark.soak
 def test_of_two_at_the_same_moment_the_result_is_that_of_one(fleet: Many) -> None:
     files = {0.5: other_settings(fleet, 0.5), 0.6: other_settings(fleet, 0.6)}
     deploys = [fleet.start("deploy", file, "--yes") for file in files.values()]

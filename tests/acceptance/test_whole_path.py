@@ -185,7 +185,7 @@ def a_stop_lets_the_running_job_finish(two_hosts: TwoHosts) -> None:
     while {item["status"] for item in two_hosts.documents("calculations", **{"job.order": "sleep"})} != {"pending"}:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    puffin_fleet("stop", two_hosts.file, "--supervisord").ok()
+    puffin_fleet("stop", two_hosts.file, "--yes", "--supervisord").ok()
     ended = [item for item in two_hosts.documents("calculations") if str(item["_id"]) in sleeps]
     assert {item["status"] for item in ended} == {"complete"}
     for host in two_hosts.hosts:

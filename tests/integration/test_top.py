@@ -198,6 +198,43 @@ def test_an_order_is_given_only_when_it_is_confirmed_and_its_failure_is_told(bus
     busy.play(script)
 
 
+def test_a_host_is_drained_and_only_a_resume_brings_it_back(busy: Watched) -> None:
+    note = busy.chosen.hosts[1].base_dir + "/lab/hosts/node2/orders/drain"
+
+    async def script(play: Play) -> None:
+        async def answered(*words: str) -> None:
+            await play.until(lambda: any(all(word in said for word in words) for said in told(play)), f"{words}")
+
+        await play.sees("7 new", "Drain")
+        await play.press("m")
+        await play.sees("Drain all workers of node2?", "until resumed")
+        await play.press("y")
+        await answered("told to drain")
+        assert Path(note).exists()
+        assert list(busy.store.control.drained("lab")) == ["node2"]
+
+        await play.press("u", "y")
+        await answered("node2: starting: drained by ")
+        assert Path(note).exists()
+
+        busy.store.control.order_stop("lab", "me")
+        await play.until(lambda: bool(play.app._feed.drained), "it to be known")
+        await play.press("tab", "home")
+        assert play.keys[0] == "node2-1"
+        await play.press("m")
+        await play.sees("Resume all workers of node2?")
+        await play.press("y")
+        await answered("told to resume", "the whole fleet is stopped")
+        assert not Path(note).exists()
+        assert busy.store.control.drained("lab") == {}
+
+    busy.play(script)
+
+
+def told(play: Play) -> list[str]:
+    return [note.message for note in play.app._notifications]
+
+
 def test_an_outage_of_the_database_is_told_and_ends(own_database_server: DatabaseServer, tmp_path: Path) -> None:
     lab = watched(own_database_server.uri, "outage", tmp_path)
     lab.report("node1-1", state="running")

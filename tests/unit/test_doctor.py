@@ -58,7 +58,6 @@ def good() -> Examined:
     facts = Facts(
         host="node1",
         user="chem",
-        uid=7,
         home="/home/chem",
         hostname="n1",
         clock=0.0,

@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fleet.errors import FleetError, RemoteError
-from fleet.reach.execute import Happening, HostEvent, Interrupted, ask, fan_out, upload
+from fleet.reach.execute import Happening, HostEvent, Interrupted, ask, fan_out, listen, upload
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import ActionFailed, CommandResult, Upload
 
@@ -169,6 +170,52 @@ def test_a_host_without_a_reply_is_an_error() -> None:
 @pytest.fixture
 def local() -> LocalRemote:
     return LocalRemote("here", sys.executable)
+
+
+@pytest.fixture
+def hung(tmp_path: Path) -> Iterator[LocalRemote]:
+    """This machine, with a Python that says nothing and does not end."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    python.chmod(0o755)
+    remote = LocalRemote("hung", str(python))
+    yield remote
+    remote.close()
+
+
+def test_whoever_listens_to_a_host_that_hangs_goes_on_without_it(hung: LocalRemote, tmp_path: Path) -> None:
+    assert listen(hung, "tail", {"host_root": str(tmp_path), "lines": 5}, seconds=0.5) == ([], False)
+
+
+def test_what_is_listened_to_ends_when_the_remote_is_closed(hung: LocalRemote, tmp_path: Path) -> None:
+    """Else the log that `top` showed is followed on the host until its worker next writes."""
+    ended = threading.Event()
+
+    def read() -> None:
+        assert list(hung.stream("")) == []
+        ended.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    pid = tmp_path / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text().strip())
+    hung.close()
+    assert ended.wait(30)
+    wait_until(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists())
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_what_a_host_says_is_heard_to_its_end(local: LocalRemote, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "n-1.log").write_text("said\n")
+    entries, complete = listen(local, "tail", {"host_root": str(tmp_path), "lines": 5}, seconds=60)
+    assert complete
+    assert [text for entry in entries for _, _, text in entry.get("messages", ())] == ["said"]
 
 
 def test_files_are_sent_in_one_round_trip(local: LocalRemote, tmp_path: Path) -> None:

@@ -45,6 +45,35 @@ def test_every_verb_has_two_examples(words: tuple[str, ...], command: click.Comm
     assert CliRunner().invoke(cli, [*words, "--help"]).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(f"{verb} --timeout {value}" for verb in ("stop", "drain x", "destroy", "exec x") for value in ("-5", "nan")),
+        "restart --lock-timeout nan",
+    ],
+)
+def test_no_time_is_less_than_none(words: str) -> None:
+    refused = CliRunner().invoke(cli, words.split())
+    assert (refused.exit_code, "Invalid value for '--" in refused.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("verb", "meaning"),
+    [
+        ("deploy", "Hosts looked at and installed on at a time;"),
+        ("restart", "Hosts looked at at a time;"),
+        ("stop", "Hosts told at a time."),
+        ("ps", "Hosts at a time."),
+        ("exec", "Hosts at a time."),
+    ],
+)
+def test_what_is_done_in_parallel_is_said(verb: str, meaning: str) -> None:
+    (found,) = [command for words, command in EVERY_VERB if words == (verb,)]
+    (option,) = [each for each in found.params if each.name == "parallel"]
+    assert isinstance(option, click.Option)
+    assert (option.help or "").startswith(meaning)
+
+
 def test_the_command_alone_shows_the_verbs_of_a_day() -> None:
     shown = CliRunner().invoke(cli, [])
     assert shown.exit_code == 0

@@ -14,12 +14,14 @@ import pytest
 
 from fleet.hostside import (
     apply,
+    begin,
     common,
     control,
     fetch_texts,
     files,
     good,
     gpus,
+    halt,
     hardware,
     install_release,
     places,
@@ -612,6 +614,7 @@ def test_a_worker_that_does_not_run_is_not_recycled(tmp_path: Path) -> None:
     ("operation", "message"),
     [
         ({"operation": "explode"}, "no operation 'explode'"),
+        ({"operation": "stop"}, "no operation 'stop'"),
         ({"operation": "stop_file", "workers": ["../x"]}, "not a plain name"),
         ({"operation": "start"}, "supervisord does not run on this host"),
     ],
@@ -625,6 +628,22 @@ def test_orders_that_cannot_be_followed(tmp_path: Path, operation: dict[str, Any
 def test_a_host_without_a_deployment_cannot_be_controlled(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="nothing is deployed"):
         controlled(tmp_path, {"operation": "stop_file"})
+
+
+def test_a_drain_before_the_first_deploy_is_kept_until_it_is_lifted(tmp_path: Path) -> None:
+    place = {"base_dir": str(tmp_path), "fleet": "f", "host": "n"}
+    order = {**place, "patterns": None, "now": True}
+    stopped = halt.main({**order, "drain": None})
+    assert (stopped["deployed"], stopped["told"], stopped["changed"], stopped["stop"]) == (False, [], False, False)
+    assert not (tmp_path / "f").exists()
+
+    drained = halt.main({**order, "drain": {"who": "me", "why": "new disk"}})
+    assert (drained["deployed"], drained["told"], drained["changed"], drained["stop"]) == (False, ["*"], True, True)
+    assert halt.main({**order, "drain": {"who": "me", "why": "new disk"}})["changed"] is False
+    refused = begin.main({**place, "patterns": None, "resume": False})
+    assert (refused["refused"], refused["resumed"], refused["drained"]["why"]) == (True, False, "new disk")
+    resumed = begin.main({**place, "patterns": None, "resume": True})
+    assert (resumed["refused"], resumed["resumed"], resumed["stop"], resumed["drained"]) == (False, True, False, None)
 
 
 def test_a_stale_socket_and_pid_file_are_not_a_running_supervisord(tmp_path: Path) -> None:

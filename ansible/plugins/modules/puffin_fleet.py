@@ -14,7 +14,8 @@ description:
   - Runs C(puffin-fleet) and reports exactly what changed on which host.
   - The command opens connections of its own to all hosts of the fleet, many at a time. The module therefore runs
     once, where C(puffin-fleet) and C(hosts.yaml) are, which is the controller; see the examples.
-  - In check mode it asks for a plan (C(puffin-fleet plan)), and nothing is changed.
+  - In check mode it asks for a plan (C(puffin-fleet plan)), and nothing is changed. With V(stopped) a host that cannot
+    be looked at is a warning then, since it may read the order in the database.
   - Options that change how calculations end, O(now) above all, are off unless said otherwise. No running calculation
     is disturbed without them.
 requirements:
@@ -47,7 +48,8 @@ options:
     default: false
   wait:
     description: Wait until calculations are done and workers have changed or ended. Without, they are told and do so
-      when they are idle. Has no meaning with V(started) and V(absent).
+      when they are idle. Has no meaning with V(started) and V(absent), nor with V(deployed) and V(restarted) where
+      O(now) is set, since there is nothing to wait for.
     type: bool
     default: true
   timeout:
@@ -119,7 +121,7 @@ EXAMPLES = r"""
 RETURN = r"""
 plan:
   description: What C(puffin-fleet plan --json) said of each host before anything was done. Hosts that could not be
-    looked at are missing.
+    looked at are missing. Empty with V(stopped) and V(drained) outside check mode, since a power cut waits for no plan.
   type: list
   elements: dict
   returned: always
@@ -163,6 +165,9 @@ VERBS = {
     "restarted": "restart",
     "absent": "destroy",
 }
+ENDING = ("stopped", "drained")
+"""States in which hosts are told at once, before anything is looked at."""
+
 ARGUMENTS = {
     "state": {"type": "str", "choices": list(VERBS), "default": "deployed"},
     "hosts_file": {"type": "path"},
@@ -248,15 +253,12 @@ def action_words(options):
 
 
 def _how(state, options):
-    words = ["--yes"] if state in ("deployed", "stopped", "absent") else []
+    words = ["--yes"] if state != "started" else []
     words += ["--now"] if options["now"] and state != "started" else []
-    if not options["wait"]:
-        words += {
-            "deployed": ["--when-idle"],
-            "restarted": ["--when-idle"],
-            "stopped": ["--no-wait"],
-            "drained": ["--no-wait"],
-        }.get(state, [])
+    if not options["wait"] and state in ENDING:
+        words += ["--no-wait"]
+    elif not options["wait"] and not options["now"] and state in ("deployed", "restarted"):
+        words += ["--when-idle"]
     if state == "deployed":
         words += [f"--{name}" for name in ("refresh", "repair") if options[name]]
     if state in ("stopped", "drained", "absent") and options["timeout"] is not None:
@@ -299,7 +301,8 @@ def failures_of(said, records):
 def summary_of(plans, hosts, options):
     """What changes on which host, in words."""
     if options["state"] != "deployed":
-        return [f"{plan['host']}: {_state_of(plan)} -> {options['state']}" for plan in plans if plan["host"] in hosts]
+        present = {plan["host"]: f"{_state_of(plan)} -> " for plan in plans}
+        return [f"{host}: {present.get(host, '')}{options['state']}" for host in hosts]
     return [f"{plan['host']}: {'; '.join(_deeds(plan))}" for plan in plans if plan["host"] in hosts]
 
 
@@ -330,7 +333,7 @@ def diff_of(plans, hosts, options):
     if not hosts:
         return []
     present = {plan["host"]: _state_of(plan) for plan in plans}
-    before = "".join(f"{host}: {present[host]}\n" for host in hosts)
+    before = "".join(f"{host}: {present.get(host, 'not ' + options['state'])}\n" for host in hosts)
     return [{"before": before, "after": "".join(f"{host}: {options['state']}\n" for host in hosts)}]
 
 
@@ -370,8 +373,10 @@ class Work:
         """Look, do what there is to do, and report."""
         try:
             self._program = command.find(self.options["executable"])
-            self._look()
-            if not self.module.check_mode and self._has_something_to_do():
+            at_once = self.options["state"] in ENDING and not self.module.check_mode
+            if not at_once:
+                self._look()
+            if at_once or (not self.module.check_mode and (self.changed or self.failed)):
                 self._act()
         except command.CommandError as error:
             self.module.fail_json(msg=str(error), **self._report())
@@ -388,9 +393,17 @@ class Work:
             raise command.CommandError(said.complaint())
         if self.options["state"] == "deployed":
             self._refuse_without_consent()
+        if self.options["state"] == "stopped":
+            self._only_warn()
         self.changed = [
             plan["host"] for plan in self.plans if plan["host"] not in self.failed and will_change(plan, self.options)
         ]
+
+    def _only_warn(self):
+        """It may read the stop in the database."""
+        for host, why in self.failed.items():
+            self.module.warn(f"{host} cannot be looked at: {why}")
+        self.failed = {}
 
     def _refuse_without_consent(self):
         for plan in self.plans:
@@ -399,10 +412,6 @@ class Work:
                 files = ", ".join([*drift["files_changed"], *drift["files_missing"]])
                 self.failed[plan["host"]] = f"files were changed by hand: {files}; 'repair: true' writes over them"
 
-    def _has_something_to_do(self):
-        """Workers that were told to stop may still run, and are waited for."""
-        return self.changed or self.failed or (self.options["state"] in ("stopped", "drained") and self.options["wait"])
-
     def _act(self):
         complaints = {}
         for words in action_words(self.options):
@@ -410,17 +419,18 @@ class Work:
             records = [record for record in said.records() if "host" in record]
             self.outcome += records
             complaints.update(failures_of(said, records))
+            if self.options["state"] in (*ENDING, "deployed"):
+                # More than one record of a host where it was told first, and then waited for.
+                self.changed = list({record["host"]: None for record in self.outcome if record.get("changed")})
             if said.code != command.DONE and not complaints:
                 raise command.CommandError(self._still_running(records) or said.complaint())
         self.failed = complaints
-        if self.options["state"] == "deployed":
-            self.changed = [record["host"] for record in self.outcome if record.get("changed")]
-        else:
+        if self.options["state"] != "deployed":
             self.changed = [host for host in self.changed if host not in self.failed]
 
     def _still_running(self, records):
         names = [name for record in records for name in record.get("running") or ()]
-        if self.options["state"] not in ("stopped", "drained") or not names:
+        if self.options["state"] not in ENDING or not names:
             return ""
         return f"still running: {', '.join(names)}; they were told, and end when their calculations do"
 

@@ -23,7 +23,7 @@ from fleet.hosts.access import open_store
     help="How often to look.",
 )
 def top(hosts_file: str | None, patterns: tuple[str, ...], every: float) -> int:
-    """Watch the fleet live, full screen; stop, start and restart workers and read their logs from there.
+    """Watch the fleet live, full screen; stop, start, restart and drain from there, and read logs.
 
     \b
     puffin-fleet top

@@ -25,7 +25,7 @@ from fleet.watch.moments import local
 from puffin.store import EventRecord, Store
 
 _EVENTS_SHOWN = 200
-_OF_THE_TABLE = frozenset({"switch", "filter", "sort", "reverse", "order", "logs", "failures", "leave"})
+_OF_THE_TABLE = frozenset({"switch", "filter", "sort", "reverse", "order", "maintain", "logs", "failures", "leave"})
 
 
 class Top(App[None]):
@@ -56,13 +56,14 @@ class Top(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
-        Binding("tab", "switch", "Switch", priority=True),
+        Binding("tab", "switch", "View", key_display="⇥", priority=True),
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("s", "sort", "Sort"),
         Binding("r", "reverse", "Reverse", show=False),
         Binding("d", "order('stop')", "Stop"),
         Binding("u", "order('start')", "Start"),
         Binding("x", "order('restart')", "Restart"),
+        Binding("m", "maintain", "Drain"),
         Binding("l", "logs", "Log"),
         Binding("f", "failures", "Failures"),
         Binding("escape", "leave", "Back", show=False),
@@ -72,6 +73,7 @@ class Top(App[None]):
         super().__init__()
         self._chosen = chosen
         self._where = store.where
+        self._control = store.control
         self._snapshot: Snapshot | None = None
         self._history = History()
         self._view = View()
@@ -271,6 +273,8 @@ class Top(App[None]):
         order, target = Order(word), self._target()
         if target is None:
             return
+        if order.of_a_host:
+            target = Target(target.host)
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -279,10 +283,16 @@ class Top(App[None]):
 
         self.push_screen(Question(f"{order.value.capitalize()} {target}?", meaning(order)), answered)
 
+    def action_maintain(self) -> None:
+        """Drain the host of what is chosen, or resume it where it is drained."""
+        row = self.query_one(Listing).chosen
+        if row is not None:
+            self.action_order((Order.RESUME if row.host in self._feed.drained else Order.DRAIN).value)
+
     def _give(self, target: Target, order: Order) -> None:
         """In a thread: a host may take its time."""
         try:
-            said, severity = give(self._chosen.fleet, target, order), "information"
+            said, severity = give(self._chosen.fleet, target, order, self._control), "information"
         except FleetError as error:
             said, severity = str(error), "error"
         # One of the words that notify knows.

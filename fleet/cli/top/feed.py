@@ -62,6 +62,12 @@ class Feed:
         self._queue: Mapping[str, int] = {}
         self._pace: Pace | None = None
         self._queue_due = 0.0
+        self._drained: frozenset[str] = frozenset()
+
+    @property
+    def drained(self) -> frozenset[str]:
+        """Names of the hosts that were drained when the database was last looked at."""
+        return self._drained
 
     def start(self) -> None:
         """Begin."""
@@ -120,6 +126,7 @@ class Feed:
         chosen = frozenset(names)
         records = [each for each in store.registry.workers(fleet.name, brief=True) if each.host in chosen]
         at = store.server_time()
+        self._drained = frozenset(store.control.drained(fleet.name))
         statuses = status_of(records, at, store.control.releases(fleet.name))
         if time.monotonic() >= self._queue_due:
             self._count(at)

@@ -34,7 +34,7 @@ _VERBS = {
     "scale": ("fleet.cli.scale", "find, or change, the line that says how many workers"),
     "ps": ("fleet.cli.run", "the fleet's processes on the hosts"),
     "exec": ("fleet.cli.run:exec_", "run a command on the hosts"),
-    "status": ("fleet.cli.watch", "what every worker is doing"),
+    "status": ("fleet.cli.status", "what every worker is doing"),
     "top": ("fleet.cli.top", "the same and more, live, on the whole screen"),
     "events": ("fleet.cli.events", "what happened to workers and calculations"),
     "notify": ("fleet.cli.notify", "tell the hooks of what happens: failures, lost hosts, an empty queue"),

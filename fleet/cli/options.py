@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from fleet.cli import completion
-from fleet.deployment.deed import Manner
+from fleet.deployment.manner import Manner
 from fleet.errors import Declined, UsageError
 from fleet.hosts.inventory import Fleet, Host, parse_inventory, select
 

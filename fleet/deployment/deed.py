@@ -27,14 +27,6 @@ class Deed:
     who: str
 
 
-class Manner(Enum):
-    """How workers change: whether hosts wait for one another, and what becomes of the calculations that run."""
-
-    ROLLING = "rolling"
-    WHEN_IDLE = "when-idle"
-    NOW = "now"
-
-
 class Result(Enum):
     """How a deed ended on a host."""
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from fleet.deployment.deed import Deed, Manner
+from fleet.deployment.deed import Deed
 from fleet.deployment.gate import Look
 from fleet.deployment.health import WorkerHealth
 from fleet.deployment.manifest import manifest_of, unfinished
 from fleet.deployment.manifest import render as render_manifest
+from fleet.deployment.manner import Manner
 from fleet.deployment.plan import FileWrite, HostPlan, WriteReason
 from fleet.deployment.survey import HostWork, tool_directory
 from fleet.deployment.waiting import Wanted, Watch, running

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from fleet.deployment.deed import Deed, Manner
+from fleet.deployment.deed import Deed
 from fleet.deployment.deploy import Deployed
 from fleet.deployment.health import WorkerHealth
 from fleet.deployment.lock import Lock, LockTarget, hold, outcome_of
+from fleet.deployment.manner import Manner
 from fleet.deployment.revert import GoodState
 from fleet.deployment.rolling import HostSigns, Roller
 from fleet.deployment.rollout import Rollout, policy_of

@@ -340,7 +340,7 @@ VIOLATIONS = [
     ("stray_drivers", {"fleet.reach.remote": "from paramiko.client import SSHClient"}),
     ("stray_drivers", {"fleet.watch.status": "from rich.table import Table"}),
     ("stray_drivers", {"fleet.watch.status": "import click"}),
-    ("stray_drivers", {"fleet.cli.watch": "from textual.app import App"}),
+    ("stray_drivers", {"fleet.cli.status": "from textual.app import App"}),
     ("stray_drivers", {"puffin.runner": "import scine_utilities as su"}),
     ("stray_drivers", {"fleet.embedded": "from secantus import cli"}),
     ("impurities", {"fleet.deployment.plan": "import os"}),
@@ -368,7 +368,7 @@ ALLOWED = [
     ("wrong_directions", {"fleet.watch.status": "from puffin.store import Registry\nfrom puffin import __version__"}),
     ("wrong_directions", {"fleet.watch.status": "from puffin.errors import DatabaseError"}),
     ("stray_drivers", {"puffin.store.driver": "import pymongo\nfrom bson import ObjectId"}),
-    ("stray_drivers", {"fleet.cli": "import click", "fleet.cli.watch": "import rich.live\nimport click"}),
+    ("stray_drivers", {"fleet.cli": "import click", "fleet.cli.status": "import rich.live\nimport click"}),
     ("stray_drivers", {"fleet.cli.top.app": "from textual.app import App"}),
     ("stray_drivers", {"puffin.programs.orca": "import scine_utilities", "fleet.deployment.plan": "import richness"}),
     (

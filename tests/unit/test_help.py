@@ -153,7 +153,7 @@ def test_scripts_are_printed(shell: str) -> None:
     [
         (["completion"], {"rich", "pydantic", "pymongo", "paramiko", "textual"}),
         (["plan", "logs", "run", "collect", "releases", "setup", "scale"], {"pymongo", "paramiko", "textual"}),
-        (["watch", "deploy", "queue_look", "notify"], {"paramiko", "textual"}),
+        (["status", "deploy", "queue_look", "notify"], {"paramiko", "textual"}),
     ],
     ids=["completion", "no database at once", "no host at once"],
 )

@@ -1,20 +1,16 @@
-"""status."""
+"""What `status` shows: tables of hosts and workers, what else there is to say, once or again and again."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 import click
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import (
     Column,
@@ -25,23 +21,17 @@ from fleet.cli.output import (
     report_failures,
     table_lines,
 )
-from fleet.errors import ExitCode, RemoteError
-from fleet.hosts.access import Remotes, open_remotes, open_store
-from fleet.hosts.inventory import Host
+from fleet.cli.status_look import View
 from fleet.hosts.names import condensed
-from fleet.reach.execute import ask, fan_out
-from fleet.reach.facts import States, parse_states
-from fleet.reach.remote import HostResult
 from fleet.watch.moments import local
-from fleet.watch.status import HostLook, HostStatus, WorkerStatus, by_host, status_of, to_json, totals
+from fleet.watch.status import HostStatus, WorkerStatus, to_json, totals
 from fleet.words import duration
 from puffin.errors import DatabaseError
-from puffin.store import DrainNote, Store
+from puffin.store import DrainNote
 
 _FEW = 16
 """Up to so many workers are shown one by one without being asked for."""
 _MOST_WRONG = 20
-_DEEP_TIMEOUT_S = 30.0
 
 _WORKER_COLUMNS = (
     Column("WORKER"),
@@ -70,7 +60,7 @@ _HOST_COLUMNS = (
 )
 _SUPERVISORD = Column("SUPERVISORD", spare=3)
 _TROUBLE = Column("TROUBLE", cut=24)
-STATE_STYLES = {
+_STATE_STYLES = {
     "lost": "bold red",
     "quarantined": "bold red",
     "unreported": "bold red",
@@ -80,145 +70,36 @@ STATE_STYLES = {
     "running": "green",
     "stopped": "dim",
 }
-"""How a state looks on a terminal, here and in `top`."""
 
 
-@dataclass(frozen=True)
-class _View:
-    """What there is to show at one moment."""
+def show(chosen: Chosen, view: View, one_by_one: bool, json_lines: bool) -> int:
+    """Show it once; return how many hosts could not be asked.
 
-    hosts: Sequence[HostStatus]
-    strangers: Sequence[WorkerStatus]
-    queues: Mapping[str, Mapping[str, int]]
-    told_to_stop: bool
-    drained: Mapping[str, DrainNote]
-    at: datetime
-    failed: Sequence[HostResult[States]]
-
-    @property
-    def workers(self) -> list[WorkerStatus]:
-        return [worker for host in self.hosts for worker in host.workers]
-
-
-class _Seconds(click.FloatRange):
-    """Says what to write where the word after --watch is not meant for it."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            float(value)
-        except ValueError:
-            self.fail(f"'{value}' is no number of seconds; a file stands before it: {value} --watch", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-@click.command()
-@options.hosts_file
-@options.as_json
-@click.option("--deep", is_flag=True, help="Ask the hosts, too: what supervisord says, and what really runs.")
-@click.option("--workers", "single", is_flag=True, help="Show every single worker.")
-@click.option(
-    "--watch",
-    "every",
-    type=_Seconds(min=0.2),
-    is_flag=False,
-    flag_value=2.0,
-    metavar="[SECONDS]",
-    help="Show it again and again, every 2 seconds if nothing else is said; HOSTS_FILE stands before it.",
-)
-@options.parallel
-def status(
-    hosts_file: str | None,
-    patterns: tuple[str, ...],
-    json_lines: bool,
-    deep: bool,
-    single: bool,
-    every: float | None,
-    parallel: int,
-) -> int:
-    """Show what every worker is doing, what is wrong first; asks the database, not the hosts.
-
-    A large fleet is shown host by host, and single workers where something is wrong.
-
-    \b
-    puffin-fleet status
-    puffin-fleet status --host node7 --deep
-    puffin-fleet status --watch 5
+    Parameters
+    ----------
+    chosen
+        What was asked for.
+    view
+        What there is to show.
+    one_by_one
+        Whether to show each worker.
+    json_lines
+        Whether as JSON, a line for each worker.
     """
-    chosen = options.choose(hosts_file, patterns)
-    one_by_one = single or bool(patterns)
-    with ExitStack() as opened:
-        store = open_store(chosen.fleet)
-        opened.callback(store.close)
-        remotes = opened.enter_context(open_remotes(chosen.fleet, chosen.hosts)) if deep else None
-        look = _Look(chosen, store, remotes, parallel, brief=not json_lines)
-        if every is not None:
-            _watch(chosen, look, every, one_by_one, json_lines)
-        view = look.now()
     if json_lines:
         _print_lines(view)
     else:
-        _print(chosen, view, one_by_one)
-    return ExitCode.FAILED if report_failures(view.failed) else ExitCode.DONE
+        _print_tables(chosen, view, one_by_one)
+    return report_failures(view.failed)
 
 
-class _Look:
-    """Looks at the database, and at the hosts where there are connections to them."""
-
-    def __init__(self, chosen: Chosen, store: Store, remotes: Remotes | None, parallel: int, *, brief: bool) -> None:
-        self._chosen = chosen
-        self._store = store
-        self._remotes = remotes
-        self._parallel = parallel
-        self._brief = brief
-
-    def now(self) -> _View:
-        fleet, store = self._chosen.fleet, self._store
-        names = [host.name for host in self._chosen.hosts]
-        everyone = {host.name for host in fleet.hosts}
-        records = store.registry.workers(fleet.name, brief=self._brief)
-        at = store.server_time()
-        statuses = status_of(records, at, store.control.releases(fleet.name))
-        chosen = set(names)
-        results = self._ask_hosts()
-        looks = None if results is None else {each.host: _host_look(each) for each in results}
-        return _View(
-            hosts=by_host(names, [each for each in statuses if each.record.host in chosen], looks),
-            strangers=[each for each in statuses if each.record.host not in everyone and each.works],
-            queues={name: store.calculations(name).count_by_status() for name in store.names},
-            told_to_stop=store.control.is_stopped(fleet.name),
-            drained={host: note for host, note in store.control.drained(fleet.name).items() if host in chosen},
-            at=at,
-            failed=[each for each in results or () if not each.ok],
-        )
-
-    def _ask_hosts(self) -> list[HostResult[States]] | None:
-        remotes = self._remotes
-        if remotes is None:
-            return None
-        fleet = self._chosen.fleet.name
-
-        def states(host: Host) -> States:
-            request = {"fleet": fleet, "host": host.name, "base_dir": host.base_dir}
-            return parse_states(host.name, ask(remotes[host.name], "states", request, _DEEP_TIMEOUT_S))
-
-        return fan_out({host.name: host for host in self._chosen.hosts}, states, self._parallel)
-
-
-def _host_look(result: HostResult[States]) -> HostLook:
-    error = result.error
-    return HostLook(result.value, error.what if isinstance(error, RemoteError) else str(error or ""))
-
-
-# Once --------------------------------------------------------------------------------------------------
-
-
-def _print_lines(view: _View) -> None:
+def _print_lines(view: View) -> None:
     for host in view.hosts:
         for worker in host.workers:
             print_json(to_json(worker, vars(worker.record)))
 
 
-def _print(chosen: Chosen, view: _View, one_by_one: bool) -> None:
+def _print_tables(chosen: Chosen, view: View, one_by_one: bool) -> None:
     for at, (columns, rows) in enumerate(_tables(view, one_by_one)):
         if at:
             click.echo()
@@ -230,7 +111,7 @@ def _print(chosen: Chosen, view: _View, one_by_one: bool) -> None:
 _Table = tuple[Sequence[Column], list[list[Text | str]]]
 
 
-def _tables(view: _View, one_by_one: bool) -> Iterator[_Table]:
+def _tables(view: View, one_by_one: bool) -> Iterator[_Table]:
     workers = view.workers
     if one_by_one or len(workers) <= _FEW:
         troubled = [host for host in view.hosts if host.without_workers]
@@ -280,7 +161,7 @@ def states_text(counts: Mapping[str, int]) -> Text:
     counts
         The counts by state.
     """
-    parts = [Text(f"{count} {state}", style=STATE_STYLES.get(state, "")) for state, count in counts.items()]
+    parts = [Text(f"{count} {state}", style=_STATE_STYLES.get(state, "")) for state, count in counts.items()]
     return Text(", ").join(parts)
 
 
@@ -303,7 +184,7 @@ def _worker_row(worker: WorkerStatus) -> list[Text | str]:
     record = worker.record
     return [
         record.worker,
-        Text(worker.state, style=STATE_STYLES.get(worker.state, "")),
+        Text(worker.state, style=_STATE_STYLES.get(worker.state, "")),
         duration(worker.age_s) if worker.works else "",
         record.order if worker.works else "",
         record.calculation if worker.works else "",
@@ -335,7 +216,7 @@ def _seen(silent_s: float | None) -> str:
     return "never" if silent_s is None else f"{duration(silent_s)} ago"
 
 
-def _notes(chosen: Chosen, view: _View) -> Iterator[tuple[str, str]]:
+def _notes(chosen: Chosen, view: View) -> Iterator[tuple[str, str]]:
     workers = view.workers
     wrong = sum(worker.wrong for worker in workers)
     if workers:
@@ -377,25 +258,36 @@ def _drained(drained: Mapping[str, DrainNote]) -> Iterator[str]:
 # Again and again ---------------------------------------------------------------------------------------
 
 
-def _watch(chosen: Chosen, look: _Look, every: float, one_by_one: bool, json_lines: bool) -> None:
-    """Until Ctrl-C; an outage of the database is shown, and ends when it does."""
+def watch(chosen: Chosen, look: Callable[[], View], every: float, one_by_one: bool, json_lines: bool) -> NoReturn:
+    """Show it again and again until Ctrl-C; an outage of the database is shown, and ends when it does.
+
+    Parameters
+    ----------
+    chosen
+        What was asked for.
+    look
+        Finds out what there is to show.
+    every
+        Seconds between two looks.
+    one_by_one, json_lines
+        As for :func:`show`.
+    """
     console = data_console()
     if json_lines or not console.is_terminal:
         while True:
             try:
-                view = look.now()
+                view = look()
             except DatabaseError as error:
                 note(str(error), "red")
             else:
-                _print_lines(view) if json_lines else _print(chosen, view, one_by_one)
-                report_failures(view.failed)
+                show(chosen, view, one_by_one, json_lines)
             time.sleep(every)
     last: list[Text] = []
     with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             trouble: list[Text] = []
             try:
-                last = _frame(chosen, look.now(), one_by_one, console.width)
+                last = _frame(chosen, look(), one_by_one, console.width)
             except DatabaseError as error:
                 trouble = [Text(str(error), style="bold red", no_wrap=True, overflow="ellipsis")]
             lines = [*trouble, *last]
@@ -406,7 +298,7 @@ def _watch(chosen: Chosen, look: _Look, every: float, one_by_one: bool, json_lin
             time.sleep(every)
 
 
-def _frame(chosen: Chosen, view: _View, one_by_one: bool, width: int) -> list[Text]:
+def _frame(chosen: Chosen, view: View, one_by_one: bool, width: int) -> list[Text]:
     head = Text(f"{chosen.fleet.name}, {local(view.at):%H:%M:%S %Z}; Ctrl-C ends", style="dim")
     lines = [head, *(Text(text, style, no_wrap=True, overflow="ellipsis") for text, style in _notes(chosen, view))]
     for columns, rows in _tables(view, one_by_one):

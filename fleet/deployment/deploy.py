@@ -24,7 +24,7 @@ from fleet.deployment.survey import HostWork, tool_directory
 from fleet.deployment.waiting import Say, Wanted, Watch, running
 from fleet.hosts.inventory import Fleet
 from fleet.reach.execute import upload
-from fleet.reach.facts import States, parse_states
+from fleet.reach.facts import States
 from fleet.reach.remote import Remote, Upload
 from fleet.release.bundle import Supply
 
@@ -291,8 +291,7 @@ class Deployment:
         boot = True if self._work.host.boot == "auto" else False if self._work.plan.disable_boot else None
         # Programs that somebody else has put there are theirs to start.
         ours = [*self._work.desired.workers, *self._work.plan.workers_removed]
-        reply = self._watch.ask("supervise", supervisor=self._work.paths.supervisor, boot=boot, programs=ours)
-        return parse_states(self._work.host.name, reply)
+        return self._watch.supervise(supervisor=self._work.paths.supervisor, boot=boot, programs=ours).states
 
     def _operate(self, operations: list[dict[str, Any]]) -> None:
         if operations:

@@ -293,6 +293,7 @@ def _work_out(
 
 def _work(goal: Goal, host: Host, facts: Facts, records: Sequence[WorkerRecord], kit: _Kit) -> HostWork:
     fleet = goal.fleet
+    _refuse_silent(facts)
     _refuse_doubles(host, facts, records, goal.alive)
     workers = lay_out(host, _hardware(facts))
     paths = _paths(fleet, host, facts, kit)
@@ -342,6 +343,15 @@ def _paths(fleet: Fleet, host: Host, facts: Facts, kit: _Kit) -> HostPaths:
         return paths
     # An existing environment brings supervisor with it.
     return dataclasses.replace(paths, supervisor=f"{paths.releases}/{kit.release}")
+
+
+def _refuse_silent(facts: Facts) -> None:
+    """Refuse a host whose supervisord runs without answering: its workers would be taken for stopped ones."""
+    supervisord = facts.supervisord
+    if supervisord.silent:
+        what = f"supervisord runs (pid {supervisord.pid}) but does not answer: {supervisord.problem}"
+        hint = f"try again; look at log/supervisord.log there; if it hangs, end process {supervisord.pid}, then deploy"
+        raise RemoteError(facts.host, "looking", what, hint)
 
 
 def _refuse_doubles(host: Host, facts: Facts, records: Sequence[WorkerRecord], alive: frozenset[str]) -> None:

@@ -16,7 +16,8 @@ from fleet.hosts.hostsfile import Update
 from fleet.reach.execute import ask, follow
 from fleet.reach.facts import States, parse_states
 from fleet.reach.logs import messages_of, telling
-from fleet.reach.remote import ConnectionLost, Remote, UnreachableError
+from fleet.reach.remote import ConnectionLost, NotNow, Remote, UnreachableError
+from fleet.reach.reply import Reader
 from puffin.errors import DatabaseUnavailable
 from puffin.records import WorkerRecord
 
@@ -31,6 +32,8 @@ _LOG_LINES = 15
 _LONGEST_TROUBLE_S = 120.0
 _LONGEST_PAUSE_S = 5.0
 _ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
+_PASSING = (ConnectionLost, UnreachableError, NotNow)
+"""What is no reason to give up before it has lasted."""
 
 Say = Callable[[str], None]
 """Told in a few words what is being done on the host."""
@@ -82,6 +85,22 @@ class Wanted:
     configurations: Mapping[str, str]
     stopped: frozenset[str] = frozenset()
     leaving: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """A host whose supervisord runs.
+
+    Parameters
+    ----------
+    states
+        What the host says afterwards.
+    pending
+        Programs that could not be changed or taken out yet, since they run.
+    """
+
+    states: States
+    pending: tuple[str, ...]
 
 
 class Watch:
@@ -162,10 +181,32 @@ class Watch:
         words
             Workers whose last words are wanted as well.
         """
-        return self._insist(
-            lambda: parse_states(self._place.host, self.ask("states", words=list(words))),
-            (ConnectionLost, UnreachableError),
-        )
+        return self._insist(lambda: self._states_in(self.ask("states", words=list(words))), _PASSING)
+
+    def supervise(self, **request: Any) -> Supervised:
+        """Have supervisord run with the programs that its configuration names.
+
+        Parameters
+        ----------
+        request
+            As `fleet.hostside.supervise` wants it.
+        """
+
+        def attempt() -> Supervised:
+            reply = self.ask("supervise", **request)
+            pending = Reader(self._place.host, "", reply).items("pending")
+            return Supervised(self._states_in(reply), tuple(item.text("name") for item in pending))
+
+        return self._insist(attempt, _PASSING)
+
+    def _states_in(self, reply: Mapping[str, Any]) -> States:
+        """What a host says of its workers; where its supervisord is silent for a moment, it says nothing of them."""
+        states = parse_states(self._place.host, reply)
+        if states.supervisord.silent:
+            what = f"supervisord does not answer: {states.supervisord.problem}"
+            hint = f"look at log/supervisord.log there; if it hangs, end process {states.supervisord.pid}"
+            raise NotNow(self._place.host, "looking at its workers", what, hint)
+        return states
 
     def records(self) -> list[WorkerRecord]:
         """What the workers of the host reported."""
@@ -377,7 +418,7 @@ def shared(read: ReadRecords, age_s: float = POLL_S) -> ReadRecords:
 
 
 def running(states: States, workers: Sequence[str]) -> list[str]:
-    """Those of some workers that supervisord has not seen end.
+    """Those of some workers that supervisord has not seen end, or that have outlived it.
 
     Parameters
     ----------
@@ -386,9 +427,8 @@ def running(states: States, workers: Sequence[str]) -> list[str]:
     workers
         The workers.
     """
-    return [
-        program.name for program in states.supervisord.programs if program.name in workers and program.state in _ALIVE
-    ]
+    alive = [program.name for program in states.supervisord.programs if program.state in _ALIVE]
+    return [name for name in dict.fromkeys([*alive, *states.pids]) if name in workers]
 
 
 def _as_stopped(worker: WorkerHealth) -> WorkerHealth:

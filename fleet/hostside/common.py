@@ -46,16 +46,20 @@ class Failure(Exception):
         What was being done.
     hint
         What to do next; may be empty.
+    passing
+        Whether the same may work in a moment, without anybody having done anything.
     """
 
-    def __init__(self, what: str, step: str = "", hint: str = "") -> None:
+    def __init__(self, what: str, step: str = "", hint: str = "", passing: bool = False) -> None:
         super().__init__(what)
         self.what = what
         self.step = step
         self.hint = hint
+        self.passing = passing
 
     def as_reply(self) -> Json:
-        return {"ok": False, "error": {"what": self.what, "step": self.step, "hint": self.hint}}
+        error = {"what": self.what, "step": self.step, "hint": self.hint, "passing": self.passing}
+        return {"ok": False, "error": error}
 
 
 def os_failure(error: OSError, step: str, path: object = None) -> Failure:

@@ -20,7 +20,7 @@ import xmlrpc.client
 from pathlib import Path
 
 from fleet.hostside import boot
-from fleet.hostside.common import Failure, Json, clean_environment, locked, read_text, tail_of, wait_until
+from fleet.hostside.common import Failure, Json, clean_environment, locked, read_text, wait_until
 from fleet.hostside.guard import require_lock
 from fleet.hostside.places import host_root, restore_run_directory, socket_path
 from fleet.hostside.processes import orphans
@@ -32,6 +32,7 @@ from fleet.hostside.rpc import (
     STILL_RUNNING,
     Supervisor,
     daemon_pid,
+    log_tail,
 )
 from fleet.hostside.states import forget_ending, look
 
@@ -84,7 +85,7 @@ def _ensure_running(root: Path, request: Json, seconds: float) -> bool:
     socket_path(root).unlink(missing_ok=True)  # nobody answers there, and nobody owns it
     _start(root, _environment(root, request), seconds)
     if not wait_until(supervisor.answers, seconds):
-        raise Failure(f"supervisord does not answer at {socket_path(root)}{_log_tail(root)}", STEP)
+        raise Failure(f"supervisord does not answer at {socket_path(root)}{log_tail(root)}", STEP)
     return True
 
 
@@ -100,8 +101,8 @@ def _comes_up(root: Path, supervisor: Supervisor, pid: int, seconds: float) -> b
     """It may be on its way up, or down; a second one must not be started beside it."""
     if not wait_until(lambda: supervisor.answers() or daemon_pid(root) is None, seconds):
         hint = f"look at {root / 'log/supervisord.log'}; if it hangs, end process {pid} and deploy again"
-        what = f"supervisord runs (pid {pid}) but does not answer at {socket_path(root)}{_log_tail(root)}"
-        raise Failure(what, STEP, hint)
+        what = f"supervisord runs (pid {pid}) but does not answer at {socket_path(root)}{log_tail(root)}"
+        raise Failure(what, STEP, hint, passing=True)
     return daemon_pid(root) is not None
 
 
@@ -133,12 +134,7 @@ def _start(root: Path, environment: Path, seconds: float) -> None:
         raise Failure(f"supervisord did not go into the background in {seconds:g} s", STEP) from error
     if done.returncode != 0:
         said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
-        raise Failure(f"supervisord ended with status {done.returncode}: {said}{_log_tail(root)}", STEP)
-
-
-def _log_tail(root: Path) -> str:
-    lines = tail_of(root / "log" / "supervisord.log", 10)
-    return "\nlast lines of its log:\n" + "\n".join(lines) if lines else ""
+        raise Failure(f"supervisord ended with status {done.returncode}: {said}{log_tail(root)}", STEP)
 
 
 def reload(supervisor: Supervisor, replace: frozenset[str], seconds: float, ours: frozenset[str] | None = None) -> Json:

@@ -169,6 +169,10 @@ class ActionFailed(RemoteError):
     """The program ran on the host, and said what it could not do."""
 
 
+class NotNow(ActionFailed):
+    """The host could not do it now, and may in a moment: supervisord did not answer."""
+
+
 _LOADER = "import sys; s = getattr(sys.stdin, 'buffer', sys.stdin); exec(s.read(int(s.readline())))"
 """Reads a program of a given length, so that data may follow it. Understood by every Python."""
 
@@ -317,7 +321,8 @@ def _checked(host: str, step: str, reply: dict[str, Any], python: str) -> dict[s
     error = reply.get("error")
     if not isinstance(error, dict):
         raise ActionFailed(host, step, "the reply says neither that it worked nor why not")
-    raise ActionFailed(host, str(error.get("step") or step), str(error.get("what", "")), str(error.get("hint", "")))
+    kind = NotNow if error.get("passing") else ActionFailed
+    raise kind(host, str(error.get("step") or step), str(error.get("what", "")), str(error.get("hint", "")))
 
 
 def _python_is_missing(result: CommandResult) -> bool:

@@ -23,7 +23,7 @@ import uv
 from fleet.reach import facts
 from fleet.reach.execute import ask, follow, upload
 from fleet.reach.facts import Facts, States
-from fleet.reach.remote import ActionFailed, Upload
+from fleet.reach.remote import ActionFailed, NotNow, Upload
 from fleet.reach.ssh import SshRemote
 from tests.lab.requirements import missing
 from tests.lab.sshd import Lab, SshHost
@@ -371,6 +371,24 @@ def test_workers_that_outlive_supervisord_are_found_and_not_started_twice(clean:
     psutil.wait_procs(workers, timeout=10)
     assert clean.supervise()["started"] is True
     clean.wait_for(n_1="RUNNING", n_2="RUNNING")
+
+
+def test_a_supervisord_that_does_not_answer_is_not_one_without_workers(clean: Site) -> None:
+    clean.apply(files=deployed(clean, "n-1"))
+    clean.supervise()
+    daemon = psutil.Process(clean.wait_for(n_1="RUNNING").supervisord.pid)
+    daemon.suspend()
+    operations = ("recycle", "shutdown")
+    try:
+        with ThreadPoolExecutor(len(operations)) as aside:  # each waits for its answer as long as it may
+            told = [aside.submit(clean.control, {"operation": operation}) for operation in operations]
+        for one in told:
+            with pytest.raises(NotNow, match=rf"supervisord runs \(pid {daemon.pid}\) but does not answer"):
+                one.result()
+    finally:
+        daemon.resume()
+    assert not list((clean.root / "run").glob("recycle.*"))
+    clean.wait_for(n_1="RUNNING")
 
 
 def test_what_keeps_supervisord_from_starting_is_reported(clean: Site) -> None:

@@ -1,0 +1,54 @@
+"""Which hosts can be deployed to, from what a real probe of this machine says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fleet.deployment.survey import Goal, work_out
+from fleet.hosts.inventory import Fleet, parse_inventory
+from fleet.hostside import probe
+from fleet.reach import facts
+from fleet.reach.facts import Facts, Supervisord
+
+FLEET = f"""\
+fleet: reactions
+database: {{uri: "mongodb://db:27017", names: [explore]}}
+release: {{install: path, path: {sys.prefix}}}
+defaults: {{boot: none, reserve: {{cores: 0, memory: 0, disk: 0}}, workers: {{cores: 1, memory: 0.1, disk: 0.1}}}}
+hosts: {{node1: {{}}, node2: {{}}}}
+"""
+NOTHING = Supervisord(False, False, None, "/r/sv.sock", None, None, ())
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Fleet:
+    return parse_inventory(FLEET, "hosts.yaml")
+
+
+def found(tmp_path: Path, host: str = "node1") -> Facts:
+    request = facts.probe_request("reactions", host, str(tmp_path / "pool"))
+    return facts.parse(host, json.loads(json.dumps(probe.main(request))))
+
+
+@pytest.mark.parametrize(
+    ("supervisord", "message"),
+    [
+        (NOTHING, ""),
+        (replace(NOTHING, running=True, reachable=True, pid=7), ""),
+        (
+            replace(NOTHING, running=True, pid=7, problem="no answer at /r/sv.sock: timed out"),
+            "node1: looking: supervisord runs (pid 7) but does not answer: no answer at /r/sv.sock: timed out",
+        ),
+    ],
+)
+def test_a_host_whose_supervisord_is_silent_is_refused(
+    fleet: Fleet, tmp_path: Path, supervisord: Supervisord, message: str
+) -> None:
+    seen = replace(found(tmp_path), supervisord=supervisord)
+    (work,) = work_out(Goal(fleet, None, (), tmp_path), [seen], print)
+    assert str(work.error or "").partition("\n")[0] == message

@@ -142,6 +142,14 @@ def switch_release(root: Path, fleet: Path, release: str | None) -> bool:
     return link(root / "current", _release_link(root, fleet, release))
 
 
+def switch_previous(root: Path, fleet: Path, release: str) -> None:
+    """Point `previous` to a complete release; remove it where there is none by that name."""
+    if release in {entry["id"] for entry in releases(fleet / "releases")}:
+        link(root / "previous", _release_link(root, fleet, release))
+    else:
+        _remove(root / "previous")
+
+
 def _release_link(root: Path, fleet: Path, release: str) -> str:
     """Relative, so that a home directory may be mounted elsewhere on another host."""
     return os.path.relpath(fleet / "releases" / release, root)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -652,6 +653,31 @@ def test_what_cannot_be_copied_keeps_nobody_from_keeping_the_good_state(tmp_path
     assert good.keep(root) == {"release": "r1"}
     kept = sorted(str(path.relative_to(root / "good")) for path in (root / "good").rglob("*") if path.is_file())
     assert kept == ["bin/worker", "etc/conf.d/linked.conf", "etc/conf.d/n-1.conf", "release"]
+
+
+def test_what_was_put_back_goes_back_to_what_it_would_have_gone_back_to(tmp_path: Path) -> None:
+    """Not to the release that has just failed."""
+    host = tmp_path / "f/hosts/n"
+
+    def operation(what: str) -> None:
+        good.main({"fleet_root": str(tmp_path / "f"), "host_root": str(host), "operation": what})
+
+    def links() -> tuple[str | None, str | None]:
+        return places.link_name(host / "current"), places.link_name(host / "previous")
+
+    for name in ("r1", "r2", "r3"):
+        release(tmp_path, name)
+    for name, before in (("r1", None), ("r2", "r1")):
+        applied(tmp_path, current=name)
+        operation("keep")
+        applied(tmp_path, current="r3")
+        for _ in range(2):  # the answer may be lost
+            operation("restore")
+            assert links() == (name, before)
+    shutil.rmtree(tmp_path / "f/releases/r1")
+    operation("restore")
+    assert links() == ("r2", None)
+    assert not (host / "previous").is_symlink()
 
 
 # Logs --------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.deployment.survey import Goal, work_out
+from fleet.deployment.survey import PREVIOUS, Goal, work_out
+from fleet.errors import FleetError
 from fleet.hosts.inventory import Fleet, parse_inventory
 from fleet.hostside import probe
 from fleet.reach import facts
@@ -33,6 +34,17 @@ def fleet() -> Fleet:
 def found(tmp_path: Path, host: str = "node1") -> Facts:
     request = facts.probe_request("reactions", host, str(tmp_path / "pool"))
     return facts.parse(host, json.loads(json.dumps(probe.main(request))))
+
+
+def test_hosts_go_back_together_or_not_at_all(fleet: Fleet, tmp_path: Path) -> None:
+    first, second = (replace(found(tmp_path, host), previous="r1") for host in ("node1", "node2"))
+    goal = Goal(fleet, None, (), tmp_path, back_to=PREVIOUS)
+    assert [work.host for work in work_out(goal, [first, second], print)] == ["node1", "node2"]
+    # A bundle is another release on another platform.
+    other = replace(second, previous="r2", python=replace(second.python, machine="aarch64"))
+    assert len(work_out(goal, [first, other], print)) == 2
+    with pytest.raises(FleetError, match=r"different releases:\n    node1: r1\n    node2: r2\n  choose one with --rel"):
+        work_out(goal, [first, replace(second, previous="r2")], print)
 
 
 @pytest.mark.parametrize(

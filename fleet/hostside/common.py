@@ -91,6 +91,8 @@ def run(action: Callable[[Json], Json], request: Json, marker: str) -> None:
 
     Start-up files of shells print what they like, so the marker tells the reply from the noise.
     """
+    # Others of the user's group must not be able to replace what his workers run, whatever his own umask is.
+    os.umask(os.umask(0o077) | 0o022)
     reply = json.dumps(answer(action, {**request, "marker": marker}))
     sys.stdout.write(f"\n{marker} {reply}\n")
     sys.stdout.flush()

@@ -73,7 +73,10 @@ def same(path: Path, content: bytes, mode: int) -> bool:
 
 
 def directory(path: Path, mode: int) -> None:
-    """Make a directory, with its parents; tighten the mode of one that is there, never loosen it."""
+    """Make a directory; tighten the mode of one that is there, never loosen it.
+
+    Parents that are missing get what the umask leaves, which `common.run` keeps others from writing to.
+    """
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
         found = path.stat().st_mode & 0o7777

@@ -14,13 +14,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet.hostside.common import Failure, Json, inside, locked, os_failure
+from fleet.hostside.common import Failure, Json, inside, os_failure
 from fleet.hostside.files import UNFINISHED, Staged, directory, link, private_directory, same, stage
-from fleet.hostside.guard import require_lock
+from fleet.hostside.guard import require_lock, still_locked
 from fleet.hostside.installed import releases
 from fleet.hostside.places import host_root, link_name
 
@@ -55,10 +55,10 @@ def main(request: Json) -> Json:
     manifest = request.get("manifest") or {}
     begin, end = (_manifest(root, manifest.get(name)) for name in ("begin", "end"))
     directory(root, 0o755)
-    with locked(root / ".lock", 60, "writing files"):
+    with still_locked(request, root / ".lock", 60, "writing files"):
         _directories(root, request)
         changed = [file for file in wanted if not same(file.path, file.content, file.mode)]
-        put_files([*begin, *changed])
+        put_files([*begin, *changed], lambda: require_lock(request))
         switched = switch_release(root, Path(request["fleet_root"]), request.get("current"))
         removed = [name for name, path in unwanted if _remove(path)]
         put_files(end)
@@ -113,13 +113,14 @@ def _empty(run: Path) -> None:
         raise Failure(f"{run} has to move to another file system but is in use", "making links", hint) from error
 
 
-def put_files(files: Sequence[Wanted]) -> None:
-    """Write files, all beside their places before the first is put there."""
+def put_files(files: Sequence[Wanted], ready: Callable[[], None] = lambda: None) -> None:
+    """Write files, all beside their places before the first is put there; `ready` may still refuse in between."""
     staged: list[Staged] = []
     try:
         for file in files:
             directory(file.path.parent, 0o755)
             staged.append(stage(file.path, file.content, file.mode))
+        ready()
         for step in staged:
             step.commit()
     finally:

@@ -21,9 +21,9 @@ import shutil
 from pathlib import Path
 
 from fleet.hostside.apply import Wanted, put_files, switch_previous, switch_release
-from fleet.hostside.common import Failure, Json, digest, locked, os_failure, read_text
+from fleet.hostside.common import Failure, Json, digest, os_failure, read_text
 from fleet.hostside.files import UNFINISHED, same, write
-from fleet.hostside.guard import require_lock
+from fleet.hostside.guard import still_locked
 from fleet.hostside.places import host_root, link_name
 
 STEP = "putting back"
@@ -37,8 +37,7 @@ OWNED = ("etc/conf.d", "etc/workers")
 def main(request: Json) -> Json:
     """Keep or restore."""
     root = host_root(request)
-    require_lock(request)
-    with locked(root / ".lock", 60, STEP):
+    with still_locked(request, root / ".lock", 60, STEP):
         if request["operation"] == "keep":
             return keep(root)
         return restore(root, Path(request["fleet_root"]), request.get("undo"))

@@ -21,9 +21,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fleet.hostside.common import Failure, Json, clean_environment, digest, inside, locked, os_failure
+from fleet.hostside.common import Failure, Json, clean_environment, digest, inside, os_failure
 from fleet.hostside.files import directory, link, write
-from fleet.hostside.guard import require_lock
+from fleet.hostside.guard import require_lock, still_locked
 from fleet.hostside.installed import COMPLETE, mark_of
 from fleet.hostside.package_index import explain, index_environment, without_credentials
 
@@ -38,7 +38,7 @@ def main(request: Json) -> Json:
     directory(target.parent, 0o755)
     inside(fleet, request["target"])
     started = time.monotonic()
-    with locked(target.parent / ".lock", float(request.get("lock_timeout", 600)), STEP):
+    with still_locked(request, target.parent / ".lock", float(request.get("lock_timeout", 600)), STEP):
         build = _link if request.get("path") else _build
         installed = build(fleet, target, request)
     return {"installed": installed, "target": str(target), "seconds": time.monotonic() - started}

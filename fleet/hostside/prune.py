@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, locked, os_failure, read_text
-from fleet.hostside.guard import read_holder, require_lock
+from fleet.hostside.guard import read_holder, require_lock, still_locked
 from fleet.hostside.installed import COMPLETE, Environment, environments, wheels_of
 from fleet.hostside.processes import own_processes
 from fleet.hostside.sizes import freed_by, size_of
@@ -56,8 +56,9 @@ def main(request: Json) -> Json:
     _refuse_locked(fleet, request.get("lock"))
     with (
         locked(fleet / "releases" / ".lock", _LOCK_S, STEP),
-        locked(fleet / "supervisor" / ".lock", _LOCK_S, STEP),
+        still_locked(request, fleet / "supervisor" / ".lock", _LOCK_S, STEP),
     ):
+        _refuse_locked(fleet, request.get("lock"))  # once more: that may have been waited for
         removals, kept, in_use = _look(fleet, request)
         only = request.get("only")
         chosen = [one for one in removals if only is None or str(one.path) in only]

@@ -20,8 +20,8 @@ import xmlrpc.client
 from pathlib import Path
 
 from fleet.hostside import boot
-from fleet.hostside.common import Failure, Json, clean_environment, locked, read_text, wait_until
-from fleet.hostside.guard import require_lock
+from fleet.hostside.common import Failure, Json, clean_environment, read_text, wait_until
+from fleet.hostside.guard import require_lock, still_locked
 from fleet.hostside.places import host_root, restore_run_directory, socket_path
 from fleet.hostside.processes import orphans
 from fleet.hostside.rpc import (
@@ -49,7 +49,7 @@ def main(request: Json) -> Json:
     restore_run_directory(root)
     at_boot = _arrange_boot(root, request.get("boot"))
     by_system = not request.get("direct") and _start_by_system(root, seconds)
-    with locked(root / "run" / ".supervise.lock", 60, STEP):
+    with still_locked(request, root / "run" / ".supervise.lock", 60, STEP):
         started = _ensure_running(root, request, seconds) or by_system
         ours = request.get("programs")
         replace = frozenset(request.get("replace", ()))

@@ -489,6 +489,21 @@ def test_where_one_file_cannot_be_written_none_is_changed(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "f/hosts/n/etc").glob(".*")] == []
 
 
+def test_what_is_refused_once_all_is_staged_changes_nothing(tmp_path: Path) -> None:
+    """The lock may be lost while files are written beside their places, which a slow disk makes long."""
+    (tmp_path / "a").write_text("old")
+    wanted = [apply.Wanted(name, tmp_path / name, b"new", 0o600) for name in ("a", "b")]
+
+    def refuse() -> None:
+        assert len(list(tmp_path.glob(".*"))) == 2
+        raise Failure("the lock of this host is gone")
+
+    with pytest.raises(Failure, match="is gone"):
+        apply.put_files(wanted, refuse)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
 def test_the_run_directory_becomes_a_link_where_it_is_elsewhere(tmp_path: Path) -> None:
     place = tmp_path / "local" / "abc"
     host = tmp_path / "f/hosts/n"

@@ -6,11 +6,15 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from fleet.reach.remote import DEFAULT_PYTHON, PYTHON_ARGUMENTS, CommandResult, ConnectionLost, frame, no_python
-from fleet.reach.sending import Sender
+from fleet.reach.sending import Receiver, Sender
+
+_BLOCK = 1 << 16
 
 
 class LocalRemote:
@@ -34,20 +38,30 @@ class LocalRemote:
 
     def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
         """See `fleet.reach.remote.Remote`; a program that takes too long is killed."""
+        deadline = time.monotonic() + timeout
         process = self._start(subprocess.PIPE)
         assert process.stdin is not None  # noqa: S101 - it is a pipe
         sender = Sender(process.stdin.write, process.stdin.close, frame(program), data)
-        process.stdin = None  # so that communicate leaves it to the sender
+        receivers = [self._receiver(process, pipe) for pipe in (process.stdout, process.stderr) if pipe is not None]
+        process.stdin = process.stdout = process.stderr = None  # they are closed by who uses them
+        threads = [sender, *receivers]
         try:
-            sender.start()
-            stdout, stderr = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            raise ConnectionLost(self.name, "run", f"no answer within {timeout:g} s") from error
+            for thread in threads:
+                thread.start()
+            for receiver in receivers:
+                receiver.join(max(0.0, deadline - time.monotonic()))
+            late = any(receiver.is_alive() for receiver in receivers) or not _ended(process, deadline)
         finally:
             _end(process)
             sender.join()
+        if late:
+            raise ConnectionLost(self.name, "run", f"no answer within {timeout:g} s")
         sender.check()
+        stdout, stderr = (receiver.result() for receiver in receivers)
         return CommandResult(process.returncode, stdout, stderr)
+
+    def _receiver(self, process: subprocess.Popen[bytes], pipe: IO[bytes]) -> Receiver:
+        return Receiver(self.name, lambda: os.read(pipe.fileno(), _BLOCK), lambda: _kill(process), pipe.close)
 
     def stream(self, program: str) -> Iterator[bytes]:
         """See `fleet.reach.remote.Remote`."""
@@ -81,9 +95,21 @@ class LocalRemote:
         )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _ended(process: subprocess.Popen[bytes], deadline: float) -> bool:
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.kill()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    _kill(process)
     process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:

@@ -1,4 +1,4 @@
-"""Feeding a program on a host while its output is read."""
+"""Feeding a program on a host while its outputs are read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from fleet.errors import FleetError
+from fleet.reach.remote import gather
 
 
 class Sender(threading.Thread):
@@ -55,3 +56,58 @@ class Sender(threading.Thread):
         """Raise what kept the data from being had."""
         if self._error is not None:
             raise self._error
+
+
+class Receiver(threading.Thread):
+    """Reads one output of a program in a thread of its own.
+
+    Parameters
+    ----------
+    host
+        The host that it comes from.
+    read
+        Gives the next bytes of it; nothing at its end.
+    end
+        Ends the program, where it writes without end.
+    close
+        Called when nothing more is read.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        read: Callable[[], bytes],
+        end: Callable[[], object],
+        close: Callable[[], object] = lambda: None,
+    ) -> None:
+        super().__init__(daemon=True)
+        self._host = host
+        self._read = read
+        self._end = end
+        self._close = close
+        self._found = b""
+        self._error: FleetError | None = None
+
+    def run(self) -> None:
+        try:
+            self._found = gather(self._host, self._read)
+        except FleetError as error:
+            self._error = error
+            self._end()
+        except (OSError, EOFError):
+            pass  # whoever waits for the program learns of that as well
+        finally:
+            self._close()
+
+    def result(self) -> bytes:
+        """All of it, once it has ended.
+
+        Raises
+        ------
+        FleetError
+            It had no end.
+        """
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._found

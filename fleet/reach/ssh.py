@@ -33,10 +33,11 @@ from fleet.reach.remote import (
     UnknownHostKey,
     UnreachableError,
     frame,
+    gather,
     no_python,
     remote_command,
 )
-from fleet.reach.sending import Sender
+from fleet.reach.sending import Receiver, Sender
 
 STEP = "connect"
 ATTEMPTS = 3
@@ -153,7 +154,7 @@ class SshRemote:
         with self._channel() as channel, _Alarm(channel, timeout) as alarm:
             try:
                 channel.exec_command(remote_command(self.python))
-                result = _exchange(channel, frame(program), data)
+                result = _exchange(self.name, channel, frame(program), data)
             except (paramiko.SSHException, OSError, EOFError) as error:
                 raise self._lost(alarm.rung, timeout) from error
             if alarm.rung or result.status < 0:
@@ -239,20 +240,19 @@ class _Alarm:
         self._timer.cancel()
 
 
-def _exchange(channel: Any, program: bytes, data: Iterable[bytes]) -> CommandResult:
+def _exchange(name: str, channel: Any, program: bytes, data: Iterable[bytes]) -> CommandResult:
     """Feed a program and read both its outputs at the same time, so that none of the three can block it."""
-    errors: list[bytes] = []
-    reader = threading.Thread(target=lambda: errors.extend(iter(lambda: channel.recv_stderr(_BLOCK), b"")), daemon=True)
+    receiver = Receiver(name, lambda: channel.recv_stderr(_BLOCK), channel.close)
     sender = Sender(channel.sendall, channel.shutdown_write, program, data)
-    reader.start()
+    receiver.start()
     sender.start()
-    output = b"".join(iter(lambda: channel.recv(_BLOCK), b""))
+    output = gather(name, lambda: bytes(channel.recv(_BLOCK)))
     status = channel.recv_exit_status()
-    reader.join()
+    errors = receiver.result()
     channel.close()
     sender.join()
     sender.check()
-    return CommandResult(status, output, b"".join(errors))
+    return CommandResult(status, output, errors)
 
 
 def _connections(name: str, options: SshOptions) -> list[Connection]:

@@ -23,6 +23,7 @@ from fleet.reach import facts
 from fleet.reach.execute import ask, follow, upload
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import (
+    ActionFailed,
     AuthenticationRefused,
     ChangedHostKey,
     ConnectionLost,
@@ -86,6 +87,16 @@ def test_much_output_on_both_channels_does_not_block(remote: Remote) -> None:
 def test_a_program_that_takes_too_long_is_given_up(remote: Remote) -> None:
     with pytest.raises(ConnectionLost, match=r"no answer within 0.5 s"):
         remote.call("import time; time.sleep(100)", 0.5)
+    assert remote.call("print('again')", 30).stdout.endswith(b"again\n")
+
+
+@pytest.mark.parametrize("output", ["stdout", "stderr"])
+def test_output_without_end_is_cut_off(remote: Remote, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a start-up file asks a question again and again: it would fill our memory."""
+    monkeypatch.setattr("fleet.reach.remote.MOST_OUTPUT", 1_000_000)
+    program = f"import sys\nwhile True: sys.{output}.write('again? ' * 10000)"
+    with pytest.raises(ActionFailed, match=r"writes without end\n  look at the start-up files"):
+        remote.call(program, 60, [b"never read" * 500_000])
     assert remote.call("print('again')", 30).stdout.endswith(b"again\n")
 
 

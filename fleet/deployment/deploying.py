@@ -18,7 +18,7 @@ from fleet.deployment.revert import GoodState, Reversal
 from fleet.deployment.rolling import HostSigns, NotBegun, Roller
 from fleet.deployment.rollout import Rollout, policy_of
 from fleet.deployment.survey import HostWork
-from fleet.deployment.waiting import Place, ReadRecords, Say, Watch, shared
+from fleet.deployment.waiting import LONGEST_TROUBLE_S, Place, ReadRecords, Say, Watch, shared
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
@@ -111,7 +111,8 @@ class HostPart:
 
     def prepare(self) -> None:
         """Upload and install; nothing that runs notices."""
-        self._deployment(self._watch(self._cancelled.is_set)).prepare()
+        # Nothing is changed yet, and the other hosts wait for this one.
+        self._deployment(self._watch(self._cancelled.is_set, LONGEST_TROUBLE_S)).prepare()
         self._say("prepared; waiting for its turn")
 
     def deploy(self, signs: HostSigns) -> Deployed:
@@ -157,7 +158,7 @@ class HostPart:
         """Make what is being done give up soon."""
         self._cancelled.set()
 
-    def _watch(self, cancelled: Callable[[], bool]) -> Watch:
+    def _watch(self, cancelled: Callable[[], bool], patience: float | None = None) -> Watch:
         return Watch(
             place=self._place,
             update=self._fleet.update,
@@ -165,6 +166,7 @@ class HostPart:
             read_records=self._read_records,
             say=self._say,
             cancelled=cancelled,
+            patience=patience,
         )
 
     def _deployment(self, watch: Watch) -> Deployment:

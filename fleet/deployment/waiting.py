@@ -29,7 +29,7 @@ _LOOK_S = 3.0
 
 _LONGEST_PROOF_S = 15.0
 _LOG_LINES = 15
-_LONGEST_TROUBLE_S = 120.0
+LONGEST_TROUBLE_S = 120.0
 _LONGEST_PAUSE_S = 5.0
 _ALIVE = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 _PASSING = (ConnectionLost, UnreachableError, NotNow)
@@ -120,6 +120,9 @@ class Watch:
         Told what is being waited for.
     cancelled
         Says whether to give up.
+    patience
+        For how long a connection or database may fail, in seconds; None for `update.progress_deadline`, after which the
+        rollout gives the host up.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class Watch:
         read_records: ReadRecords,
         say: Say,
         cancelled: Callable[[], bool] = lambda: False,
+        patience: float | None = None,
     ) -> None:
         self._place = place
         self._update = update
@@ -138,10 +142,12 @@ class Watch:
         self._read_records = read_records
         self._say = say
         self._cancelled = cancelled
+        # To give up early would put the host back, which needs the connection and the database as well.
+        self._patience = max(LONGEST_TROUBLE_S, update.progress_deadline) if patience is None else patience
         self._known: frozenset[tuple[object, ...]] = frozenset()
 
     def ask(self, action: str, timeout: float = 120.0, **request: Any) -> dict[str, Any]:
-        """Do an action of `fleet.hostside` on the host; once more where the connection was lost over it.
+        """Do an action of `fleet.hostside` on the host; again where it cannot be reached for a while.
 
         The host may have done it by then: every action asked for here may be done twice.
 
@@ -153,14 +159,12 @@ class Watch:
             The host was told to give up.
         """
         self.check()
+        return self._insist(lambda: self._ask(action, request, timeout), _PASSING)
+
+    def _ask(self, action: str, request: Mapping[str, Any], timeout: float = 120.0) -> dict[str, Any]:
         place = self._place
         known = {"fleet_root": place.fleet_root, "host_root": place.host_root, "lock": place.lock}
-        try:
-            return ask(self._remote, action, {**known, **request}, timeout)
-        except ConnectionLost as lost:
-            self._say(f"connecting again: {lost.what}")
-            self._pause()
-            return ask(self._remote, action, {**known, **request}, timeout)
+        return ask(self._remote, action, {**known, **request}, timeout)
 
     def check(self) -> None:
         """Give up where that was asked for.
@@ -181,7 +185,8 @@ class Watch:
         words
             Workers whose last words are wanted as well.
         """
-        return self._insist(lambda: self._states_in(self.ask("states", words=list(words))), _PASSING)
+        self.check()
+        return self._insist(lambda: self._states_in(self._ask("states", {"words": list(words)})), _PASSING)
 
     def supervise(self, **request: Any) -> Supervised:
         """Have supervisord run with the programs that its configuration names.
@@ -193,10 +198,11 @@ class Watch:
         """
 
         def attempt() -> Supervised:
-            reply = self.ask("supervise", **request)
+            reply = self._ask("supervise", request)
             pending = Reader(self._place.host, "", reply).items("pending")
             return Supervised(self._states_in(reply), tuple(item.text("name") for item in pending))
 
+        self.check()
         return self._insist(attempt, _PASSING)
 
     def _states_in(self, reply: Mapping[str, Any]) -> States:
@@ -210,9 +216,7 @@ class Watch:
 
     def records(self) -> list[WorkerRecord]:
         """What the workers of the host reported."""
-        # One database serves all hosts: to give up early would put all of them back, which needs it as well.
-        patience = max(_LONGEST_TROUBLE_S, self._update.progress_deadline)
-        records = self._insist(self._read_records, (DatabaseUnavailable,), patience)
+        records = self._insist(self._read_records, (DatabaseUnavailable,))
         return [record for record in records if record.host == self._place.host]
 
     def end(
@@ -346,15 +350,15 @@ class Watch:
             if _telling(self.records()) != self._known:
                 return
 
-    def _insist(
-        self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...], patience: float = _LONGEST_TROUBLE_S
-    ) -> Found:
-        give_up = time.monotonic() + patience
+    def _insist(self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...]) -> Found:
+        give_up: float | None = None
         while True:
             try:
                 return attempt()
             except troubles as error:
-                if time.monotonic() > give_up:
+                if give_up is None:  # counted from the first trouble: the attempt itself may have taken long
+                    give_up = time.monotonic() + self._patience
+                elif time.monotonic() > give_up:
                     raise
                 self._say(f"trying again: {getattr(error, 'what', error)}")
                 self._pause()

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from fleet.deployment.waiting import Place, Watch, running, shared
+from fleet.deployment import waiting
+from fleet.deployment.waiting import Cancelled, Place, Watch, running, shared
 from fleet.hosts.hostsfile import Update
 from fleet.reach.facts import ProgramState, States, Supervisord
-from fleet.reach.remote import CommandResult
+from fleet.reach.remote import CommandResult, ConnectionLost, NotNow, UnreachableError
 from puffin.errors import DatabaseUnavailable
 from puffin.store import WorkerRecord
 
@@ -84,6 +85,41 @@ def test_a_supervisord_that_is_silent_for_a_moment_is_asked_again() -> None:
     remote = Scripted(reply(reachable=False), reply())
     assert [program.name for program in watch(remote).supervise().states.supervisord.programs] == ["n-1"]
     assert remote.round_trips == 2
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "POLL_S", 0.01)
+    monkeypatch.setattr(waiting, "LONGEST_TROUBLE_S", 0.05)
+
+
+AWAY = UnreachableError("n", "connect", "no route to host")
+
+
+@pytest.mark.parametrize("trouble", [AWAY, ConnectionLost("n", "run", "lost"), NotNow("n", "supervise", "silent")])
+@pytest.mark.usefixtures("quick")
+def test_a_host_that_is_away_for_a_while_is_asked_again(trouble: Exception) -> None:
+    """A few seconds without network must not put a healthy host back."""
+    patient = Update(progress_deadline=600)
+    for ask in (lambda it: it.ask("good", operation="keep"), Watch.states, Watch.supervise):
+        remote = Scripted(*[trouble] * 20, reply())
+        assert ask(watch(remote, patient))
+        assert remote.round_trips == 21
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_host_that_stays_away_is_given_up() -> None:
+    for ask in (lambda it: it.ask("good", operation="keep"), Watch.states, Watch.supervise):
+        with pytest.raises(UnreachableError):
+            ask(watch(Scripted(AWAY), Update(progress_deadline=0.1, min_healthy_time=0)))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_host_that_is_away_hears_at_once_that_it_shall_give_up() -> None:
+    remote = Scripted(AWAY)
+    with pytest.raises(Cancelled):
+        watch(remote, cancelled=lambda: remote.round_trips > 0).ask("good", operation="keep")
+    assert remote.round_trips == 1
 
 
 @pytest.mark.parametrize(

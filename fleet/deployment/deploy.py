@@ -156,7 +156,7 @@ class Deployment:
         self._switched()
         self._say("starting workers")
         states = self._supervise()
-        self._operate(self._operations(held_back))
+        self._operate(operations(plan, self._to_restart(), held_back, states))
         signs.progressed()
         if self._calculations is Running.WHEN_IDLE:
             return Deployed(True, pending=self._leave_behind(states), seconds=time.monotonic() - started)
@@ -297,17 +297,6 @@ class Deployment:
         if operations:
             self._watch.ask("control", operations=operations)
 
-    def _operations(self, held_back: Sequence[str]) -> list[dict[str, Any]]:
-        plan = self._work.plan
-        down = [name for name in plan.workers_to_start if name not in held_back]
-        recycled = [name for name in _changed(plan) if name not in self._to_restart()]
-        operations: list[dict[str, Any]] = []
-        if recycled:
-            operations.append({"operation": "recycle", "workers": recycled})
-        if down:
-            operations.append({"operation": "start", "workers": down})
-        return operations
-
     def _to_restart(self) -> list[str]:
         """Changed workers that supervisord has to start again: a recycle file is not enough, or not quick enough."""
         changes = self._work.plan.workers_changed
@@ -343,6 +332,30 @@ class Deployment:
         work = self._work
         configurations = {worker: work.configurations[worker] for worker in workers}
         return Wanted(work.release, configurations, frozenset(work.plan.kept_stopped))
+
+
+def operations(
+    plan: HostPlan, to_restart: Sequence[str], held_back: Sequence[str], states: States
+) -> list[dict[str, Any]]:
+    """What to tell the workers of a host once its files are written.
+
+    Parameters
+    ----------
+    plan
+        What has to be done.
+    to_restart
+        Changed workers that supervisord has to start again once they have ended.
+    held_back
+        Workers that have to wait for others.
+    states
+        What the host says by now: who ran when the plan was made may have ended by itself since.
+    """
+    stopped = set(_changed(plan)) if states.stop else states.stopped
+    gone = [name for name in _changed(plan) if not running(states, [name]) and name not in stopped]
+    recycled = [name for name in _changed(plan) if name not in {*to_restart, *gone}]
+    down = [name for name in (*plan.workers_to_start, *gone) if name not in held_back]
+    orders = (("recycle", recycled), ("start", down))
+    return [{"operation": operation, "workers": workers} for operation, workers in orders if workers]
 
 
 def _section(worker: str) -> str:

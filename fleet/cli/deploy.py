@@ -294,8 +294,11 @@ def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | 
         return [result.host, _failure(result.error), "", "", f"{result.seconds:.1f}"]
     if not result.value.changed:
         return [result.host, "unchanged", "", release, ""]
-    if result.value.pending:
-        workers = f"{len(result.value.pending)} will change when idle"
+    if result.value.pending or result.value.later:
+        later = len(result.value.later)
+        waits = "waits" if later == 1 else "wait"
+        counts = ((len(result.value.pending), "will change when idle"), (later, f"{waits} for the next deploy"))
+        workers = ", ".join(f"{count} {what}" for count, what in counts if count)
         return [result.host, Text("marked", style="green"), workers, release, f"{result.value.seconds:.1f}"]
     healthy = sum(worker.health is Health.HEALTHY for worker in result.value.workers)
     stopped = sum(worker.health is Health.STOPPED for worker in result.value.workers)
@@ -315,6 +318,6 @@ def _as_record(result: HostResult[Deployed], releases: dict[str, str]) -> dict[s
     record: dict[str, object] = {"host": result.host, "ok": result.ok, "release": releases.get(result.host)}
     if result.value is not None:
         workers = [{"worker": worker.worker, "health": worker.health.value} for worker in result.value.workers]
-        value = {"changed": result.value.changed, "workers": workers, "pending": list(result.value.pending)}
-        return {**record, **value, "seconds": result.value.seconds}
+        left = {"pending": list(result.value.pending), "later": list(result.value.later)}
+        return {**record, "changed": result.value.changed, "workers": workers, **left, "seconds": result.value.seconds}
     return {**record, "outcome": _failure(result.error).plain, "error": str(result.error)}

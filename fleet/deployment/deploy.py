@@ -66,6 +66,9 @@ class Deployed:
         Its workers as they were at the end; none where they were not waited for.
     pending
         Workers that change by themselves once their calculation has ended.
+    later
+        Workers that the next deploy has to see to, where this one did not wait: to put them in, to put them in anew,
+        or to take them out.
     seconds
         How long it took.
     """
@@ -73,6 +76,7 @@ class Deployed:
     changed: bool
     workers: tuple[WorkerHealth, ...] = ()
     pending: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
@@ -159,7 +163,9 @@ class Deployment:
         self._operate(operations(plan, self._to_restart(), held_back, states))
         signs.progressed()
         if self._calculations is Running.WHEN_IDLE:
-            return Deployed(True, pending=self._leave_behind(states), seconds=time.monotonic() - started)
+            pending, later = left_behind(plan, self._to_restart(), held_back, states)
+            self._leave_behind(running(states, plan.workers_removed))
+            return Deployed(True, pending=pending, later=later, seconds=time.monotonic() - started)
         self._end_what_must_end(states, signs, held_back)
         if held_back:
             # By then the workers that make room have changed; the new ones would have had no place before.
@@ -318,12 +324,10 @@ class Deployment:
         if again:
             self._operate([{"operation": "start", "workers": again}])
 
-    def _leave_behind(self, states: States) -> tuple[str, ...]:
-        """Let workers end by themselves; who has to be taken out or put in anew waits for the next deploy."""
-        removed = running(states, self._work.plan.workers_removed)
+    def _leave_behind(self, removed: Sequence[str]) -> None:
+        """Let workers that are removed end by themselves."""
         if removed:
-            self._operate([{"operation": "end", "workers": removed}])
-        return (*_changed(self._work.plan), *removed)
+            self._operate([{"operation": "end", "workers": list(removed)}])
 
     def _wait(self, workers: Sequence[str], signs: Signs) -> tuple[WorkerHealth, ...]:
         return self._watch.wait_until_healthy(self._wanted(workers), signs.looked)
@@ -356,6 +360,26 @@ def operations(
     down = [name for name in (*plan.workers_to_start, *gone) if name not in held_back]
     orders = (("recycle", recycled), ("start", down))
     return [{"operation": operation, "workers": workers} for operation, workers in orders if workers]
+
+
+def left_behind(
+    plan: HostPlan, to_restart: Sequence[str], held_back: Sequence[str], states: States
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Who changes by himself where nobody waits for it, and who does not.
+
+    Parameters
+    ----------
+    plan, to_restart, held_back, states
+        As for :func:`operations`.
+
+    Returns
+    -------
+    pending, later
+        Workers that were told to recycle; workers that wait for the next deploy.
+    """
+    pending = [name for name in running(states, _changed(plan)) if name not in to_restart]
+    later = (*held_back, *running(states, to_restart), *running(states, plan.workers_removed))
+    return tuple(pending), later
 
 
 def _section(worker: str) -> str:

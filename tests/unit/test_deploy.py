@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet.deployment.deploy import operations
+from fleet.deployment.deploy import left_behind, operations
 from fleet.deployment.plan import ChangeReason, HostPlan, WorkerChange
 from fleet.reach.facts import ProgramState, States, Supervisord
 
@@ -47,3 +47,17 @@ def states(**programs: str) -> States:
 def test_what_workers_are_told_depends_on_what_they_do_by_then(found: States, expected: dict[str, Any]) -> None:
     told = operations(PLAN, ["n-2"], ["n-4"], found)
     assert {one["operation"]: one["workers"] for one in told} == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "pending", "later"),
+    [
+        (states(n_1="RUNNING", n_2="RUNNING", n_5="RUNNING"), ("n-1",), ("n-4", "n-2", "n-5")),
+        (states(n_1="EXITED", n_2="EXITED", n_5="EXITED"), (), ("n-4",)),
+    ],
+)
+def test_who_changes_when_idle_and_who_does_not(
+    found: States, pending: tuple[str, ...], later: tuple[str, ...]
+) -> None:
+    plan = replace(PLAN, workers_removed=("n-5",))
+    assert left_behind(plan, ["n-2"], ["n-4"], found) == (pending, later)

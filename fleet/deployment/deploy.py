@@ -237,6 +237,7 @@ class Deployment:
             python=None,
             provides=provides,
             imports=imports,
+            limit=INSTALL_TIMEOUT_S - 30,  # so that the host itself says what took too long
         )
 
     def _held_back(self) -> list[str]:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import sys
 import time
 import traceback
@@ -173,7 +174,7 @@ def locked(path: Path, seconds: float, step: str) -> Iterator[None]:
     Raises
     ------
     Failure
-        Somebody else holds it for longer than `seconds`, or it cannot be made.
+        Somebody else holds it for longer than `seconds`, or it cannot be made. Who holds it stands in the file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,10 +184,19 @@ def locked(path: Path, seconds: float, step: str) -> Iterator[None]:
     try:
         if not wait_until(lambda: _try_lock(descriptor, path, step), seconds, pause=0.1):
             hint = "wait for the other puffin-fleet to end, then try again"
-            raise Failure(f"{path} is held by another process for over {seconds:g} s", step, hint)
+            holder = read_text(path).strip() or "another process"
+            raise Failure(f"{path} is held by {holder} for over {seconds:g} s", step, hint)
+        _sign(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    """Say who holds a lock file; a full disk keeps nobody from holding it."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
 
 
 def _try_lock(descriptor: int, path: Path, step: str) -> bool:

@@ -586,9 +586,23 @@ def test_a_target_outside_is_refused(tmp_path: Path) -> None:
         install_release.main({"fleet_root": str(tmp_path / "f"), "target": "../r", "wheels": []})
 
 
+def test_what_takes_too_long_to_install_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    """Else it would hold the lock of installations until somebody looks for it."""
+    uv, started = tmp_path / "uv", tmp_path / "started"
+    uv.write_text(f"#!/bin/sh\nsleep 600 &\necho $! >{started}\nwait\n")
+    uv.chmod(0o755)
+    request = {"fleet_root": str(tmp_path / "f"), "target": "releases/r1", "wheels": [], "uv": str(uv)}
+    with pytest.raises(Failure, match=r"uv venv did not end within 0.5 s"):
+        install_release.main({**request, "limit": 0.5})
+    pid = int(started.read_text())
+    assert common.wait_until(lambda: not processes.alive(pid), 30)
+    with common.locked(tmp_path / "f/releases/.lock", 0, "installing"):
+        pass
+
+
 def test_a_lock_that_is_held_is_named(tmp_path: Path) -> None:
     with common.locked(tmp_path / ".lock", 1, "installing"):  # noqa: SIM117 - the second is the one that fails
-        with pytest.raises(Failure, match=r"\.lock is held by another process for over 0.2 s"):
+        with pytest.raises(Failure, match=rf"\.lock is held by process {os.getpid()} on .* for over 0.2 s"):
             with common.locked(tmp_path / ".lock", 0.2, "installing"):
                 pass
     with common.locked(tmp_path / ".lock", 0, "installing"):

@@ -100,6 +100,17 @@ def test_output_without_end_is_cut_off(remote: Remote, output: str, monkeypatch:
     assert remote.call("print('again')", 30).stdout.endswith(b"again\n")
 
 
+def test_a_local_program_that_is_ended_goes_with_all_that_it_started() -> None:
+    program = (
+        "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\nprint(child.pid, flush=True)\nchild.wait()"
+    )
+    stream = LocalRemote("here", sys.executable).stream(program)
+    child = psutil.Process(int(next(stream)))
+    stream.close()
+    psutil.wait_procs([child], timeout=30)
+    assert not child.is_running()
+
+
 def test_a_program_that_is_killed_is_an_error(remote: Remote) -> None:
     program = "import os; os.kill(os.getpid(), 9)"
     if isinstance(remote, LocalRemote):

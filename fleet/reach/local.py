@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from fleet.reach.remote import DEFAULT_PYTHON, PYTHON_ARGUMENTS, CommandResult, ConnectionLost, frame, no_python
-from fleet.reach.sending import Receiver, Sender
+from fleet.reach.sending import SENDER_S, Receiver, Sender
 
 _BLOCK = 1 << 16
 
@@ -54,7 +54,7 @@ class LocalRemote:
             late = any(receiver.is_alive() for receiver in receivers) or not _ended(process, deadline)
         finally:
             _end(process)
-            sender.join()
+            sender.join(SENDER_S)
         if late:
             raise ConnectionLost(self.name, "run", f"no answer within {timeout:g} s")
         sender.check()

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable
 from fleet.errors import FleetError
 from fleet.reach.remote import gather
 
+SENDER_S = 10.0
+"""How long to wait for a sender whose program has ended: the file that it reads may be out of reach."""
+
 
 class Sender(threading.Thread):
     """Writes a program and its data in a thread of its own: it may answer before it has read everything.

@@ -37,7 +37,7 @@ from fleet.reach.remote import (
     no_python,
     remote_command,
 )
-from fleet.reach.sending import Receiver, Sender
+from fleet.reach.sending import SENDER_S, Receiver, Sender
 
 STEP = "connect"
 ATTEMPTS = 3
@@ -164,22 +164,25 @@ class SshRemote:
     def stream(self, program: str) -> Iterator[bytes]:
         """See `fleet.reach.remote.Remote`; closing the iterator ends the program on the host."""
         with self._channel() as channel:
+            begun, ended = _Alarm(channel, SILENCE), _Alarm(channel, SILENCE)
             try:
                 channel.settimeout(SILENCE)
-                channel.exec_command(remote_command(self.python))
+                with begun:
+                    channel.exec_command(remote_command(self.python))
                 channel.sendall(frame(program))
                 while chunk := channel.recv(_BLOCK):
                     yield chunk
-                status = channel.recv_exit_status()
+                with ended:
+                    status = channel.recv_exit_status()
             except (paramiko.SSHException, OSError, EOFError) as error:
                 # Where there is no such Python the shell may have ended before it was sent anything.
                 if not channel.exit_status_ready() or channel.recv_exit_status() != _NOT_FOUND:
-                    raise self._lost(isinstance(error, TimeoutError), SILENCE) from error
+                    raise self._lost(begun.rung or isinstance(error, TimeoutError), SILENCE) from error
                 status = _NOT_FOUND
         if status == _NOT_FOUND:
             raise no_python(self.name, "run", self.python)
         if status < 0:
-            raise self._lost(False, SILENCE)
+            raise self._lost(ended.rung, SILENCE)
 
     def close(self) -> None:
         """End the connection, and those to the jump hosts."""
@@ -250,7 +253,7 @@ def _exchange(name: str, channel: Any, program: bytes, data: Iterable[bytes]) ->
     status = channel.recv_exit_status()
     errors = receiver.result()
     channel.close()
-    sender.join()
+    sender.join(SENDER_S)
     sender.check()
     return CommandResult(status, output, errors)
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import psutil
 import pytest
 
@@ -329,6 +330,61 @@ def test_a_server_that_says_nothing(connect: Connect, ssh_lab: Any) -> None:
             connect(options).call("pass", 30)
     for connection in kept:
         connection.close()
+
+
+class Mute(paramiko.ServerInterface):
+    """Lets everybody in, and then waits: before it runs anything, or after its output has ended."""
+
+    def __init__(self, runs: bool) -> None:
+        self._runs = runs
+        self.over = threading.Event()
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return paramiko.AUTH_SUCCESSFUL
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        if self._runs:
+            channel.shutdown_write()
+        else:
+            self.over.wait(60)
+        return True
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_server_that_goes_silent_ends_a_stream(
+    connect: Connect, ssh_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    monkeypatch.setattr("fleet.reach.ssh.SILENCE", 0.5)
+    key, mute = paramiko.RSAKey.generate(2048), Mute(runs)
+
+    def serve(connection: socket.socket) -> None:
+        transport = paramiko.Transport(connection)
+        transport.add_server_key(key)
+        transport.start_server(server=mute)
+
+    with _server(serve) as port:
+        known = tmp_path / "known"
+        known.write_text(f"[127.0.0.1]:{port} {key.get_name()} {key.get_base64()}\n")
+        remote = connect(SshOptions("127.0.0.1", port=port, key=ssh_lab.key, known_hosts=known))
+        found: list[Exception] = []
+
+        def read() -> None:
+            try:
+                list(remote.stream("pass"))
+            except ConnectionLost as error:
+                found.append(error)
+
+        reading = threading.Thread(target=read, daemon=True)
+        reading.start()
+        reading.join(30)
+        mute.over.set()
+    assert "no answer within 0.5 s" in str(found[0])
 
 
 def test_a_server_that_is_busy_is_tried_again(ssh_hosts: Hosts, connect: Connect) -> None:

@@ -119,7 +119,7 @@ def unanswered(root: Path, error: Unreachable, step: str) -> Failure:
     pid = daemon_pid(root)
     if pid is None:
         hint = "deploy to this host, which starts supervisord"
-        return Failure(f"supervisord does not run on this host: {error}", step, hint)
+        return Failure(f"supervisord does not run on this host: {error}{log_tail(root)}", step, hint)
     hint = f"try again; look at {root / 'log/supervisord.log'}; if it hangs, end process {pid} and deploy again"
     what = f"supervisord runs (pid {pid}) but does not answer: {error}{log_tail(root)}"
     return Failure(what, step, hint, passing=True)

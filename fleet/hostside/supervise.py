@@ -31,8 +31,10 @@ from fleet.hostside.rpc import (
     NOT_RUNNING,
     STILL_RUNNING,
     Supervisor,
+    Unreachable,
     daemon_pid,
     log_tail,
+    unanswered,
 )
 from fleet.hostside.states import forget_ending, look
 
@@ -51,9 +53,7 @@ def main(request: Json) -> Json:
     by_system = not request.get("direct") and _start_by_system(root, seconds)
     with still_locked(request, root / "run" / ".supervise.lock", 60, STEP):
         started = _ensure_running(root, request, seconds) or by_system
-        ours = request.get("programs")
-        replace = frozenset(request.get("replace", ()))
-        changes = reload(Supervisor(socket_path(root)), replace, seconds, None if ours is None else frozenset(ours))
+        changes = _reload(root, request, seconds)
     for name in [*changes["removed"], *changes["replaced"]]:
         forget_ending(root, name)
     return {"started": started, "pid": daemon_pid(root), "boot": at_boot, **changes, **look(root)}
@@ -135,6 +135,15 @@ def _start(root: Path, environment: Path, seconds: float) -> None:
     if done.returncode != 0:
         said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
         raise Failure(f"supervisord ended with status {done.returncode}: {said}{log_tail(root)}", STEP)
+
+
+def _reload(root: Path, request: Json, seconds: float) -> Json:
+    ours = request.get("programs")
+    replace = frozenset(request.get("replace", ()))
+    try:
+        return reload(Supervisor(socket_path(root)), replace, seconds, None if ours is None else frozenset(ours))
+    except Unreachable as error:
+        raise unanswered(root, error, STEP) from error
 
 
 def reload(supervisor: Supervisor, replace: frozenset[str], seconds: float, ours: frozenset[str] | None = None) -> Json:

@@ -28,6 +28,7 @@ from fleet.hostside import (
     receive,
     rpc,
     states,
+    supervise,
 )
 from fleet.hostside.common import Failure
 
@@ -653,6 +654,21 @@ def test_orders_that_cannot_be_followed(tmp_path: Path, operation: dict[str, Any
 def test_a_host_without_a_deployment_cannot_be_controlled(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="nothing is deployed"):
         controlled(tmp_path, {"operation": "stop_file"})
+
+
+def test_a_supervisord_that_goes_while_its_programs_are_changed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/supervisord.conf").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log/supervisord.log").write_text("received SIGKILL\n")
+    monkeypatch.setattr(supervise, "_ensure_running", lambda *_: False)
+    with pytest.raises(Failure, match="supervisord does not run on this host: no answer at ") as caught:
+        supervise.main({"host_root": str(tmp_path), "direct": True})
+    assert "received SIGKILL" in caught.value.what
+    assert caught.value.hint == "deploy to this host, which starts supervisord"
 
 
 def test_a_stale_socket_and_pid_file_are_not_a_running_supervisord(tmp_path: Path) -> None:

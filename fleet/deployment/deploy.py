@@ -269,6 +269,7 @@ class Deployment:
             files=files,
             remove=list(work.plan.files_to_remove),
             current=work.release,
+            scratch=work.paths.scratch,
             directories=list(work.directories),
             manifest=self._manifest(last),
         )

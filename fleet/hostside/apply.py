@@ -1,7 +1,8 @@
 """Action `apply`: write what differs under the host's own directory, and switch the release.
 
 Request: fleet_root, host_root, run_dir, files [{path, mode, content_b64}], remove [paths],
-current (release id, or null to leave it), directories [absolute paths, made 0700], lock (token, or null),
+current (release id, or null to leave it), scratch (absolute), directories [absolute paths below scratch, made 0700
+with all between], lock (token, or null),
 manifest {begin, end (or null): base64 of manifest.json before and after everything else} (or null).
 Reply: written, unchanged, removed (paths), switched (bool), previous (release id or null).
 
@@ -19,7 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, inside, os_failure
-from fleet.hostside.files import UNFINISHED, Staged, directory, link, private_directory, same, stage
+from fleet.hostside.files import (
+    UNFINISHED,
+    Staged,
+    directory,
+    foreign_directory,
+    link,
+    private_directories,
+    private_directory,
+    same,
+    stage,
+)
 from fleet.hostside.guard import require_lock, still_locked
 from fleet.hostside.installed import releases
 from fleet.hostside.places import host_root, link_name
@@ -91,7 +102,8 @@ def _directories(root: Path, request: Json) -> None:
         directory(root / name, mode)
     _run_directory(root / "run", Path(request["run_dir"]))
     for path in request.get("directories", ()):
-        directory(Path(path), 0o700)
+        foreign_directory(Path(request["scratch"]))
+        private_directories(Path(request["scratch"]), Path(path))
 
 
 def _run_directory(run: Path, place: Path) -> None:

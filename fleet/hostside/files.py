@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,20 +90,44 @@ def directory(path: Path, mode: int) -> None:
         raise os_failure(error, "making directories", path) from error
 
 
-def private_directory(path: Path) -> None:
-    """Make a directory in a place where others may write, too; refuse one that somebody else put there."""
+def foreign_directory(path: Path) -> None:
+    """Make a directory, with its parents; one that is there is somebody else's to arrange."""
     try:
-        for step in (path.parent, path):
-            with contextlib.suppress(FileExistsError):
-                step.mkdir(mode=0o700)
-        status = path.lstat()
-        parent = path.parent.lstat()
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise os_failure(error, "making directories", path) from error
-    for place, found in ((path.parent, parent), (path, status)):
-        if found.st_uid != os.getuid() or (found.st_mode & 0o170000) != 0o040000:
-            raise Failure(f"{place} belongs to somebody else", "making directories", "have it removed")
-        place.chmod(0o700)
+
+
+def private_directory(path: Path) -> None:
+    """Make a directory in a place where others may write, too; refuse one that somebody else put there."""
+    private_directories(path.parent.parent, path)
+
+
+def private_directories(top: Path, path: Path) -> None:
+    """Make a directory below `top`, where others may write, and each between them; refuse what somebody else put there.
+
+    Who owns one of them could move away what is below it, and put something else in its place.
+    """
+    try:
+        for step in (*reversed(list(_between(top, path))), path):
+            with contextlib.suppress(FileExistsError):
+                step.mkdir(mode=0o700)
+            found = step.lstat()
+            if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+                raise Failure(f"{step} belongs to somebody else", "making directories", "have it removed")
+            step.chmod(0o700)
+    except OSError as error:
+        raise os_failure(error, "making directories", path) from error
+
+
+def _between(top: Path, path: Path) -> Iterator[Path]:
+    """The directories that lead from one to the other, the last first."""
+    if top not in path.parents:
+        raise Failure(f"{path} is not below {top}", "making directories")
+    for parent in path.parents:
+        if parent == top:
+            return
+        yield parent
 
 
 def link(path: Path, target: str) -> bool:

@@ -387,14 +387,31 @@ def test_apply_mends_modes(tmp_path: Path) -> None:
 
 
 def test_directories_are_private_where_they_should_be(tmp_path: Path) -> None:
-    applied(tmp_path, directories=[str(tmp_path / "scratch" / "n-1")])
+    scratch = tmp_path / "place" / "scratch"
+    applied(tmp_path, scratch=str(scratch), directories=[str(scratch / "reactions/n-1/jobs")])
     host = tmp_path / "f/hosts/n"
     modes = {name: (host / name).stat().st_mode & 0o777 for name in ("etc", "etc/workers", "run", "log")}
     assert modes == {"etc": 0o700, "etc/workers": 0o700, "run": 0o700, "log": 0o755}
-    assert (tmp_path / "scratch" / "n-1").stat().st_mode & 0o777 == 0o700
+    for path in ("reactions", "reactions/n-1", "reactions/n-1/jobs"):
+        assert (scratch / path).stat().st_mode & 0o777 == 0o700
+    assert scratch.stat().st_mode & 0o077 != 0  # that is the operator's, who may share it
     (host / "etc").chmod(0o755)
     applied(tmp_path)
     assert (host / "etc").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("taken", ["reactions", "reactions/n-1"])
+def test_job_directories_are_not_made_below_what_somebody_else_put_there(tmp_path: Path, taken: str) -> None:
+    """In a scratch where everybody may write: its owner could move them away."""
+    (tmp_path / "scratch" / taken).mkdir(parents=True)
+    (tmp_path / "scratch").chmod(0o1777)
+    try:
+        os.chown(tmp_path / "scratch" / taken, 4001, 4001)
+    except PermissionError:
+        (tmp_path / "scratch" / taken).rmdir()
+        (tmp_path / "scratch" / taken).symlink_to("/root")
+    with pytest.raises(Failure, match=f"{taken} belongs to somebody else"):
+        applied(tmp_path, scratch=str(tmp_path / "scratch"), directories=[str(tmp_path / "scratch/reactions/n-1/jobs")])
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])

@@ -84,6 +84,8 @@ class HostPart:
         Token of the lock that is held on the host.
     read_records
         Reads what the workers of the fleet reported.
+    needed
+        Releases and supervisors that some host of the deploy is to have.
     """
 
     def __init__(
@@ -97,11 +99,13 @@ class HostPart:
         say: Say,
         lock: str | None,
         read_records: ReadRecords,
+        needed: frozenset[str],
     ) -> None:
         self._fleet = fleet
         self._work = work
         self._store = store
         self._read_records = read_records
+        self._needed = needed
         self._say = say
         self._cancelled = threading.Event()
         self._how = how
@@ -135,7 +139,7 @@ class HostPart:
 
     def _prune(self) -> None:
         """Remove releases beyond `release.keep`; `prune` or the next deploy does what cannot be done now."""
-        used = releases_in_use(self._store.registry.workers(self._fleet.name))
+        used = releases_in_use(self._store.registry.workers(self._fleet.name)) | self._needed
         place = ReleasePlace.of(self._work.facts)
         self._say("removing old releases")
         prune_host(self._remotes[self._place.host], place, self._fleet.release.keep, used, self._place.lock)
@@ -305,6 +309,7 @@ def _roll_out(
     lock: Lock,
 ) -> list[HostResult[Deployed]]:
     read_records = shared(lambda: store.registry.workers(fleet.name))
+    needed = needed_by(works)
     parts = {
         work.host.name: HostPart(
             fleet=fleet,
@@ -315,6 +320,7 @@ def _roll_out(
             say=_teller(work, audience),
             lock=lock.token,
             read_records=read_records,
+            needed=needed,
         )
         for work in works
     }
@@ -331,6 +337,19 @@ def _roll_out(
         HostResult(result.host, error=errors[result.host], seconds=result.seconds) if result.host in errors else result
         for result in results
     ]
+
+
+def needed_by(works: Sequence[HostWork]) -> frozenset[str]:
+    """Releases and supervisors that hosts have, or have been prepared for without naming them yet.
+
+    Where hosts share a home directory, one that is done must not remove what another one waits to change to.
+
+    Parameters
+    ----------
+    works
+        What is to be done on each host.
+    """
+    return frozenset(name for work in works for name in (work.release, work.desired.supervisor))
 
 
 def _can_prove(work: HostWork) -> bool:

@@ -1,7 +1,7 @@
 """Action `prune`: remove installations that nothing needs any more.
 
-Request: fleet_root, keep (newest releases to keep), used [releases that must stay, whatever is seen here],
-carry_out (bool; else only look), only [paths] (null: all that is found), host_root, lock (token, or null).
+Request: fleet_root, keep (newest releases to keep), used [releases and supervisors that must stay, whatever is seen
+here], carry_out (bool; else only look), only [paths] (null: all that is found), host_root, lock (token, or null).
 Reply: removals [{kind, name, path, bytes}], kept [{name, why}], frees (bytes), in_use [releases], hosts [all that
 keep their directories here], removed (bool).
 
@@ -93,7 +93,7 @@ def _look(fleet: Path, request: Json) -> tuple[list[Removal], dict[str, str], se
     in_use = used_by_processes(fleet)
     kept = _reasons(fleet, releases, set(request["used"]), in_use["releases"], int(request["keep"]))
     supervisors = environments(fleet / "supervisor")
-    wanted = _supervisors_named(fleet) | in_use["supervisor"]
+    wanted = _supervisors_named(fleet) | in_use["supervisor"] | set(request["used"])
     gone = [Removal("release", one.path) for one in releases if one.path.name not in kept]
     gone += [Removal("supervisor", one.path) for one in supervisors if one.path.name not in wanted]
     removed = {removal.path for removal in gone}

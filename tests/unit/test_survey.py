@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.deployment.deploying import needed_by
 from fleet.deployment.survey import PREVIOUS, Goal, work_out
 from fleet.errors import FleetError
 from fleet.hosts.inventory import Fleet, parse_inventory
@@ -45,6 +46,14 @@ def test_hosts_go_back_together_or_not_at_all(fleet: Fleet, tmp_path: Path) -> N
     assert len(work_out(goal, [first, other], print)) == 2
     with pytest.raises(FleetError, match=r"different releases:\n    node1: r1\n    node2: r2\n  choose one with --rel"):
         work_out(goal, [first, replace(second, previous="r2")], print)
+
+
+def test_what_a_host_is_prepared_for_is_needed_before_the_host_names_it(fleet: Fleet, tmp_path: Path) -> None:
+    """Another one with the same home directory, but of another platform, may be done by then and tidy up."""
+    (work,) = work_out(Goal(fleet, None, (), tmp_path), [found(tmp_path)], print)
+    assert work.value
+    other = replace(work.value, release="r2", desired=replace(work.value.desired, supervisor="4.3.0-abc"))
+    assert needed_by([work.value, other]) == {work.value.release, "existing", "r2", "4.3.0-abc"}
 
 
 @pytest.mark.parametrize(

@@ -371,10 +371,14 @@ class Watch:
 
     def _last_lines(self, worker: str) -> str:
         request = {"host_root": self._place.host_root, "worker": worker, "lines": _LOG_LINES * 4, "follow": False}
-        entries = follow(self._remote, "tail", request)
-        lines = telling([line for entry in entries for line in messages_of(self._place.host, entry)], _LOG_LINES)
+        see = f"see 'puffin-fleet logs --host {self._place.host}'"
+        try:
+            entries = follow(self._remote, "tail", request)
+            lines = telling([line for entry in entries for line in messages_of(self._place.host, entry)], _LOG_LINES)
+        except RemoteError:
+            return see  # what the worker failed of is known, and must not give way to this
         if not lines:
-            return f"its log is empty; see 'puffin-fleet logs --host {self._place.host}'"
+            return f"its log is empty; {see}"
         return "last lines of its log:\n    " + "\n    ".join(lines)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fleet.deployment import waiting
-from fleet.deployment.waiting import Cancelled, Place, Watch, running, shared
+from fleet.deployment.waiting import Cancelled, Place, Wanted, Watch, running, shared
+from fleet.errors import RemoteError
 from fleet.hosts.hostsfile import Update
 from fleet.reach.facts import ProgramState, States, Supervisord
 from fleet.reach.remote import CommandResult, ConnectionLost, NotNow, UnreachableError
@@ -29,6 +30,8 @@ class Scripted:
     name = "n"
     python = "python3"
     round_trips = 0
+    trouble: Exception | None = None
+    """What keeps streams from being read."""
 
     def __init__(self, *answers: dict[str, Any] | Exception) -> None:
         self.answers = list(answers)
@@ -46,7 +49,9 @@ class Scripted:
         pass
 
     def stream(self, program: str) -> Iterator[bytes]:
-        return iter(())
+        if self.trouble:
+            raise self.trouble
+        yield b""
 
     def close(self) -> None:
         pass
@@ -120,6 +125,16 @@ def test_a_host_that_is_away_hears_at_once_that_it_shall_give_up() -> None:
     with pytest.raises(Cancelled):
         watch(remote, cancelled=lambda: remote.round_trips > 0).ask("good", operation="keep")
     assert remote.round_trips == 1
+
+
+def test_a_log_that_cannot_be_read_does_not_hide_what_a_worker_failed_of() -> None:
+    answer = reply()
+    answer["supervisord"]["programs"][0] |= {"state": "FATAL", "spawnerr": "no such file"}
+    remote = Scripted(answer)
+    remote.trouble = AWAY
+    with pytest.raises(RemoteError) as caught:
+        watch(remote).wait_until_healthy(Wanted("r", {"n-1": "c"}))
+    assert str(caught.value) == "n: waiting for workers: n-1: no such file\n  see 'puffin-fleet logs --host n'"
 
 
 @pytest.mark.parametrize(

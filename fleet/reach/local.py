@@ -39,19 +39,17 @@ class LocalRemote:
 
     def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
         """See `fleet.reach.remote.Remote`; a program that takes too long is killed."""
-        deadline = time.monotonic() + timeout
+        patience = _Patience(timeout)
         process = self._start(subprocess.PIPE)
         assert process.stdin is not None  # noqa: S101 - it is a pipe
-        sender = Sender(process.stdin.write, process.stdin.close, frame(program), data)
+        sender = Sender(process.stdin.write, process.stdin.close, frame(program), data, patience.renew)
         receivers = [self._receiver(process, pipe) for pipe in (process.stdout, process.stderr) if pipe is not None]
         process.stdin = process.stdout = process.stderr = None  # they are closed by who uses them
         threads = [sender, *receivers]
         try:
             for thread in threads:
                 thread.start()
-            for receiver in receivers:
-                receiver.join(max(0.0, deadline - time.monotonic()))
-            late = any(receiver.is_alive() for receiver in receivers) or not _ended(process, deadline)
+            late = not (all(map(patience.outlasts, receivers)) and _ended(process, patience.left))
         finally:
             _end(process)
             sender.join(SENDER_S)
@@ -96,9 +94,29 @@ class LocalRemote:
         )
 
 
-def _ended(process: subprocess.Popen[bytes], deadline: float) -> bool:
+class _Patience:
+    """How long to wait for a program; it begins anew with each sign of life."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        self._deadline = time.monotonic() + self._seconds
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def outlasts(self, thread: Receiver) -> bool:
+        while thread.is_alive() and self.left:
+            thread.join(self.left)
+        return not thread.is_alive()
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
     try:
-        process.wait(max(0.0, deadline - time.monotonic()))
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         return False
     return True

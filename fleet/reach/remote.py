@@ -121,7 +121,10 @@ class Remote(Protocol):
         """Make the connection now, instead of at its first use."""
 
     def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
-        """Run a program to its end, for at most `timeout` seconds; `data` follows it on its standard input."""
+        """Run a program to its end; `data` follows it on its standard input.
+
+        It may take `timeout` seconds from its beginning, or from when the host has taken the last block of data.
+        """
 
     def stream(self, program: str) -> Iterator[bytes]:
         """Run a program and give its output as it comes, until it ends or this iterator is closed."""

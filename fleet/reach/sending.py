@@ -26,6 +26,8 @@ class Sender(threading.Thread):
         What goes first.
     data
         What follows; may raise FleetError where it cannot be had.
+    taken
+        Called when a block of data was written.
     """
 
     def __init__(
@@ -34,12 +36,14 @@ class Sender(threading.Thread):
         finish: Callable[[], object],
         program: bytes,
         data: Iterable[bytes] = (),
+        taken: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(daemon=True)
         self._write = write
         self._finish = finish
         self._program = program
         self._data = data
+        self._taken = taken
         self._error: FleetError | None = None
 
     def run(self) -> None:
@@ -47,6 +51,7 @@ class Sender(threading.Thread):
             self._write(self._program)
             for block in self._data:
                 self._write(block)
+                self._taken()
         except FleetError as error:
             self._error = error
         except (OSError, EOFError):

@@ -15,7 +15,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -154,7 +154,7 @@ class SshRemote:
         with self._channel() as channel, _Alarm(channel, timeout) as alarm:
             try:
                 channel.exec_command(remote_command(self.python))
-                result = _exchange(self.name, channel, frame(program), data)
+                result = _exchange(self.name, channel, frame(program), data, alarm.put_off)
             except (paramiko.SSHException, OSError, EOFError) as error:
                 raise self._lost(alarm.rung, timeout) from error
             if alarm.rung or result.status < 0:
@@ -227,26 +227,37 @@ class _Alarm:
     def __init__(self, channel: Any, seconds: float) -> None:
         self.rung = False
         self._channel = channel
-        self._timer = threading.Timer(seconds, self._ring)
-        self._timer.daemon = True
+        self._seconds = seconds
+        self._deadline = 0.0
+        self._over = threading.Event()
 
-    def _ring(self) -> None:
+    def put_off(self) -> None:
+        """Count anew: there was a sign of life."""
+        self._deadline = time.monotonic() + self._seconds
+
+    def _watch(self) -> None:
+        while (left := self._deadline - time.monotonic()) > 0:
+            if self._over.wait(left):
+                return
         self.rung = True
         with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
             self._channel.close()
 
     def __enter__(self) -> _Alarm:
-        self._timer.start()
+        self.put_off()
+        threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(self, *details: object) -> None:
-        self._timer.cancel()
+        self._over.set()
 
 
-def _exchange(name: str, channel: Any, program: bytes, data: Iterable[bytes]) -> CommandResult:
+def _exchange(
+    name: str, channel: Any, program: bytes, data: Iterable[bytes], taken: Callable[[], None]
+) -> CommandResult:
     """Feed a program and read both its outputs at the same time, so that none of the three can block it."""
     receiver = Receiver(name, lambda: channel.recv_stderr(_BLOCK), channel.close)
-    sender = Sender(channel.sendall, channel.shutdown_write, program, data)
+    sender = Sender(channel.sendall, channel.shutdown_write, program, data, taken)
     receiver.start()
     sender.start()
     output = gather(name, lambda: bytes(channel.recv(_BLOCK)))

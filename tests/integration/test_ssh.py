@@ -91,6 +91,20 @@ def test_a_program_that_takes_too_long_is_given_up(remote: Remote) -> None:
     assert remote.call("print('again')", 30).stdout.endswith(b"again\n")
 
 
+def test_data_may_take_as_long_as_they_like_while_they_are_taken(remote: Remote) -> None:
+    """Twenty hosts may share one slow line."""
+
+    def slowly(pause: float) -> Iterator[bytes]:
+        for _ in range(6):
+            yield b"x" * 10_000
+            time.sleep(pause)
+
+    program = "import sys; print(len(sys.stdin.buffer.read()))"
+    assert remote.call(program, 3, slowly(0.8)).stdout.endswith(b"60000\n")
+    with pytest.raises(ConnectionLost, match="no answer within 1 s"):
+        remote.call(program, 1, slowly(5))
+
+
 @pytest.mark.parametrize("output", ["stdout", "stderr"])
 def test_output_without_end_is_cut_off(remote: Remote, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a start-up file asks a question again and again: it would fill our memory."""

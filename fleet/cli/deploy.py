@@ -15,7 +15,7 @@ from rich.text import Text
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
-from fleet.cli.planning import Known, diffs_of, known_of, refuse_without_consent, show_plans, survey_chosen
+from fleet.cli.planning import Known, known_of, refuse_without_consent, show_plans, survey_chosen, with_diffs
 from fleet.deployment.deploy import Deployed, Running
 from fleet.deployment.deploying import Ended, How, deploy_hosts
 from fleet.deployment.health import Health
@@ -94,6 +94,8 @@ def deploy(
     puffin-fleet deploy hosts.yaml
     puffin-fleet deploy --host node7 --yes
     """
+    if json_lines and diff:
+        raise UsageError("--json and --diff exclude each other: 'puffin-fleet plan --json --diff' has both")
     how = How(new_deed("deploy"), _chosen_way(when_idle, now), parallel, lock_timeout)
     look = _Look(refresh=refresh, diff=diff, repair=repair)
     return _run(options.choose(hosts_file, patterns), how, look, json_lines, yes)
@@ -159,8 +161,11 @@ def _look_and_deploy(chosen: Chosen, how: How, look: _Look, json_lines: bool, ye
         if _wait_for_others(works, remotes, how):
             known = known_of(chosen, store, must=True)
             works = _look_at(chosen, remotes, known, how, look)
-        if not json_lines:
-            show_plans(works, False, diffs_of(works, remotes, how.parallel)[0] if look.diff else None)
+        if look.diff:
+            works, diffs = with_diffs(works, remotes, how.parallel)
+            show_plans(works, False, diffs)
+        elif not json_lines:
+            show_plans(works, False)
         works = refuse_without_consent(works)
         to_change = _to_change(works)
         lost = report_failures(works)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
+from click.testing import CliRunner
 
+from fleet.cli.deploy import deploy
+from fleet.cli.planning import with_diffs
 from fleet.deployment.deploying import needed_by
 from fleet.deployment.survey import PREVIOUS, Goal, work_out
-from fleet.errors import FleetError
+from fleet.errors import FleetError, UsageError
+from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet, parse_inventory
 from fleet.hostside import probe
 from fleet.reach import facts
 from fleet.reach.facts import Facts, Supervisord
+from fleet.reach.local import LocalRemote
+from fleet.reach.remote import CommandResult, ConnectionLost
 
 FLEET = f"""\
 fleet: reactions
@@ -54,6 +62,33 @@ def test_what_a_host_is_prepared_for_is_needed_before_the_host_names_it(fleet: F
     assert work.value
     other = replace(work.value, release="r2", desired=replace(work.value.desired, supervisor="4.3.0-abc"))
     assert needed_by([work.value, other]) == {work.value.release, "existing", "r2", "4.3.0-abc"}
+
+
+class Lost(LocalRemote):
+    def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
+        raise ConnectionLost(self.name, "run", "the connection was lost")
+
+
+def test_a_host_whose_diff_cannot_be_read_has_failed(fleet: Fleet, tmp_path: Path) -> None:
+    """Nobody has seen what would change there."""
+    for host in ("node1", "node2"):
+        file = tmp_path / "pool/reactions/hosts" / host / "etc/supervisord.conf"
+        file.parent.mkdir(parents=True)
+        file.write_text("[supervisord]\n")
+    works = work_out(Goal(fleet, None, (), tmp_path), [found(tmp_path, host) for host in ("node1", "node2")], print)
+    remotes = {"node1": LocalRemote("node1", sys.executable), "node2": Lost("node2")}
+    checked, diffs = with_diffs(works, cast("Remotes", remotes), 2)
+    assert [(work.host, str(work.error or "")) for work in checked] == [
+        ("node1", ""),
+        ("node2", "node2: fetch texts: the connection was lost"),
+    ]
+    assert list(diffs) == ["node1"]
+    assert "+[unix_http_server]" in diffs["node1"]["etc/supervisord.conf"]
+
+
+def test_json_and_diff_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="'puffin-fleet plan --json --diff' has both"):
+        CliRunner().invoke(deploy, ["--json", "--diff"], standalone_mode=False, catch_exceptions=False)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ with all between], lock (token, or null),
 manifest {begin, end (or null): base64 of manifest.json before and after everything else} (or null).
 Reply: written, unchanged, removed (paths), switched (bool), previous (release id or null).
 
-All files are first written beside their places, then put there one after the other: where the disk is
-full, or the connection is cut while they are written, nothing has changed.
+All files, the last manifest as well, are first written beside their places, then put there one after the other: where
+the disk is full, or the connection is cut while they are written, nothing has changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,10 +69,12 @@ def main(request: Json) -> Json:
     with still_locked(request, root / ".lock", 60, "writing files"):
         _directories(root, request)
         changed = [file for file in wanted if not same(file.path, file.content, file.mode)]
-        put_files([*begin, *changed], lambda: require_lock(request))
-        switched = switch_release(root, Path(request["fleet_root"]), request.get("current"))
-        removed = [name for name, path in unwanted if _remove(path)]
-        put_files(end)
+        with _staged([*begin, *changed]) as first, _staged(end, ".end") as last:
+            require_lock(request)  # once more: that may have taken long
+            _commit(first)
+            switched = switch_release(root, Path(request["fleet_root"]), request.get("current"))
+            removed = [name for name, path in unwanted if _remove(path)]
+            _commit(last)
         _sweep(root)
     written = [file.name for file in changed]
     unchanged = [file.name for file in wanted if file.name not in written]
@@ -125,19 +127,29 @@ def _empty(run: Path) -> None:
         raise Failure(f"{run} has to move to another file system but is in use", "making links", hint) from error
 
 
-def put_files(files: Sequence[Wanted], ready: Callable[[], None] = lambda: None) -> None:
-    """Write files, all beside their places before the first is put there; `ready` may still refuse in between."""
-    staged: list[Staged] = []
+def put_files(files: Sequence[Wanted]) -> None:
+    """Write files, all beside their places before the first is put there."""
+    with _staged(files) as steps:
+        _commit(steps)
+
+
+@contextlib.contextmanager
+def _staged(files: Sequence[Wanted], mark: str = "") -> Iterator[list[Staged]]:
+    """Files written beside their places; what is not put there goes again."""
+    steps: list[Staged] = []
     try:
         for file in files:
             directory(file.path.parent, 0o755)
-            staged.append(stage(file.path, file.content, file.mode))
-        ready()
-        for step in staged:
-            step.commit()
+            steps.append(stage(file.path, file.content, file.mode, mark))
+        yield steps
     finally:
-        for step in staged:
+        for step in steps:
             step.discard()
+
+
+def _commit(steps: Sequence[Staged]) -> None:
+    for step in steps:
+        step.commit()
 
 
 def switch_release(root: Path, fleet: Path, release: str | None) -> bool:

@@ -28,19 +28,21 @@ class Staged:
             raise os_failure(error, "writing files", self.path) from error
 
     def discard(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # what is in the way is said by who writes
             self.temporary.unlink()
 
 
-def stage(path: Path, content: bytes, mode: int) -> Staged:
+def stage(path: Path, content: bytes, mode: int, mark: str = "") -> Staged:
     """Write a file beside its place, complete and on disk, with its mode from the start.
+
+    Two contents for one place need different marks.
 
     Raises
     ------
     Failure
         It cannot be written; then nothing of it is left.
     """
-    staged = Staged(path.with_name(f".{path.name}{UNFINISHED}"), path)
+    staged = Staged(path.with_name(f".{path.name}{mark}{UNFINISHED}"), path)
     try:
         staged.discard()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

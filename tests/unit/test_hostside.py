@@ -507,19 +507,42 @@ def test_where_one_file_cannot_be_written_none_is_changed(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "f/hosts/n/etc").glob(".*")] == []
 
 
-def test_what_is_refused_once_all_is_staged_changes_nothing(tmp_path: Path) -> None:
+def manifests(**texts: str) -> dict[str, str]:
+    return {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
+
+
+def test_what_is_refused_once_all_is_staged_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock may be lost while files are written beside their places, which a slow disk makes long."""
-    (tmp_path / "a").write_text("old")
-    wanted = [apply.Wanted(name, tmp_path / name, b"new", 0o600) for name in ("a", "b")]
+    host = tmp_path / "f/hosts/n"
+    applied(tmp_path, files=[entry("etc/a", b"old")])
 
-    def refuse() -> None:
-        assert len(list(tmp_path.glob(".*"))) == 2
-        raise Failure("the lock of this host is gone")
+    def lost(_request: dict[str, Any]) -> None:
+        if len(list(host.rglob("*.new~"))) == 4:
+            raise Failure("the lock of this host is gone")
 
+    monkeypatch.setattr(apply, "require_lock", lost)
     with pytest.raises(Failure, match="is gone"):
-        apply.put_files(wanted, refuse)
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    assert (tmp_path / "a").read_text() == "old"
+        applied(
+            tmp_path, files=[entry("etc/a", b"new"), entry("etc/b", b"new")], manifest=manifests(begin="1", end="2")
+        )
+    assert [path.name for path in host.rglob("*") if path.is_file()] == [".lock", "a"]
+    assert (host / "etc/a").read_text() == "old"
+
+
+def test_a_last_manifest_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    """It takes space as well, and all was done by the time that its place was sought."""
+    release(tmp_path, "r1")
+    host = tmp_path / "f/hosts/n"
+    applied(tmp_path, files=[entry("etc/a", b"old")])
+    (host / ".manifest.json.end.new~").mkdir()
+    with pytest.raises(Failure, match=r"manifest\.json"):
+        applied(tmp_path, files=[entry("etc/a", b"new")], current="r1", manifest=manifests(begin="1", end="2"))
+    assert (host / "etc/a").read_text() == "old"
+    assert not (host / "current").is_symlink()
+    assert not (host / "manifest.json").exists()
+    (host / ".manifest.json.end.new~").rmdir()
+    applied(tmp_path, files=[entry("etc/a", b"new")], current="r1", manifest=manifests(begin="1", end="2"))
+    assert (host / "manifest.json").read_text() == "2"
 
 
 def test_the_run_directory_becomes_a_link_where_it_is_elsewhere(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ class SshRemote:
         self._options = options
         self._chain: list[Connection] = []
         self._lock = threading.Lock()
+        self._closed = False
 
     def connect(self) -> None:
         """See `fleet.reach.remote.Remote`; errors as in :meth:`call`."""
@@ -185,7 +186,8 @@ class SshRemote:
             raise self._lost(ended.rung, SILENCE)
 
     def close(self) -> None:
-        """End the connection, and those to the jump hosts."""
+        """End the connection, and those to the jump hosts; none is made any more."""
+        self._closed = True
         for connection in self._chain:
             connection.close()
 
@@ -213,12 +215,22 @@ class SshRemote:
                 channel.close()
 
     def _connected(self) -> Connection:
+        self._refuse_closed()
         if not self._chain:
             self._chain = _connections(self.name, self._options)
         for connection in reversed(self._chain):  # the jump host first
             if not connection.is_connected:
                 _open(self.name, connection, self._options)
+        self._refuse_closed()
         return self._chain[0]
+
+    def _refuse_closed(self) -> None:
+        """Who waits for a host and asks again must come to an end, also where it was closed while it was opened."""
+        if self._closed:
+            self.close()
+            raise RemoteError(
+                self.name, STEP, "the connection was ended here", "the next run completes what is missing"
+            )
 
 
 class _Alarm:

@@ -12,7 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -280,10 +280,11 @@ def test_supervisord_is_started_once(clean: Site) -> None:
 
 
 def test_it_goes_on_when_the_connection_is_gone(clean: Site) -> None:
-    clean.apply(files=deployed(clean, "n-1"))
-    clean.supervise()
-    before = clean.wait_for(n_1="RUNNING")
-    clean.remote.close()
+    other = replace(clean, remote=SshRemote("n", clean.host.options))
+    other.apply(files=deployed(clean, "n-1"))
+    other.supervise()
+    before = other.wait_for(n_1="RUNNING")
+    other.remote.close()
     after = clean.wait_for(n_1="RUNNING")
     assert (after.supervisord.pid, pid_of(after, "n-1")) == (before.supervisord.pid, pid_of(before, "n-1"))
 

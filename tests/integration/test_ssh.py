@@ -463,6 +463,17 @@ def test_closing_ends_a_call_in_another_thread(ssh_hosts: Hosts, connect: Connec
         remote.call("import time; time.sleep(100)", 60)
 
 
+def test_what_was_closed_is_not_opened_again(ssh_hosts: Hosts, connect: Connect) -> None:
+    """Else a host that is asked again and again would go on after Ctrl-C."""
+    remote = connect(ssh_hosts("node1").options)
+    remote.call("pass", 30)
+    remote.close()
+    for again in (lambda: remote.call("pass", 30), lambda: list(remote.stream("pass")), remote.connect):
+        with pytest.raises(RemoteError, match="the connection was ended here") as caught:
+            again()
+        assert not isinstance(caught.value, ConnectionLost | UnreachableError)
+
+
 def test_nothing_that_is_sent_is_seen_in_a_command_line(ssh_hosts: Hosts, connect: Connect) -> None:
     remote = connect(ssh_hosts("node1").options)
     seen: list[str] = []

@@ -17,7 +17,7 @@ from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.cli.planning import Known, known_of, refuse_without_consent, show_plans, survey_chosen, with_diffs
 from fleet.deployment.deploy import Deployed, Running
-from fleet.deployment.deploying import Ended, How, deploy_hosts
+from fleet.deployment.deploying import Ended, How, deploy_hosts, note_unchanged
 from fleet.deployment.health import Health
 from fleet.deployment.hooks import check_hooks
 from fleet.deployment.lock import TOKEN_VARIABLE, ChangedMeanwhile, new_deed, wait_until_free
@@ -235,6 +235,7 @@ def _confirm(count: int, yes: bool) -> None:
 def _carry_out(
     chosen: Chosen, remotes: Remotes, store: Store, works: Sequence[HostResult[HostWork]], how: How
 ) -> Ended:
+    note_unchanged(chosen.fleet, store, [work.value for work in works if work.value is not None])
     results = {work.host: _before(work) for work in works}
     to_change = _to_change(works)
     if not to_change:

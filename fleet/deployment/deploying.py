@@ -153,7 +153,8 @@ class HostPart:
     def _note(self, release: str) -> None:
         """Say what the workers are to run, at once: else `status` takes the new ones for old until all hosts are done.
 
-        Without the database `status` compares with what was noted before, until the end of the deploy or the next one.
+        Without the database `status` compares with what was noted before, until the end of the deploy or the next one,
+        which notes it also where it finds nothing to do.
         """
         with contextlib.suppress(DatabaseError):
             self._store.control.note_releases(self._fleet.name, {self._place.host: release})
@@ -364,6 +365,25 @@ def _teller(work: HostWork, audience: Audience) -> Say:
 def _tell(event: HostEvent[None], audience: Audience) -> None:
     if event.result is not None and event.result.error is not None:
         audience.finished(event.host, False)
+
+
+def note_unchanged(fleet: Fleet, store: Store, works: Sequence[HostWork]) -> None:
+    """Leave word of hosts that are as they should be: an earlier deploy may have had no database to do so.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    store
+        Its database; where it is away, the next deploy does it.
+    works
+        What was found on the hosts.
+    """
+    with contextlib.suppress(DatabaseError):
+        noted = store.control.releases(fleet.name)
+        unchanged = {work.host.name: work.release for work in works if work.plan.empty}
+        missing = {host: release for host, release in unchanged.items() if noted.get(host) != release}
+        store.control.note_releases(fleet.name, missing)
 
 
 def _leave_word(

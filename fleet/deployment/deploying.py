@@ -116,7 +116,8 @@ class HostPart:
     def prepare(self) -> None:
         """Upload and install; nothing that runs notices."""
         # Nothing is changed yet, and the other hosts wait for this one.
-        self._deployment(self._watch(self._cancelled.is_set, LONGEST_TROUBLE_S)).prepare()
+        patience = min(LONGEST_TROUBLE_S, self._fleet.update.progress_deadline)
+        self._deployment(self._watch(self._cancelled.is_set, patience)).prepare()
         self._say("prepared; waiting for its turn")
 
     def deploy(self, signs: HostSigns) -> Deployed:

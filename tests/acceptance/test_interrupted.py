@@ -177,7 +177,7 @@ def behind_sshd(ssh_lab: Lab, database: Database) -> Iterator[tuple[Many, SshHos
         "jobs": ["command", "sleep"],
     }
     content["update"] = {"min_healthy_time": "0s", "max_parallel": "100%", "canary": 0, "failure_budget": "100%"}
-    content["update"]["auto_revert"] = False  # it would try again for minutes
+    content["update"] |= {"auto_revert": False, "progress_deadline": "40s"}  # it would try again for many minutes
     content["hosts"] = dict.fromkeys(CUT, content["hosts"]["shared"])
     yield Many(host.home.parent, content, database), host
     ssh_lab.remove(host)

@@ -168,13 +168,15 @@ def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.0
 
 
 @contextlib.contextmanager
-def locked(path: Path, seconds: float, step: str) -> Iterator[None]:
+def locked(path: Path, seconds: float, step: str, sign: bool = True) -> Iterator[None]:
     """Hold a lock file that the kernel releases when this process ends, however it ends.
+
+    Who holds it stands in the file, unless `sign` is false.
 
     Raises
     ------
     Failure
-        Somebody else holds it for longer than `seconds`, or it cannot be made. Who holds it stands in the file.
+        Somebody else holds it for longer than `seconds`, or it cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +188,8 @@ def locked(path: Path, seconds: float, step: str) -> Iterator[None]:
             hint = "wait for the other puffin-fleet to end, then try again"
             holder = read_text(path).strip() or "another process"
             raise Failure(f"{path} is held by {holder} for over {seconds:g} s", step, hint)
-        _sign(descriptor)
+        if sign:
+            _sign(descriptor)
         yield
     finally:
         os.close(descriptor)

@@ -236,11 +236,13 @@ def test_it_is_given_back_when_what_is_being_written_is_there(tmp_path: Path) ->
     take(root, "ann")
     with ThreadPoolExecutor(1) as aside:
         with locked(root / lock.WRITING, 1, "testing"):
+            before = (root / lock.WRITING).stat().st_mtime_ns
             given_back = aside.submit(step, root, "release", "ann", outcome="interrupted")
             until(lambda: wanted_by(root / lock.WRITING) == 2, "it to be given back")
             assert guard.holder_of(root) is not None
         assert given_back.result()["held"]
     assert guard.holder_of(root) is None
+    assert (root / lock.WRITING).stat().st_mtime_ns == before
 
 
 def test_a_holder_that_cannot_be_read_still_holds_it(tmp_path: Path) -> None:

@@ -170,7 +170,11 @@ def _end(root: Path, order: Order) -> dict[str, bool]:
     done = dict.fromkeys(names, False)
     for program in fresh:
         name = program["name"]
-        done[name] = supervisor.attempt("signalProcess", name, "TERM", accept=(NOT_RUNNING, BAD_NAME))
+        try:
+            done[name] = supervisor.attempt("signalProcess", name, "TERM", accept=(NOT_RUNNING, BAD_NAME))
+        except Unreachable:
+            note_ending(root, program)  # supervisord has the order, and obeys when it has time for it
+            raise
         if done[name]:
             note_ending(root, program)
     return done

@@ -677,6 +677,28 @@ def test_a_worker_that_does_not_run_is_not_recycled(tmp_path: Path) -> None:
     assert controlled(tmp_path, {"operation": "recycle", "workers": ["n-1"]})["done"] == []
 
 
+def test_whoever_may_have_been_told_to_end_is_not_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second signal has a worker give its calculation back; a silent supervisord obeys when it wakes up."""
+    told: list[object] = []
+
+    class Silent(rpc.Supervisor):
+        def programs(self) -> list[dict[str, Any]]:
+            return [{"name": "n-1", "state": "RUNNING", "pid": 7, "start": 1}]
+
+        def attempt(self, method: str, *arguments: object, accept: tuple[int, ...] = ()) -> bool:
+            told.append(arguments)
+            raise rpc.Unreachable("timed out")
+
+    monkeypatch.setattr(control, "Supervisor", Silent)
+    for name in ("etc", "run"):
+        (tmp_path / name).mkdir()
+    order = {"operation": "end", "workers": ["n-1"]}
+    with pytest.raises(Failure, match="timed out"):
+        controlled(tmp_path, order)
+    assert controlled(tmp_path, order)["done"] == [{"operation": "end", "worker": "n-1", "changed": False}]
+    assert told == [("n-1", "TERM")]
+
+
 @pytest.mark.parametrize(
     ("operation", "message"),
     [

@@ -96,7 +96,7 @@ def test_a_worker_that_is_removed_ends_its_calculation_however_often_and_long_a_
 
     assert "deployed" in ran.out
     until(lambda: here.all_are("complete"), "the calculations to be done")
-    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}, here.events()
     assert [record["worker"] for record in here.workers().values()] == ["here-1"]
 
 

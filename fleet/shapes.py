@@ -101,11 +101,12 @@ class _Deployed(TypedDict):
 
 
 class Deployed(_Deployed, total=False):
-    """One line for each host. A host where it worked has the first four optional keys, any other the last two."""
+    """One line for each host. A host where it worked has the first five optional keys, any other the last two."""
 
     changed: Annotated[bool, "whether anything was changed"]
     workers: Annotated[list[WorkerOutcome], "its workers, where it was waited for them"]
     pending: Annotated[list[str], "workers that change when their calculation has ended"]
+    later: Annotated[list[str], "workers that wait for the next deploy, where this one did not wait for others"]
     seconds: Annotated[float, "time it took"]
     outcome: Annotated[str, "`failed`, `put back` or `not begun`"]
     error: Annotated[str, "why, and what to do"]

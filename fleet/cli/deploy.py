@@ -13,16 +13,16 @@ from rich.text import Text
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
-from fleet.cli.planning import Known, diffs_of, known_of, refuse_without_consent, show_plans, survey_chosen
+from fleet.cli.planning import Known, known_of, refuse_without_consent, show_plans, survey_chosen, with_diffs
 from fleet.deployment.deploy import Deployed
-from fleet.deployment.deploying import Ended, How, deploy_hosts
+from fleet.deployment.deploying import Ended, How, deploy_hosts, note_unchanged
 from fleet.deployment.health import Health
 from fleet.deployment.hooks import check_hooks
 from fleet.deployment.lock import TOKEN_VARIABLE, again_when_changed, new_deed, wait_until_free
 from fleet.deployment.locked import describe
 from fleet.deployment.rolling import NotBegun, PutBack
 from fleet.deployment.survey import PREVIOUS, HostWork
-from fleet.errors import ExitCode, FleetError
+from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.hosts.access import Remotes, open_remotes, open_store
 from fleet.hosts.names import condensed
 from fleet.reach.execute import Interrupted
@@ -92,6 +92,8 @@ def deploy(
     puffin-fleet deploy hosts.yaml
     puffin-fleet deploy --host node7 --yes
     """
+    if json_lines and diff:
+        raise UsageError("--json and --diff exclude each other: 'puffin-fleet plan --json --diff' has both")
     how = How(new_deed("deploy"), options.manner_of(when_idle=when_idle, now=now), parallel, lock_timeout)
     look = _Look(refresh=refresh, diff=diff, repair=repair)
     return _run(options.choose(hosts_file, patterns), how, look, json_lines, yes)
@@ -144,8 +146,11 @@ def _look_and_deploy(chosen: Chosen, how: How, look: _Look, json_lines: bool, ye
         if _wait_for_others(works, remotes, how):
             known = known_of(chosen, store, must=True)
             works = _look_at(chosen, remotes, known, how, look)
-        if not json_lines:
-            show_plans(works, False, diffs_of(works, remotes, how.parallel)[0] if look.diff else None)
+        if look.diff:
+            works, diffs = with_diffs(works, remotes, how.parallel)
+            show_plans(works, False, diffs)
+        elif not json_lines:
+            show_plans(works, False)
         works = refuse_without_consent(works)
         to_change = _to_change(works)
         lost = report_failures(works)
@@ -206,6 +211,7 @@ def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> 
 def _carry_out(
     chosen: Chosen, remotes: Remotes, store: Store, works: Sequence[HostResult[HostWork]], how: How
 ) -> Ended:
+    note_unchanged(chosen.fleet, store, [work.value for work in works if work.value is not None])
     results = {work.host: _before(work) for work in works}
     to_change = _to_change(works)
     if not to_change:
@@ -270,8 +276,11 @@ def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | 
         return [result.host, _failure(result.error), "", "", f"{result.seconds:.1f}"]
     if not result.value.changed:
         return [result.host, "unchanged", "", release, ""]
-    if result.value.pending:
-        workers = f"{len(result.value.pending)} will change when idle"
+    if result.value.pending or result.value.later:
+        later = len(result.value.later)
+        waits = "waits" if later == 1 else "wait"
+        counts = ((len(result.value.pending), "will change when idle"), (later, f"{waits} for the next deploy"))
+        workers = ", ".join(f"{count} {what}" for count, what in counts if count)
         return [result.host, Text("marked", style="green"), workers, release, f"{result.value.seconds:.1f}"]
     healthy = sum(worker.health is Health.HEALTHY for worker in result.value.workers)
     stopped = sum(worker.health is Health.STOPPED for worker in result.value.workers)
@@ -291,6 +300,6 @@ def _as_record(result: HostResult[Deployed], releases: dict[str, str]) -> dict[s
     record: dict[str, object] = {"host": result.host, "ok": result.ok, "release": releases.get(result.host)}
     if result.value is not None:
         workers = [{"worker": worker.worker, "health": worker.health.value} for worker in result.value.workers]
-        value = {"changed": result.value.changed, "workers": workers, "pending": list(result.value.pending)}
-        return {**record, **value, "seconds": result.value.seconds}
+        left = {"pending": list(result.value.pending), "later": list(result.value.later)}
+        return {**record, "changed": result.value.changed, "workers": workers, **left, "seconds": result.value.seconds}
     return {**record, "outcome": _failure(result.error).plain, "error": str(result.error)}

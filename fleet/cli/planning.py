@@ -156,6 +156,29 @@ def diffs_of(works: Sequence[HostResult[HostWork]], remotes: Remotes, parallel: 
     return {each.host: each.value for each in found if each.value is not None}, report_failures(found)
 
 
+def with_diffs(
+    works: Sequence[HostResult[HostWork]], remotes: Remotes, parallel: int
+) -> tuple[list[HostResult[HostWork]], dict[str, Diffs]]:
+    """Read how files change; a host that cannot be asked has failed, since nobody has seen what would change there.
+
+    Parameters
+    ----------
+    works
+        Of all hosts, in their order, which is kept.
+    remotes
+        Connections to them.
+    parallel
+        Hosts at a time.
+    """
+    found = {each.host: each for each in read_diffs(works, remotes, parallel)}
+    errors = {host: each.error for host, each in found.items() if each.error is not None}
+    checked = [
+        HostResult[HostWork](work.host, error=errors[work.host], seconds=work.seconds) if work.host in errors else work
+        for work in works
+    ]
+    return checked, {host: each.value for host, each in found.items() if each.value is not None}
+
+
 def show_plans(
     works: Sequence[HostResult[HostWork]], json_lines: bool, diffs: Mapping[str, Diffs] | None = None
 ) -> None:

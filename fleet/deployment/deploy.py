@@ -24,7 +24,7 @@ from fleet.deployment.survey import HostWork, tool_directory
 from fleet.deployment.waiting import Wanted, Watch, running
 from fleet.hosts.inventory import Fleet
 from fleet.reach.execute import Say, upload
-from fleet.reach.facts import States, parse_states
+from fleet.reach.facts import States
 from fleet.reach.remote import Remote, Upload
 from fleet.release.bundle import Supply
 
@@ -58,6 +58,9 @@ class Deployed:
         Its workers as they were at the end; none where they were not waited for.
     pending
         Workers that change by themselves once their calculation has ended.
+    later
+        Workers that the next deploy has to see to, where this one did not wait: to put them in, to put them in anew,
+        or to take them out.
     seconds
         How long it took.
     """
@@ -65,6 +68,7 @@ class Deployed:
     changed: bool
     workers: tuple[WorkerHealth, ...] = ()
     pending: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
@@ -148,10 +152,12 @@ class Deployment:
         self._switched()
         self._say("starting workers")
         states = self._supervise()
-        self._operate(self._operations(held_back))
+        self._operate(operations(plan, self._to_restart(), held_back, states))
         signs.progressed()
         if self._manner is Manner.WHEN_IDLE:
-            return Deployed(True, pending=self._leave_behind(states), seconds=time.monotonic() - started)
+            pending, later = left_behind(plan, self._to_restart(), held_back, states)
+            self._leave_behind(running(states, plan.workers_removed))
+            return Deployed(True, pending=pending, later=later, seconds=time.monotonic() - started)
         self._end_what_must_end(states, signs, held_back)
         if held_back:
             # By then the workers that make room have changed; the new ones would have had no place before.
@@ -223,6 +229,7 @@ class Deployment:
             python=None,
             provides=provides,
             imports=imports,
+            limit=INSTALL_TIMEOUT_S - 30,  # so that the host itself says what took too long
         )
 
     def _held_back(self) -> list[str]:
@@ -254,6 +261,7 @@ class Deployment:
             files=files,
             remove=list(work.plan.files_to_remove),
             current=work.release,
+            scratch=work.paths.scratch,
             directories=list(work.directories),
             manifest=self._manifest(last),
         )
@@ -283,23 +291,11 @@ class Deployment:
         boot = True if self._work.host.boot == "auto" else False if self._work.plan.disable_boot else None
         # Programs that somebody else has put there are theirs to start.
         ours = [*self._work.desired.workers, *self._work.plan.workers_removed]
-        reply = self._watch.ask("supervise", supervisor=self._work.paths.supervisor, boot=boot, programs=ours)
-        return parse_states(self._work.host.name, reply)
+        return self._watch.supervise(supervisor=self._work.paths.supervisor, boot=boot, programs=ours).states
 
     def _operate(self, operations: list[dict[str, Any]]) -> None:
         if operations:
             self._watch.ask("control", operations=operations)
-
-    def _operations(self, held_back: Sequence[str]) -> list[dict[str, Any]]:
-        plan = self._work.plan
-        down = [name for name in plan.workers_to_start if name not in held_back]
-        recycled = [name for name in _changed(plan) if name not in self._to_restart()]
-        operations: list[dict[str, Any]] = []
-        if recycled:
-            operations.append({"operation": "recycle", "workers": recycled})
-        if down:
-            operations.append({"operation": "start", "workers": down})
-        return operations
 
     def _to_restart(self) -> list[str]:
         """Changed workers that supervisord has to start again: a recycle file is not enough, or not quick enough."""
@@ -322,12 +318,10 @@ class Deployment:
         if again:
             self._operate([{"operation": "start", "workers": again}])
 
-    def _leave_behind(self, states: States) -> tuple[str, ...]:
-        """Let workers end by themselves; who has to be taken out or put in anew waits for the next deploy."""
-        removed = running(states, self._work.plan.workers_removed)
+    def _leave_behind(self, removed: Sequence[str]) -> None:
+        """Let workers that are removed end by themselves."""
         if removed:
-            self._operate([{"operation": "end", "workers": removed}])
-        return (*_changed(self._work.plan), *removed)
+            self._operate([{"operation": "end", "workers": list(removed)}])
 
     def _wait(self, workers: Sequence[str], signs: Signs) -> tuple[WorkerHealth, ...]:
         return self._watch.wait_until_healthy(self._wanted(workers), signs.looked)
@@ -336,6 +330,50 @@ class Deployment:
         work = self._work
         configurations = {worker: work.configurations[worker] for worker in workers}
         return Wanted(work.release, configurations, frozenset(work.plan.kept_stopped))
+
+
+def operations(
+    plan: HostPlan, to_restart: Sequence[str], held_back: Sequence[str], states: States
+) -> list[dict[str, Any]]:
+    """What to tell the workers of a host once its files are written.
+
+    Parameters
+    ----------
+    plan
+        What has to be done.
+    to_restart
+        Changed workers that supervisord has to start again once they have ended.
+    held_back
+        Workers that have to wait for others.
+    states
+        What the host says by now: who ran when the plan was made may have ended by itself since.
+    """
+    stopped = set(_changed(plan)) if states.stop else states.stopped
+    gone = [name for name in _changed(plan) if not running(states, [name]) and name not in stopped]
+    recycled = [name for name in _changed(plan) if name not in {*to_restart, *gone}]
+    down = [name for name in (*plan.workers_to_start, *gone) if name not in held_back]
+    orders = (("recycle", recycled), ("start", down))
+    return [{"operation": operation, "workers": workers} for operation, workers in orders if workers]
+
+
+def left_behind(
+    plan: HostPlan, to_restart: Sequence[str], held_back: Sequence[str], states: States
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Who changes by himself where nobody waits for it, and who does not.
+
+    Parameters
+    ----------
+    plan, to_restart, held_back, states
+        As for :func:`operations`.
+
+    Returns
+    -------
+    pending, later
+        Workers that were told to recycle; workers that wait for the next deploy.
+    """
+    pending = [name for name in running(states, _changed(plan)) if name not in to_restart]
+    later = (*held_back, *running(states, to_restart), *running(states, plan.workers_removed))
+    return tuple(pending), later
 
 
 def _section(worker: str) -> str:

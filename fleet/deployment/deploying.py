@@ -18,7 +18,7 @@ from fleet.deployment.revert import GoodState, Reversal
 from fleet.deployment.rolling import HostSigns, NotBegun, Roller
 from fleet.deployment.rollout import Rollout, policy_of
 from fleet.deployment.survey import HostWork
-from fleet.deployment.waiting import Place, ReadRecords, Watch, shared
+from fleet.deployment.waiting import LONGEST_TROUBLE_S, Place, ReadRecords, Watch, shared
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
@@ -74,6 +74,8 @@ class HostPart:
         Token of the lock that is held on the host.
     read_records
         Reads what the workers of the fleet reported.
+    needed
+        Releases and supervisors that some host of the deploy is to have.
     """
 
     def __init__(
@@ -87,11 +89,13 @@ class HostPart:
         say: Say,
         lock: str | None,
         read_records: ReadRecords,
+        needed: frozenset[str],
     ) -> None:
         self._fleet = fleet
         self._work = work
         self._store = store
         self._read_records = read_records
+        self._needed = needed
         self._say = say
         self._cancelled = threading.Event()
         self._how = how
@@ -101,7 +105,9 @@ class HostPart:
 
     def prepare(self) -> None:
         """Upload and install; nothing that runs notices."""
-        self._deployment(self._watch(self._cancelled.is_set)).prepare()
+        # Nothing is changed yet, and the other hosts wait for this one.
+        patience = min(LONGEST_TROUBLE_S, self._fleet.update.progress_deadline)
+        self._deployment(self._watch(self._cancelled.is_set, patience)).prepare()
         self._say("prepared; waiting for its turn")
 
     def deploy(self, signs: HostSigns) -> Deployed:
@@ -124,7 +130,7 @@ class HostPart:
 
     def _prune(self) -> None:
         """Remove releases beyond `release.keep`; `prune` or the next deploy does what cannot be done now."""
-        used = releases_in_use(self._store.registry.workers(self._fleet.name))
+        used = releases_in_use(self._store.registry.workers(self._fleet.name)) | self._needed
         place = ReleasePlace.of(self._work.facts)
         self._say("removing old releases")
         prune_host(self._remotes[self._place.host], place, self._fleet.release.keep, used, self._place.lock)
@@ -138,7 +144,8 @@ class HostPart:
     def _note(self, release: str) -> None:
         """Say what the workers are to run, at once: else `status` takes the new ones for old until all hosts are done.
 
-        Without the database `status` compares with what was noted before, until the end of the deploy or the next one.
+        Without the database `status` compares with what was noted before, until the end of the deploy or the next one,
+        which notes it also where it finds nothing to do.
         """
         with contextlib.suppress(DatabaseError):
             self._store.control.note_releases(self._fleet.name, {self._place.host: release})
@@ -147,7 +154,7 @@ class HostPart:
         """Make what is being done give up soon."""
         self._cancelled.set()
 
-    def _watch(self, cancelled: Callable[[], bool]) -> Watch:
+    def _watch(self, cancelled: Callable[[], bool], patience: float | None = None) -> Watch:
         return Watch(
             place=self._place,
             update=self._fleet.update,
@@ -155,6 +162,7 @@ class HostPart:
             read_records=self._read_records,
             say=self._say,
             cancelled=cancelled,
+            patience=patience,
         )
 
     def _deployment(self, watch: Watch) -> Deployment:
@@ -293,6 +301,7 @@ def _roll_out(
     lock: Lock,
 ) -> list[HostResult[Deployed]]:
     read_records = shared(lambda: store.registry.workers(fleet.name))
+    needed = needed_by(works)
     parts = {
         work.host.name: HostPart(
             fleet=fleet,
@@ -303,6 +312,7 @@ def _roll_out(
             say=_teller(work, audience),
             lock=lock.token,
             read_records=read_records,
+            needed=needed,
         )
         for work in works
     }
@@ -321,6 +331,19 @@ def _roll_out(
     ]
 
 
+def needed_by(works: Sequence[HostWork]) -> frozenset[str]:
+    """Releases and supervisors that hosts have, or have been prepared for without naming them yet.
+
+    Where hosts share a home directory, one that is done must not remove what another one waits to change to.
+
+    Parameters
+    ----------
+    works
+        What is to be done on each host.
+    """
+    return frozenset(name for work in works for name in (work.release, work.desired.supervisor))
+
+
 def _can_prove(work: HostWork) -> bool:
     """Whether any worker of a host shall run: one whose workers are all stopped shows nothing of a release."""
     return any(worker not in work.plan.kept_stopped for worker in work.configurations)
@@ -333,6 +356,25 @@ def _teller(work: HostWork, audience: Audience) -> Say:
 def _tell(event: HostEvent[None], audience: Audience) -> None:
     if event.result is not None and event.result.error is not None:
         audience.finished(event.host, False)
+
+
+def note_unchanged(fleet: Fleet, store: Store, works: Sequence[HostWork]) -> None:
+    """Leave word of hosts that are as they should be: an earlier deploy may have had no database to do so.
+
+    Parameters
+    ----------
+    fleet
+        The fleet.
+    store
+        Its database; where it is away, the next deploy does it.
+    works
+        What was found on the hosts.
+    """
+    with contextlib.suppress(DatabaseError):
+        noted = store.control.releases(fleet.name)
+        unchanged = {work.host.name: work.release for work in works if work.plan.empty}
+        missing = {host: release for host, release in unchanged.items() if noted.get(host) != release}
+        store.control.note_releases(fleet.name, missing)
 
 
 def _leave_word(

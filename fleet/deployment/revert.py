@@ -9,7 +9,7 @@ from typing import Any
 from fleet.deployment.plan import named_like_ours
 from fleet.deployment.waiting import Wanted, Watch, running
 from fleet.reach.execute import Say
-from fleet.reach.facts import States, parse_states
+from fleet.reach.facts import States
 from fleet.reach.reply import Reader
 from puffin.records import WorkerRecord
 
@@ -81,10 +81,9 @@ class Reversal:
         return GoodState(reader.text("release"), {name: workers.text(name) for name in workers.names()})
 
     def _supervise(self) -> States:
-        reply = self._watch.ask("supervise", programs=self._ours)
-        pending = Reader(self._host, "", reply).items("pending")
-        self._pending = [item.text("name") for item in pending]
-        return parse_states(self._host, reply)
+        found = self._watch.supervise(programs=self._ours)
+        self._pending = found.pending
+        return found.states
 
     def _surplus(self, states: States, good: GoodState) -> list[str]:
         names = [program.name for program in states.supervisord.programs]

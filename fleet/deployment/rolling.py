@@ -126,18 +126,20 @@ class Roller:
         Interrupted
             On Ctrl-C, at once.
         """
-        begun = time.monotonic()
+        now = time.monotonic()
         try:
-            self._obey(self._rollout.advance(begun))
+            self._obey(self._rollout.advance(now))
             while not self._rollout.finished:
-                self._take_one()
-                self._obey(self._rollout.advance(time.monotonic()))
+                self._take_one(now)
+                now = time.monotonic()
+                self._obey(self._rollout.advance(now))
         except KeyboardInterrupt as error:
             raise Interrupted(self._results()) from error
         return self._results()
 
-    def _take_one(self) -> None:
-        wait = self._rollout.next_look(time.monotonic())
+    def _take_one(self, now: float) -> None:
+        # As of the last look: what has become due since would be no reason to wake up any more.
+        wait = self._rollout.next_look(now)
         try:
             event = self._events.get(timeout=wait)
         except queue.Empty:

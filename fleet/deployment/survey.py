@@ -25,6 +25,7 @@ from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet, Host
 from fleet.hosts.layout import Hardware, Worker, lay_out
+from fleet.hosts.names import condensed
 from fleet.hosts.render import HostPaths, RenderedFile, configuration_hash, host_paths, job_directories, render_host
 from fleet.reach import facts as host_facts
 from fleet.reach.execute import Say, ask, fan_out
@@ -173,6 +174,10 @@ def survey(goal: Goal, hosts: Sequence[Host], remotes: Remotes, parallel: int, s
     list[HostResult[HostWork]]
         One for every host, in their order.
 
+    Raises
+    ------
+    FleetError
+        As :func:`work_out`.
     """
     probed = probe_all(goal.fleet, hosts, remotes, parallel)
     worked_out = {work.host: work for work in work_out(goal, [each.value for each in probed if each.value], say)}
@@ -193,7 +198,14 @@ def work_out(goal: Goal, found: Sequence[Facts], say: Say) -> list[HostResult[Ho
         What was found on them.
     say
         Told what takes long: choosing and building what is installed.
+
+    Raises
+    ------
+    FleetError
+        Hosts of one platform would go back to different releases.
     """
+    if goal.back_to == PREVIOUS:
+        _refuse_mixture(found)
     kits = _kits(goal, found, say) if goal.back_to is None else {}
     hosts = {host.name: host for host in goal.fleet.hosts}
     records: dict[str, list[WorkerRecord]] = {}
@@ -245,6 +257,30 @@ def _kit(goal: Goal, platform: Platform, say: Say) -> _Kit:
     return _Kit(bundle.release_id, tool_directory(toolbox.supervisor_version, platform), bundle, toolbox)
 
 
+def _refuse_mixture(found: Sequence[Facts]) -> None:
+    """Refuse to go back to `PREVIOUS` where that is one release here and another there.
+
+    So it is after a deploy that came to some hosts only. Hosts of different platforms never have a release in common.
+    """
+    releases: dict[str, dict[str, list[str]]] = {}
+    for facts in found:
+        if facts.previous is not None:
+            releases.setdefault(_family(facts), {}).setdefault(facts.previous, []).append(facts.host)
+    mixed = [family for family in releases.values() if len(family) > 1]
+    if mixed:
+        lines = [f"{condensed(hosts)}: {release}" for family in mixed for release, hosts in family.items()]
+        what = "nothing was changed: the hosts would go back to different releases:\n    " + "\n    ".join(lines)
+        raise FleetError(f"{what}\n  choose one with --release, or hosts with --host")
+
+
+def _family(facts: Facts) -> str:
+    """The same for hosts that may have a release in common."""
+    try:
+        return _platform(facts).label
+    except RemoteError:
+        return ""
+
+
 def _kit_there(release: str, facts: Facts) -> _Kit:
     """A release that a host has already, with the supervisor that it uses now."""
     wanted = facts.previous if release == PREVIOUS else release
@@ -291,6 +327,7 @@ def _work_out(
 
 def _work(goal: Goal, host: Host, facts: Facts, records: Sequence[WorkerRecord], kit: _Kit) -> HostWork:
     fleet = goal.fleet
+    _refuse_silent(facts)
     _refuse_doubles(host, facts, records, goal.alive)
     workers = lay_out(host, _hardware(facts))
     paths = _paths(fleet, host, facts, kit)
@@ -340,6 +377,15 @@ def _paths(fleet: Fleet, host: Host, facts: Facts, kit: _Kit) -> HostPaths:
         return paths
     # An existing environment brings supervisor with it.
     return dataclasses.replace(paths, supervisor=f"{paths.releases}/{kit.release}")
+
+
+def _refuse_silent(facts: Facts) -> None:
+    """Refuse a host whose supervisord runs without answering: its workers would be taken for stopped ones."""
+    supervisord = facts.supervisord
+    if supervisord.silent:
+        what = f"supervisord runs (pid {supervisord.pid}) but does not answer: {supervisord.problem}"
+        hint = f"try again; look at log/supervisord.log there; if it hangs, end process {supervisord.pid}, then deploy"
+        raise RemoteError(facts.host, "looking", what, hint)
 
 
 def _refuse_doubles(host: Host, facts: Facts, records: Sequence[WorkerRecord], alive: frozenset[str]) -> None:

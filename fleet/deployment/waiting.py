@@ -16,7 +16,8 @@ from fleet.hosts.hostsfile import Update
 from fleet.reach.execute import Say, ask, listen
 from fleet.reach.facts import States, parse_states
 from fleet.reach.logs import messages_of, telling
-from fleet.reach.remote import ConnectionLost, Remote, UnreachableError
+from fleet.reach.remote import ConnectionLost, NotNow, Remote, UnreachableError
+from fleet.reach.reply import Reader
 from puffin.errors import DatabaseUnavailable
 from puffin.records import WorkerRecord
 
@@ -29,8 +30,11 @@ _LOOK_S = 3.0
 _LONGEST_PROOF_S = 15.0
 _LOG_LINES = 15
 _LISTEN_S = 30.0
-_LONGEST_TROUBLE_S = 120.0
+LONGEST_TROUBLE_S = 120.0
 _LONGEST_PAUSE_S = 5.0
+_PASSING = (ConnectionLost, UnreachableError, NotNow)
+"""What is no reason to give up before it has lasted."""
+
 
 ReadRecords = Callable[[], Sequence[WorkerRecord]]
 
@@ -81,6 +85,22 @@ class Wanted:
     leaving: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Supervised:
+    """A host whose supervisord runs.
+
+    Parameters
+    ----------
+    states
+        What the host says afterwards.
+    pending
+        Programs that could not be changed or taken out yet, since they run.
+    """
+
+    states: States
+    pending: tuple[str, ...]
+
+
 class Watch:
     """Looks at one host again and again; a connection or database that fails for a while is no reason to give up.
 
@@ -98,6 +118,9 @@ class Watch:
         Told what is being waited for.
     cancelled
         Says whether to give up.
+    patience
+        For how long a connection or database may fail, in seconds; None for `update.progress_deadline`, after which the
+        rollout gives the host up.
     """
 
     def __init__(
@@ -109,6 +132,7 @@ class Watch:
         read_records: ReadRecords,
         say: Say,
         cancelled: Callable[[], bool] = lambda: False,
+        patience: float | None = None,
     ) -> None:
         self._place = place
         self._update = update
@@ -116,10 +140,12 @@ class Watch:
         self._read_records = read_records
         self._say = say
         self._cancelled = cancelled
+        # To give up early would put the host back, which needs the connection and the database as well.
+        self._patience = max(LONGEST_TROUBLE_S, update.progress_deadline) if patience is None else patience
         self._known: frozenset[tuple[object, ...]] = frozenset()
 
     def ask(self, action: str, timeout: float = 120.0, **request: Any) -> dict[str, Any]:
-        """Do an action of `fleet.hostside` on the host; once more where the connection was lost over it.
+        """Do an action of `fleet.hostside` on the host; again where it cannot be reached for a while.
 
         The host may have done it by then: every action asked for here may be done twice.
 
@@ -131,14 +157,12 @@ class Watch:
             The host was told to give up.
         """
         self.check()
+        return self._insist(lambda: self._ask(action, request, timeout), _PASSING)
+
+    def _ask(self, action: str, request: Mapping[str, Any], timeout: float = 120.0) -> dict[str, Any]:
         place = self._place
         known = {"fleet_root": place.fleet_root, "host_root": place.host_root, "lock": place.lock}
-        try:
-            return ask(self._remote, action, {**known, **request}, timeout)
-        except ConnectionLost as lost:
-            self._say(f"connecting again: {lost.what}")
-            self._pause()
-            return ask(self._remote, action, {**known, **request}, timeout)
+        return ask(self._remote, action, {**known, **request}, timeout)
 
     def check(self) -> None:
         """Give up where that was asked for.
@@ -159,16 +183,38 @@ class Watch:
         words
             Workers whose last words are wanted as well.
         """
-        return self._insist(
-            lambda: parse_states(self._place.host, self.ask("states", words=list(words))),
-            (ConnectionLost, UnreachableError),
-        )
+        self.check()
+        return self._insist(lambda: self._states_in(self._ask("states", {"words": list(words)})), _PASSING)
+
+    def supervise(self, **request: Any) -> Supervised:
+        """Have supervisord run with the programs that its configuration names.
+
+        Parameters
+        ----------
+        request
+            As `fleet.hostside.supervise` wants it.
+        """
+
+        def attempt() -> Supervised:
+            reply = self._ask("supervise", request)
+            pending = Reader(self._place.host, "", reply).items("pending")
+            return Supervised(self._states_in(reply), tuple(item.text("name") for item in pending))
+
+        self.check()
+        return self._insist(attempt, _PASSING)
+
+    def _states_in(self, reply: Mapping[str, Any]) -> States:
+        """What a host says of its workers; where its supervisord is silent for a moment, it says nothing of them."""
+        states = parse_states(self._place.host, reply)
+        if states.supervisord.silent:
+            what = f"supervisord does not answer: {states.supervisord.problem}"
+            hint = f"look at log/supervisord.log there; if it hangs, end process {states.supervisord.pid}"
+            raise NotNow(self._place.host, "looking at its workers", what, hint)
+        return states
 
     def records(self) -> list[WorkerRecord]:
         """What the workers of the host reported."""
-        # One database serves all hosts: to give up early would put all of them back, which needs it as well.
-        patience = max(_LONGEST_TROUBLE_S, self._update.progress_deadline)
-        records = self._insist(self._read_records, (DatabaseUnavailable,), patience)
+        records = self._insist(self._read_records, (DatabaseUnavailable,))
         return [record for record in records if record.host == self._place.host]
 
     def end(
@@ -302,15 +348,15 @@ class Watch:
             if _telling(self.records()) != self._known:
                 return
 
-    def _insist(
-        self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...], patience: float = _LONGEST_TROUBLE_S
-    ) -> Found:
-        give_up = time.monotonic() + patience
+    def _insist(self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...]) -> Found:
+        give_up: float | None = None
         while True:
             try:
                 return attempt()
             except troubles as error:
-                if time.monotonic() > give_up:
+                if give_up is None:  # counted from the first trouble: the attempt itself may have taken long
+                    give_up = time.monotonic() + self._patience
+                elif time.monotonic() > give_up:
                     raise
                 self._say(f"trying again: {getattr(error, 'what', error)}")
                 self._pause()
@@ -323,6 +369,7 @@ class Watch:
 
     def _last_lines(self, worker: str) -> str:
         request = {"host_root": self._place.host_root, "workers": [worker], "lines": _LOG_LINES * 4, "follow": False}
+        # Where that fails, what the worker failed of is known all the same, and must not give way to it.
         entries, complete = listen(self._remote, "tail", request, _LISTEN_S)
         lines = telling([line for entry in entries for line in messages_of(self._place.host, entry)], _LOG_LINES)
         if not lines:
@@ -375,7 +422,7 @@ def shared(read: ReadRecords, age_s: float = POLL_S) -> ReadRecords:
 
 
 def running(states: States, workers: Sequence[str]) -> list[str]:
-    """Those of some workers that supervisord has not seen end.
+    """Those of some workers that supervisord has not seen end, or that have outlived it.
 
     Parameters
     ----------
@@ -384,7 +431,8 @@ def running(states: States, workers: Sequence[str]) -> list[str]:
     workers
         The workers.
     """
-    return [program.name for program in states.supervisord.programs if program.name in workers and program.alive]
+    alive = [program.name for program in states.supervisord.programs if program.alive]
+    return [name for name in dict.fromkeys([*alive, *states.pids]) if name in workers]
 
 
 def _as_stopped(worker: WorkerHealth) -> WorkerHealth:

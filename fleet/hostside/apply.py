@@ -1,12 +1,13 @@
 """Action `apply`: write what differs under the host's own directory, and switch the release.
 
 Request: fleet_root, host_root, run_dir, files [{path, mode, content_b64}], remove [paths],
-current (release id, or null to leave it), directories [absolute paths, made 0700], lock (token, or null),
+current (release id, or null to leave it), scratch (absolute), directories [absolute paths below scratch, made 0700
+with all between], lock (token, or null),
 manifest {begin, end (or null): base64 of manifest.json before and after everything else} (or null).
 Reply: written, unchanged, removed (paths), switched (bool), previous (release id or null).
 
-All files are first written beside their places, then put there one after the other: where the disk is
-full, or the connection is cut while they are written, nothing has changed.
+All files, the last manifest as well, are first written beside their places, then put there one after the other: where
+the disk is full, or the connection is cut while they are written, nothing has changed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,23 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet.hostside.common import Failure, Json, inside, locked, os_failure
-from fleet.hostside.files import UNFINISHED, Staged, directory, link, private_directory, same, stage
-from fleet.hostside.guard import require_lock
+from fleet.hostside.common import Failure, Json, inside, os_failure
+from fleet.hostside.files import (
+    UNFINISHED,
+    Staged,
+    directory,
+    foreign_directory,
+    link,
+    private_directories,
+    private_directory,
+    same,
+    stage,
+)
+from fleet.hostside.guard import require_lock, still_locked
 from fleet.hostside.installed import releases
 from fleet.hostside.places import host_root, link_name
 
@@ -56,13 +67,15 @@ def main(request: Json) -> Json:
     manifest = request.get("manifest") or {}
     begin, end = (_manifest(root, manifest.get(name)) for name in ("begin", "end"))
     directory(root, 0o755)
-    with locked(root / ".lock", 60, "writing files"):
+    with still_locked(request, root / ".lock", 60, "writing files"):
         _directories(root, request)
         changed = [file for file in wanted if not same(file.path, file.content, file.mode)]
-        put_files([*begin, *changed])
-        switched = switch_release(root, Path(request["fleet_root"]), request.get("current"))
-        removed = [name for name, path in unwanted if _remove(path)]
-        put_files(end)
+        with _staged([*begin, *changed]) as first, _staged(end, ".end") as last:
+            require_lock(request)  # once more: that may have taken long
+            _commit(first)
+            switched = switch_release(root, Path(request["fleet_root"]), request.get("current"))
+            removed = [name for name, path in unwanted if _remove(path)]
+            _commit(last)
         _sweep(root)
     written = [file.name for file in changed]
     unchanged = [file.name for file in wanted if file.name not in written]
@@ -92,7 +105,8 @@ def _directories(root: Path, request: Json) -> None:
         directory(root / name, mode)
     _run_directory(root / "run", Path(request["run_dir"]))
     for path in request.get("directories", ()):
-        directory(Path(path), 0o700)
+        foreign_directory(Path(request["scratch"]))
+        private_directories(Path(request["scratch"]), Path(path))
 
 
 def _run_directory(run: Path, place: Path) -> None:
@@ -116,16 +130,27 @@ def _empty(run: Path) -> None:
 
 def put_files(files: Sequence[Wanted]) -> None:
     """Write files, all beside their places before the first is put there."""
-    staged: list[Staged] = []
+    with _staged(files) as steps:
+        _commit(steps)
+
+
+@contextlib.contextmanager
+def _staged(files: Sequence[Wanted], mark: str = "") -> Iterator[list[Staged]]:
+    """Files written beside their places; what is not put there goes again."""
+    steps: list[Staged] = []
     try:
         for file in files:
             directory(file.path.parent, 0o755)
-            staged.append(stage(file.path, file.content, file.mode))
-        for step in staged:
-            step.commit()
+            steps.append(stage(file.path, file.content, file.mode, mark))
+        yield steps
     finally:
-        for step in staged:
+        for step in steps:
             step.discard()
+
+
+def _commit(steps: Sequence[Staged]) -> None:
+    for step in steps:
+        step.commit()
 
 
 def switch_release(root: Path, fleet: Path, release: str | None) -> bool:
@@ -141,6 +166,14 @@ def switch_release(root: Path, fleet: Path, release: str | None) -> bool:
     if before is not None:
         link(root / "previous", _release_link(root, fleet, before))
     return link(root / "current", _release_link(root, fleet, release))
+
+
+def switch_previous(root: Path, fleet: Path, release: str) -> None:
+    """Point `previous` to a complete release; remove it where there is none by that name."""
+    if release in {entry["id"] for entry in releases(fleet / "releases")}:
+        link(root / "previous", _release_link(root, fleet, release))
+    else:
+        _remove(root / "previous")
 
 
 def _release_link(root: Path, fleet: Path, release: str) -> str:

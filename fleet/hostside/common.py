@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import sys
 import time
 import traceback
@@ -46,17 +47,21 @@ class Failure(Exception):
         What was being done.
     hint
         What to do next; may be empty.
+    passing
+        Whether the same may work in a moment, without anybody having done anything.
     """
 
-    def __init__(self, what: str, step: str = "", hint: str = "") -> None:
+    def __init__(self, what: str, step: str = "", hint: str = "", passing: bool = False) -> None:
         super().__init__(what)
         self.what = what
         self.step = step
         self.hint = hint
+        self.passing = passing
 
     def as_reply(self) -> Json:
         """As it goes over the connection."""
-        return {"ok": False, "error": {"what": self.what, "step": self.step, "hint": self.hint}}
+        error = {"what": self.what, "step": self.step, "hint": self.hint, "passing": self.passing}
+        return {"ok": False, "error": error}
 
 
 def os_failure(error: OSError, step: str, path: object = None) -> Failure:
@@ -88,6 +93,8 @@ def run(action: Callable[[Json], Json], request: Json, marker: str) -> None:
 
     Start-up files of shells print what they like, so the marker tells the reply from the noise.
     """
+    # Others of the user's group must not be able to replace what his workers run, whatever his own umask is.
+    os.umask(os.umask(0o077) | 0o022)
     reply = json.dumps(answer(action, {**request, "marker": marker}))
     sys.stdout.write(f"\n{marker} {reply}\n")
     sys.stdout.flush()
@@ -162,8 +169,10 @@ def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.0
 
 
 @contextlib.contextmanager
-def locked(path: Path, seconds: float, step: str) -> Iterator[None]:
+def locked(path: Path, seconds: float, step: str, sign: bool = True) -> Iterator[None]:
     """Hold a lock file that the kernel releases when this process ends, however it ends.
+
+    Who holds it stands in the file, unless `sign` is false.
 
     Raises
     ------
@@ -178,10 +187,20 @@ def locked(path: Path, seconds: float, step: str) -> Iterator[None]:
     try:
         if not wait_until(lambda: _try_lock(descriptor, path, step), seconds, pause=0.1):
             hint = "wait for the other puffin-fleet to end, then try again"
-            raise Failure(f"{path} is held by another process for over {seconds:g} s", step, hint)
+            holder = read_text(path).strip() or "another process"
+            raise Failure(f"{path} is held by {holder} for over {seconds:g} s", step, hint)
+        if sign:
+            _sign(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    """Say who holds a lock file; a full disk keeps nobody from holding it."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
 
 
 def _try_lock(descriptor: int, path: Path, step: str) -> bool:

@@ -32,6 +32,7 @@ from fleet.hostside.rpc import (
     Unreachable,
     daemon_pid,
     observe,
+    unanswered,
 )
 from fleet.hostside.states import ending, look, note_ending, running_pids
 
@@ -75,8 +76,7 @@ def obey(root: Path, order: Order) -> list[Json]:
     try:
         changed = OPERATIONS[order.operation](root, order)
     except Unreachable as error:
-        hint = "deploy to this host, which starts supervisord"
-        raise Failure(f"supervisord does not run on this host: {error}", STEP, hint) from error
+        raise unanswered(root, error, STEP) from error
     return [{"operation": order.operation, "worker": worker, "changed": done} for worker, done in changed.items()]
 
 
@@ -115,7 +115,7 @@ def _clear_stop_file(root: Path, order: Order) -> dict[str, bool]:
 
 def _recycle(root: Path, order: Order) -> dict[str, bool]:
     """Only workers that run: to another, the file would be an order to end at once when it is started."""
-    running = {program["name"] for program in observe(root)["programs"] if program["state"] in ACTIVE}
+    running = {program["name"] for program in _observed(root)["programs"] if program["state"] in ACTIVE}
     chosen = running if order.workers is None else running & set(order.workers)
     return {worker: _touch(root / "run" / f"recycle.{worker}") for worker in sorted(chosen)}
 
@@ -167,7 +167,11 @@ def _end(root: Path, order: Order) -> dict[str, bool]:
     done = dict.fromkeys(names, False)
     for program in fresh:
         name = program["name"]
-        done[name] = supervisor.attempt("signalProcess", name, "TERM", accept=(NOT_RUNNING, BAD_NAME))
+        try:
+            done[name] = supervisor.attempt("signalProcess", name, "TERM", accept=(NOT_RUNNING, BAD_NAME))
+        except Unreachable:
+            note_ending(root, program)  # supervisord has the order, and obeys when it has time for it
+            raise
         if done[name]:
             note_ending(root, program)
     return done
@@ -192,7 +196,7 @@ def _signal_orphans(root: Path, order: Order) -> dict[str, bool]:
 
 def _shutdown(root: Path, order: Order) -> dict[str, bool]:
     """It kills what runs when it goes, so nothing may run."""
-    seen = observe(root)
+    seen = _observed(root)
     pid = daemon_pid(root)
     if not seen["running"]:
         return {"*": False}
@@ -203,6 +207,14 @@ def _shutdown(root: Path, order: Order) -> dict[str, bool]:
     if not wait_until(lambda: daemon_pid(root) is None, order.seconds):
         raise Failure(f"supervisord (pid {pid}) does not end", STEP, f"look at {root / 'log/supervisord.log'}")
     return {"*": True}
+
+
+def _observed(root: Path) -> Json:
+    """What `observe` says; that supervisord is silent for a moment does not mean that nothing runs."""
+    seen = observe(root)
+    if seen["running"] and not seen["reachable"]:
+        raise Unreachable(seen["problem"])
+    return seen
 
 
 OPERATIONS: dict[str, Callable[[Path, Order], dict[str, bool]]] = {

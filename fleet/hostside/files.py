@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,19 +30,21 @@ class Staged:
 
     def discard(self) -> None:
         """Remove it, unless it was put in its place."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # what is in the way is said by who writes
             self.temporary.unlink()
 
 
-def stage(path: Path, content: bytes, mode: int) -> Staged:
+def stage(path: Path, content: bytes, mode: int, mark: str = "") -> Staged:
     """Write a file beside its place, complete and on disk, with its mode from the start.
+
+    Two contents for one place need different marks.
 
     Raises
     ------
     Failure
         It cannot be written; then nothing of it is left.
     """
-    staged = Staged(path.with_name(f".{path.name}{UNFINISHED}"), path)
+    staged = Staged(path.with_name(f".{path.name}{mark}{UNFINISHED}"), path)
     try:
         staged.discard()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -75,7 +79,10 @@ def same(path: Path, content: bytes, mode: int) -> bool:
 
 
 def directory(path: Path, mode: int) -> None:
-    """Make a directory, with its parents; tighten the mode of one that is there, never loosen it."""
+    """Make a directory; tighten the mode of one that is there, never loosen it.
+
+    Parents that are missing get what the umask leaves, which `common.run` keeps others from writing to.
+    """
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
         found = path.stat().st_mode & 0o7777
@@ -87,20 +94,44 @@ def directory(path: Path, mode: int) -> None:
         raise os_failure(error, "making directories", path) from error
 
 
-def private_directory(path: Path) -> None:
-    """Make a directory in a place where others may write, too; refuse one that somebody else put there."""
+def foreign_directory(path: Path) -> None:
+    """Make a directory, with its parents; one that is there is somebody else's to arrange."""
     try:
-        for step in (path.parent, path):
-            with contextlib.suppress(FileExistsError):
-                step.mkdir(mode=0o700)
-        status = path.lstat()
-        parent = path.parent.lstat()
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise os_failure(error, "making directories", path) from error
-    for place, found in ((path.parent, parent), (path, status)):
-        if found.st_uid != os.getuid() or (found.st_mode & 0o170000) != 0o040000:
-            raise Failure(f"{place} belongs to somebody else", "making directories", "have it removed")
-        place.chmod(0o700)
+
+
+def private_directory(path: Path) -> None:
+    """Make a directory in a place where others may write, too; refuse one that somebody else put there."""
+    private_directories(path.parent.parent, path)
+
+
+def private_directories(top: Path, path: Path) -> None:
+    """Make a directory below `top`, where others may write, and each between them; refuse what somebody else put there.
+
+    Who owns one of them could move away what is below it, and put something else in its place.
+    """
+    try:
+        for step in (*reversed(list(_between(top, path))), path):
+            with contextlib.suppress(FileExistsError):
+                step.mkdir(mode=0o700)
+            found = step.lstat()
+            if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+                raise Failure(f"{step} belongs to somebody else", "making directories", "have it removed")
+            step.chmod(0o700)
+    except OSError as error:
+        raise os_failure(error, "making directories", path) from error
+
+
+def _between(top: Path, path: Path) -> Iterator[Path]:
+    """The directories that lead from one to the other, the last first."""
+    if top not in path.parents:
+        raise Failure(f"{path} is not below {top}", "making directories")
+    for parent in path.parents:
+        if parent == top:
+            return
+        yield parent
 
 
 def link(path: Path, target: str) -> bool:

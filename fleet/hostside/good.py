@@ -5,8 +5,8 @@ the deploy that is taken back, or null).
 Reply of `keep`: release. Reply of `restore`: release, workers {name: first 12 hex digits of its settings' SHA-256},
 written, removed (paths).
 
-What is kept is everything that a deploy writes below the host's own directory, and which release was current. The
-copy is made beside its place and renamed, so there is always a whole one.
+What is kept is everything that a deploy writes below the host's own directory, which release was current, and which
+was the one before. The copy is made beside its place and renamed, so there is always a whole one.
 
 A deploy that was good on one host may be taken back all the same, since it was not on others. So the state before is
 kept as well, and a state that the deploy to be undone has kept itself is passed over.
@@ -20,10 +20,10 @@ import os
 import shutil
 from pathlib import Path
 
-from fleet.hostside.apply import Wanted, put_files, switch_release
-from fleet.hostside.common import Failure, Json, digest, locked, os_failure, read_text
+from fleet.hostside.apply import Wanted, put_files, switch_previous, switch_release
+from fleet.hostside.common import Failure, Json, digest, os_failure, read_text
 from fleet.hostside.files import UNFINISHED, same, write
-from fleet.hostside.guard import require_lock
+from fleet.hostside.guard import still_locked
 from fleet.hostside.places import host_root, link_name
 
 STEP = "putting back"
@@ -37,8 +37,7 @@ OWNED = ("etc/conf.d", "etc/workers")
 def main(request: Json) -> Json:
     """Keep or restore."""
     root = host_root(request)
-    require_lock(request)
-    with locked(root / ".lock", 60, STEP):
+    with still_locked(request, root / ".lock", 60, STEP):
         if request["operation"] == "keep":
             return keep(root)
         return restore(root, Path(request["fleet_root"]), request.get("undo"))
@@ -58,6 +57,8 @@ def keep(root: Path) -> Json:
         if (root / MANIFEST).exists():
             _copy(str(root / MANIFEST), str(fresh / MANIFEST))
         write(fresh / "release", f"{release}\n".encode(), 0o600)
+        if previous := link_name(root / "previous"):
+            write(fresh / "previous", f"{previous}\n".encode(), 0o600)
         if place.exists():
             # Once more by the same deploy, whose answer was lost: what was before it still is.
             if _deploy_of(place) != _deploy_of(fresh) or not _deploy_of(place):
@@ -100,6 +101,8 @@ def restore(root: Path, fleet: Path, undo: str | None = None) -> Json:
     wanted = [file for file in wanted if ours is None or file.name in ours]
     names = {file.name for file in wanted}
     switch_release(root, fleet, release)  # first, since it is refused where the release is gone
+    # What failed must not be what a rollback goes to.
+    switch_previous(root, fleet, read_text(place / "previous").strip())
     _begin(root, place)
     changed = [file for file in wanted if not same(file.path, file.content, file.mode)]
     put_files(changed)

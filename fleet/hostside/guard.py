@@ -5,11 +5,13 @@ The lock is the directory `lock` with `holder.json` in it; `fleet.hostside.lock`
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from fleet.hostside.common import Failure, Json, read_text
+from fleet.hostside.common import Failure, Json, locked, read_text
 
 LOCK = "lock"
 HOLDER = "holder.json"
@@ -38,6 +40,20 @@ def require_lock(request: Json) -> None:
         raise Failure("the lock of this host is gone: it ran out, or was removed with 'unlock'", STEP, _HINT)
     if holder["token"] != token:
         raise Failure(f"{holder['who']} took the lock of this host over, for '{holder['verb']}'", STEP, _HINT)
+
+
+@contextlib.contextmanager
+def still_locked(request: Json, path: Path, seconds: float, step: str) -> Iterator[None]:
+    """Hold a lock file as `locked` does; the lock of the host may have been lost while that was waited for.
+
+    Raises
+    ------
+    Failure
+        As `locked` and `require_lock`.
+    """
+    with locked(path, seconds, step):
+        require_lock(request)
+        yield
 
 
 def read_holder(root: Path) -> Json | None:

@@ -21,6 +21,7 @@ import contextlib
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from fleet.hostside.audit import append
@@ -32,6 +33,9 @@ from fleet.hostside.places import host_root
 STEP = "locking"
 MUTEX = ".lock.mutex"
 _MUTEX_S = 30.0
+WRITING = ".lock"
+"""Held by the actions that write files below the host's own directory."""
+_WRITING_S = 5.0
 _UNFINISHED = ".lock-"
 
 
@@ -169,10 +173,25 @@ def _break(root: Path, request: Json) -> Json:
 
 def _end(root: Path, present: Json, outcome: Json) -> bool:
     """Count, remove, write down, in this order: one that is killed in between has at least counted."""
-    with contextlib.suppress(OSError):
-        (root / LOCK / SERIAL).replace(root / SERIAL)
-    _remove(root, present["token"])
+    with _nobody_writing(root):
+        with contextlib.suppress(OSError):
+            (root / LOCK / SERIAL).replace(root / SERIAL)
+        _remove(root, present["token"])
     return _write_down(root, present, outcome)
+
+
+@contextlib.contextmanager
+def _nobody_writing(root: Path) -> Iterator[None]:
+    """Let who is putting files in their places come to an end; whoever comes later looks for the lock again.
+
+    Not for long, and not where that cannot be had: nothing may keep a lock from being given back.
+    """
+    with contextlib.ExitStack() as stack:
+        if (root / WRITING).exists():
+            with contextlib.suppress(Failure):
+                # Unsigned: where nothing was changed, not even this file is.
+                stack.enter_context(locked(root / WRITING, _WRITING_S, STEP, sign=False))
+        yield
 
 
 def _remove(root: Path, token: str) -> None:

@@ -1,7 +1,7 @@
 """Action `prune`: remove installations that nothing needs any more.
 
-Request: fleet_root, keep (newest releases to keep), used [releases that must stay, whatever is seen here],
-carry_out (bool; else only look), only [paths] (null: all that is found), host_root, lock (token, or null).
+Request: fleet_root, keep (newest releases to keep), used [releases and supervisors that must stay, whatever is seen
+here], carry_out (bool; else only look), only [paths] (null: all that is found), host_root, lock (token, or null).
 Reply: removals [{kind, name, path, bytes}], kept [{name, why}], frees (bytes), in_use [releases], hosts [all that
 keep their directories here], removed (bool).
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.hostside.common import Failure, Json, locked, os_failure, read_text
-from fleet.hostside.guard import read_holder, require_lock
+from fleet.hostside.guard import read_holder, require_lock, still_locked
 from fleet.hostside.installed import COMPLETE, Environment, environments, wheels_of
 from fleet.hostside.processes import own_processes
 from fleet.hostside.sizes import freed_by, size_of
@@ -57,8 +57,9 @@ def main(request: Json) -> Json:
     _refuse_locked(fleet, request.get("lock"))
     with (
         locked(fleet / "releases" / ".lock", _LOCK_S, STEP),
-        locked(fleet / "supervisor" / ".lock", _LOCK_S, STEP),
+        still_locked(request, fleet / "supervisor" / ".lock", _LOCK_S, STEP),
     ):
+        _refuse_locked(fleet, request.get("lock"))  # once more: that may have been waited for
         removals, kept, in_use = _look(fleet, request)
         only = request.get("only")
         chosen = [one for one in removals if only is None or str(one.path) in only]
@@ -93,7 +94,7 @@ def _look(fleet: Path, request: Json) -> tuple[list[Removal], dict[str, str], se
     in_use = used_by_processes(fleet)
     kept = _reasons(fleet, releases, set(request["used"]), in_use["releases"], int(request["keep"]))
     supervisors = environments(fleet / "supervisor")
-    wanted = _supervisors_named(fleet) | in_use["supervisor"]
+    wanted = _supervisors_named(fleet) | in_use["supervisor"] | set(request["used"])
     gone = [Removal("release", one.path) for one in releases if one.path.name not in kept]
     gone += [Removal("supervisor", one.path) for one in supervisors if one.path.name not in wanted]
     removed = {removal.path for removal in gone}

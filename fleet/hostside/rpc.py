@@ -9,7 +9,7 @@ import xmlrpc.client
 from pathlib import Path
 from typing import Any
 
-from fleet.hostside.common import Failure, Json
+from fleet.hostside.common import Failure, Json, tail_of
 from fleet.hostside.places import socket_path
 from fleet.hostside.processes import alive, command_of, read_pid
 
@@ -114,8 +114,25 @@ def daemon_pid(root: Path) -> int | None:
     return pid if ours else None
 
 
+def unanswered(root: Path, error: Unreachable, step: str) -> Failure:
+    """What it means that nobody answers: supervisord does not run, or has other things to do, which passes."""
+    pid = daemon_pid(root)
+    if pid is None:
+        hint = "deploy to this host, which starts supervisord"
+        return Failure(f"supervisord does not run on this host: {error}{log_tail(root)}", step, hint)
+    hint = f"try again; look at {root / 'log/supervisord.log'}; if it hangs, end process {pid} and deploy again"
+    what = f"supervisord runs (pid {pid}) but does not answer: {error}{log_tail(root)}"
+    return Failure(what, step, hint, passing=True)
+
+
+def log_tail(root: Path) -> str:
+    """The last lines of supervisord's log, to be put after a message."""
+    lines = tail_of(root / "log" / "supervisord.log", 10)
+    return "\nlast lines of its log:\n" + "\n".join(lines) if lines else ""
+
+
 def observe(root: Path) -> Json:
-    """What supervisord says about itself and its programs, running or not."""
+    """What supervisord says about itself and its programs, running or not; where it is silent, `problem` says so."""
     path = socket_path(root)
     pid = daemon_pid(root)
     report: Json = {

@@ -18,8 +18,8 @@ import xmlrpc.client
 from pathlib import Path
 
 from fleet.hostside import boot
-from fleet.hostside.common import Failure, Json, clean_environment, locked, read_text, tail_of, wait_until
-from fleet.hostside.guard import require_lock
+from fleet.hostside.common import Failure, Json, clean_environment, read_text, wait_until
+from fleet.hostside.guard import require_lock, still_locked
 from fleet.hostside.places import host_root, restore_run_directory, socket_path
 from fleet.hostside.processes import orphans
 from fleet.hostside.rpc import (
@@ -28,7 +28,10 @@ from fleet.hostside.rpc import (
     BAD_NAME,
     STILL_RUNNING,
     Supervisor,
+    Unreachable,
     daemon_pid,
+    log_tail,
+    unanswered,
 )
 from fleet.hostside.states import forget_ending, look
 
@@ -45,10 +48,9 @@ def main(request: Json) -> Json:
     restore_run_directory(root)
     at_boot = _arrange_boot(root, request.get("boot"))
     by_system = not request.get("direct") and _start_by_system(root, seconds)
-    with locked(root / "run" / ".supervise.lock", 60, STEP):
+    with still_locked(request, root / "run" / ".supervise.lock", 60, STEP):
         started = _ensure_running(root, request, seconds) or by_system
-        ours = request.get("programs")
-        changes = reload(Supervisor(socket_path(root)), None if ours is None else frozenset(ours))
+        changes = _reload(root, request)
     for name in [*changes["removed"], *changes["replaced"]]:
         forget_ending(root, name)
     return {"started": started, "pid": daemon_pid(root), "boot": at_boot, **changes, **look(root)}
@@ -79,7 +81,7 @@ def _ensure_running(root: Path, request: Json, seconds: float) -> bool:
     socket_path(root).unlink(missing_ok=True)  # nobody answers there, and nobody owns it
     _start(root, _environment(root, request), seconds)
     if not wait_until(supervisor.answers, seconds):
-        raise Failure(f"supervisord does not answer at {socket_path(root)}{_log_tail(root)}", STEP)
+        raise Failure(f"supervisord does not answer at {socket_path(root)}{log_tail(root)}", STEP)
     return True
 
 
@@ -95,8 +97,8 @@ def _comes_up(root: Path, supervisor: Supervisor, pid: int, seconds: float) -> b
     """It may be on its way up, or down; a second one must not be started beside it."""
     if not wait_until(lambda: supervisor.answers() or daemon_pid(root) is None, seconds):
         hint = f"look at {root / 'log/supervisord.log'}; if it hangs, end process {pid} and deploy again"
-        what = f"supervisord runs (pid {pid}) but does not answer at {socket_path(root)}{_log_tail(root)}"
-        raise Failure(what, STEP, hint)
+        what = f"supervisord runs (pid {pid}) but does not answer at {socket_path(root)}{log_tail(root)}"
+        raise Failure(what, STEP, hint, passing=True)
     return daemon_pid(root) is not None
 
 
@@ -128,12 +130,15 @@ def _start(root: Path, environment: Path, seconds: float) -> None:
         raise Failure(f"supervisord did not go into the background in {seconds:g} s", STEP) from error
     if done.returncode != 0:
         said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
-        raise Failure(f"supervisord ended with status {done.returncode}: {said}{_log_tail(root)}", STEP)
+        raise Failure(f"supervisord ended with status {done.returncode}: {said}{log_tail(root)}", STEP)
 
 
-def _log_tail(root: Path) -> str:
-    lines = tail_of(root / "log" / "supervisord.log", 10)
-    return "\nlast lines of its log:\n" + "\n".join(lines) if lines else ""
+def _reload(root: Path, request: Json) -> Json:
+    ours = request.get("programs")
+    try:
+        return reload(Supervisor(socket_path(root)), None if ours is None else frozenset(ours))
+    except Unreachable as error:
+        raise unanswered(root, error, STEP) from error
 
 
 def reload(supervisor: Supervisor, ours: frozenset[str] | None = None) -> Json:

@@ -150,6 +150,11 @@ class Supervisord:
     problem: str | None
     programs: tuple[ProgramState, ...]
 
+    @property
+    def silent(self) -> bool:
+        """Whether it runs without answering: nothing is known of its programs then."""
+        return self.running and not self.reachable
+
 
 @dataclass(frozen=True)
 class Orphan:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from fleet.reach.remote import DEFAULT_PYTHON, PYTHON_ARGUMENTS, CommandResult, ConnectionLost, frame, no_python
-from fleet.reach.sending import Sender
+from fleet.reach.sending import SENDER_S, Receiver, Sender
+
+_BLOCK = 1 << 16
 
 
 class LocalRemote:
@@ -35,20 +40,28 @@ class LocalRemote:
 
     def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
         """See `fleet.reach.remote.Remote`; a program that takes too long is killed."""
+        patience = _Patience(timeout)
         process = self._start(subprocess.PIPE)
         assert process.stdin is not None  # noqa: S101 - it is a pipe
-        sender = Sender(process.stdin.write, process.stdin.close, frame(program), data)
-        process.stdin = None  # so that communicate leaves it to the sender
+        sender = Sender(process.stdin.write, process.stdin.close, frame(program), data, patience.renew)
+        receivers = [self._receiver(process, pipe) for pipe in (process.stdout, process.stderr) if pipe is not None]
+        process.stdin = process.stdout = process.stderr = None  # they are closed by who uses them
+        threads = [sender, *receivers]
         try:
-            sender.start()
-            stdout, stderr = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            raise ConnectionLost(self.name, "run", f"no answer within {timeout:g} s") from error
+            for thread in threads:
+                thread.start()
+            late = not (all(map(patience.outlasts, receivers)) and _ended(process, patience.left))
         finally:
             _end(process)
-            sender.join()
+            sender.join(SENDER_S)
+        if late:
+            raise ConnectionLost(self.name, "run", f"no answer within {timeout:g} s")
         sender.check()
+        stdout, stderr = (receiver.result() for receiver in receivers)
         return CommandResult(process.returncode, stdout, stderr)
+
+    def _receiver(self, process: subprocess.Popen[bytes], pipe: IO[bytes]) -> Receiver:
+        return Receiver(self.name, lambda: os.read(pipe.fileno(), _BLOCK), lambda: _kill(process), pipe.close)
 
     def stream(self, program: str) -> Iterator[bytes]:
         """See `fleet.reach.remote.Remote`."""
@@ -86,9 +99,43 @@ class LocalRemote:
         )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+class _Patience:
+    """How long to wait for a program; it begins anew with each sign of life."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        self._deadline = time.monotonic() + self._seconds
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def outlasts(self, thread: Receiver) -> bool:
+        while thread.is_alive() and self.left:
+            thread.join(self.left)
+        return not thread.is_alive()
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With all that it started: uv and others would go on with what nobody waits for any more."""
     if process.poll() is None:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # it leads its session
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    _kill(process)
     process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:

@@ -16,7 +16,7 @@ import json
 import re
 import shlex
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 PACKAGE = "fleet.hostside"
 DEFAULT_PYTHON = "python3"
+
+MOST_OUTPUT = 64_000_000
+"""Bytes that a program may write to one of its outputs, or to a stream between two entries."""
+
+MOST_NOISE = 1_000_000
+"""Bytes of a line in a stream that is not one of ours."""
 
 Value = TypeVar("Value")
 Progress = Callable[[int, int], None]
@@ -116,7 +122,10 @@ class Remote(Protocol):
         """Make the connection now, instead of at its first use."""
 
     def call(self, program: str, timeout: float, data: Iterable[bytes] = ()) -> CommandResult:
-        """Run a program to its end, for at most `timeout` seconds; `data` follows it on its standard input."""
+        """Run a program to its end; `data` follows it on its standard input.
+
+        It may take `timeout` seconds from its beginning, or from when the host has taken the last block of data.
+        """
 
     def stream(self, program: str) -> Iterator[bytes]:
         """Run a program and give its output as it comes, until it ends or this iterator is closed."""
@@ -168,6 +177,10 @@ class NoPythonError(RemoteError):
 
 class ActionFailed(RemoteError):
     """The program ran on the host, and said what it could not do."""
+
+
+class NotNow(ActionFailed):
+    """The host could not do it now, and may in a moment: supervisord did not answer."""
 
 
 _LOADER = "import sys; s = getattr(sys.stdin, 'buffer', sys.stdin); exec(s.read(int(s.readline())))"
@@ -331,7 +344,8 @@ def _checked(host: str, step: str, reply: dict[str, Any], python: str) -> dict[s
     error = reply.get("error")
     if not isinstance(error, dict):
         raise ActionFailed(host, step, "the reply says neither that it worked nor why not")
-    raise ActionFailed(host, str(error.get("step") or step), str(error.get("what", "")), str(error.get("hint", "")))
+    kind = NotNow if error.get("passing") else ActionFailed
+    raise kind(host, str(error.get("step") or step), str(error.get("what", "")), str(error.get("hint", "")))
 
 
 def _python_is_missing(result: CommandResult) -> bool:
@@ -359,6 +373,36 @@ def no_python(host: str, step: str, python: str, found: str = "") -> NoPythonErr
     return NoPythonError(host, step, what, "install it or set release.python")
 
 
+def endless(host: str) -> ActionFailed:
+    """The error for a host that writes more than any of our programs does."""
+    what = "the program on the host, or a start-up file before it, writes without end"
+    return ActionFailed(host, "run", what, "look at the start-up files of its user's shell, such as ~/.bashrc")
+
+
+def gather(host: str, read: Callable[[], bytes]) -> bytes:
+    """Read an output to its end.
+
+    Parameters
+    ----------
+    host
+        The host that writes it.
+    read
+        Gives the next bytes of it; nothing at its end.
+
+    Raises
+    ------
+    ActionFailed
+        It seems to have no end, which would fill the memory of this machine.
+    """
+    blocks, size = [], 0
+    while block := read():
+        blocks.append(block)
+        size += len(block)
+        if size > MOST_OUTPUT:
+            raise endless(host)
+    return b"".join(blocks)
+
+
 def parse_stream(host: str, action: str, chunks: Iterable[bytes], marker: str) -> Iterator[dict[str, Any]]:
     """Find the entries that a program writes one after the other; what is not one is noise and skipped.
 
@@ -376,14 +420,28 @@ def parse_stream(host: str, action: str, chunks: Iterable[bytes], marker: str) -
     Raises
     ------
     ActionFailed
-        The program says that it could not do what was asked.
+        The program says that it could not do what was asked, or there is no end of noise.
     """
     step = action.replace("_", " ")
     start = marker.encode() + b" "
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line.startswith(start):
-                entry = _decode(host, step, line[len(start) :].decode("utf-8", "replace"))
-                yield entry if "ok" not in entry else _checked(host, step, entry, DEFAULT_PYTHON)
+    for line in _lines(host, chunks, start):
+        entry = _decode(host, step, line.decode("utf-8", "replace"))
+        yield entry if "ok" not in entry else _checked(host, step, entry, DEFAULT_PYTHON)
+
+
+def _lines(host: str, chunks: Iterable[bytes], start: bytes) -> Iterator[bytes]:
+    """The lines that begin with a word, without it."""
+    rest, noise = b"", 0
+    try:
+        for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                noise += len(line)
+                if line.startswith(start):
+                    noise = 0
+                    yield line[len(start) :]
+            if max(len(rest), noise) > MOST_OUTPUT or (len(rest) > MOST_NOISE and not rest.startswith(start)):
+                raise endless(host)
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()  # now, and not when the last traceback is forgotten

@@ -1,4 +1,4 @@
-"""Feeding a program on a host while its output is read."""
+"""Feeding a program on a host while its outputs are read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import threading
 from collections.abc import Callable, Iterable
 
 from fleet.errors import FleetError
+from fleet.reach.remote import gather
+
+SENDER_S = 10.0
+"""How long to wait for a sender whose program has ended: the file that it reads may be out of reach."""
 
 
 class Sender(threading.Thread):
@@ -22,6 +26,8 @@ class Sender(threading.Thread):
         What goes first.
     data
         What follows; may raise FleetError where it cannot be had.
+    taken
+        Called when a block of data was written.
     """
 
     def __init__(
@@ -30,12 +36,14 @@ class Sender(threading.Thread):
         finish: Callable[[], object],
         program: bytes,
         data: Iterable[bytes] = (),
+        taken: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(daemon=True)
         self._write = write
         self._finish = finish
         self._program = program
         self._data = data
+        self._taken = taken
         self._error: FleetError | None = None
 
     def run(self) -> None:
@@ -44,6 +52,7 @@ class Sender(threading.Thread):
             self._write(self._program)
             for block in self._data:
                 self._write(block)
+                self._taken()
         except FleetError as error:
             self._error = error
         except (OSError, EOFError):
@@ -56,3 +65,58 @@ class Sender(threading.Thread):
         """Raise what kept the data from being had."""
         if self._error is not None:
             raise self._error
+
+
+class Receiver(threading.Thread):
+    """Reads one output of a program in a thread of its own.
+
+    Parameters
+    ----------
+    host
+        The host that it comes from.
+    read
+        Gives the next bytes of it; nothing at its end.
+    end
+        Ends the program, where it writes without end.
+    close
+        Called when nothing more is read.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        read: Callable[[], bytes],
+        end: Callable[[], object],
+        close: Callable[[], object] = lambda: None,
+    ) -> None:
+        super().__init__(daemon=True)
+        self._host = host
+        self._read = read
+        self._end = end
+        self._close = close
+        self._found = b""
+        self._error: FleetError | None = None
+
+    def run(self) -> None:
+        try:
+            self._found = gather(self._host, self._read)
+        except FleetError as error:
+            self._error = error
+            self._end()
+        except (OSError, EOFError):
+            pass  # whoever waits for the program learns of that as well
+        finally:
+            self._close()
+
+    def result(self) -> bytes:
+        """All of it, once it has ended.
+
+        Raises
+        ------
+        FleetError
+            It had no end.
+        """
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._found

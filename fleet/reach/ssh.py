@@ -15,7 +15,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,10 +33,11 @@ from fleet.reach.remote import (
     UnknownHostKey,
     UnreachableError,
     frame,
+    gather,
     no_python,
     remote_command,
 )
-from fleet.reach.sending import Sender
+from fleet.reach.sending import SENDER_S, Receiver, Sender
 
 STEP = "connect"
 ATTEMPTS = 3
@@ -134,6 +135,7 @@ class SshRemote:
         self._options = options
         self._chain: list[Connection] = []
         self._lock = threading.Lock()
+        self._closed = False
 
     def connect(self) -> None:
         """See `fleet.reach.remote.Remote`; errors as in :meth:`call`."""
@@ -153,7 +155,7 @@ class SshRemote:
         with self._channel() as channel, _Alarm(channel, timeout) as alarm:
             try:
                 channel.exec_command(remote_command(self.python))
-                result = _exchange(channel, frame(program), data)
+                result = _exchange(self.name, channel, frame(program), data, alarm.put_off)
             except (paramiko.SSHException, OSError, EOFError) as error:
                 raise self._lost(alarm.rung, timeout) from error
             if alarm.rung or result.status < 0:
@@ -163,25 +165,29 @@ class SshRemote:
     def stream(self, program: str) -> Iterator[bytes]:
         """See `fleet.reach.remote.Remote`; closing the iterator ends the program on the host."""
         with self._channel() as channel:
+            begun, ended = _Alarm(channel, SILENCE), _Alarm(channel, SILENCE)
             try:
                 channel.settimeout(SILENCE)
-                channel.exec_command(remote_command(self.python))
+                with begun:
+                    channel.exec_command(remote_command(self.python))
                 channel.sendall(frame(program))
                 while chunk := channel.recv(_BLOCK):
                     yield chunk
-                status = channel.recv_exit_status()
+                with ended:
+                    status = channel.recv_exit_status()
             except (paramiko.SSHException, OSError, EOFError) as error:
                 # Where there is no such Python the shell may have ended before it was sent anything.
                 if not channel.exit_status_ready() or channel.recv_exit_status() != _NOT_FOUND:
-                    raise self._lost(isinstance(error, TimeoutError), SILENCE) from error
+                    raise self._lost(begun.rung or isinstance(error, TimeoutError), SILENCE) from error
                 status = _NOT_FOUND
         if status == _NOT_FOUND:
             raise no_python(self.name, "run", self.python)
         if status < 0:
-            raise self._lost(False, SILENCE)
+            raise self._lost(ended.rung, SILENCE)
 
     def close(self) -> None:
-        """End the connection, and those to the jump hosts."""
+        """End the connection, and those to the jump hosts; none is made any more."""
+        self._closed = True
         for connection in self._chain:
             connection.close()
 
@@ -209,12 +215,22 @@ class SshRemote:
                 channel.close()
 
     def _connected(self) -> Connection:
+        self._refuse_closed()
         if not self._chain:
             self._chain = _connections(self.name, self._options)
         for connection in reversed(self._chain):  # the jump host first
             if not connection.is_connected:
                 _open(self.name, connection, self._options)
+        self._refuse_closed()
         return self._chain[0]
+
+    def _refuse_closed(self) -> None:
+        """Who waits for a host and asks again must come to an end, also where it was closed while it was opened."""
+        if self._closed:
+            self.close()
+            raise RemoteError(
+                self.name, STEP, "the connection was ended here", "the next run completes what is missing"
+            )
 
 
 class _Alarm:
@@ -223,36 +239,46 @@ class _Alarm:
     def __init__(self, channel: Any, seconds: float) -> None:
         self.rung = False
         self._channel = channel
-        self._timer = threading.Timer(seconds, self._ring)
-        self._timer.daemon = True
+        self._seconds = seconds
+        self._deadline = 0.0
+        self._over = threading.Event()
 
-    def _ring(self) -> None:
+    def put_off(self) -> None:
+        """Count anew: there was a sign of life."""
+        self._deadline = time.monotonic() + self._seconds
+
+    def _watch(self) -> None:
+        while (left := self._deadline - time.monotonic()) > 0:
+            if self._over.wait(left):
+                return
         self.rung = True
         with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
             self._channel.close()
 
     def __enter__(self) -> _Alarm:
-        self._timer.start()
+        self.put_off()
+        threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(self, *details: object) -> None:
-        self._timer.cancel()
+        self._over.set()
 
 
-def _exchange(channel: Any, program: bytes, data: Iterable[bytes]) -> CommandResult:
+def _exchange(
+    name: str, channel: Any, program: bytes, data: Iterable[bytes], taken: Callable[[], None]
+) -> CommandResult:
     """Feed a program and read both its outputs at the same time, so that none of the three can block it."""
-    errors: list[bytes] = []
-    reader = threading.Thread(target=lambda: errors.extend(iter(lambda: channel.recv_stderr(_BLOCK), b"")), daemon=True)
-    sender = Sender(channel.sendall, channel.shutdown_write, program, data)
-    reader.start()
+    receiver = Receiver(name, lambda: channel.recv_stderr(_BLOCK), channel.close)
+    sender = Sender(channel.sendall, channel.shutdown_write, program, data, taken)
+    receiver.start()
     sender.start()
-    output = b"".join(iter(lambda: channel.recv(_BLOCK), b""))
+    output = gather(name, lambda: bytes(channel.recv(_BLOCK)))
     status = channel.recv_exit_status()
-    reader.join()
+    errors = receiver.result()
     channel.close()
-    sender.join()
+    sender.join(SENDER_S)
     sender.check()
-    return CommandResult(status, output, b"".join(errors))
+    return CommandResult(status, output, errors)
 
 
 def _connections(name: str, options: SshOptions) -> list[Connection]:

@@ -177,7 +177,7 @@ def behind_sshd(ssh_lab: Lab, database: Database) -> Iterator[tuple[Many, SshHos
         "jobs": ["command", "sleep"],
     }
     content["update"] = {"min_healthy_time": "0s", "max_parallel": "100%", "canary": 0, "failure_budget": "100%"}
-    content["update"]["auto_revert"] = False  # it would try again for minutes
+    content["update"] |= {"auto_revert": False, "progress_deadline": "20s"}  # it would try again for many minutes
     content["hosts"] = dict.fromkeys(CUT, content["hosts"]["shared"])
     yield Many(host.home.parent, content, database), host
     ssh_lab.remove(host)
@@ -197,7 +197,7 @@ def test_the_connection_is_cut_at_each_step(behind_sshd: tuple[Many, SshHost]) -
 
     deploy = fleet.start("deploy", fleet.variant(python=str(python.path)), "--yes")
     release(go["kept"], go["waits"])
-    ran = fleet.end_of(deploy)
+    ran = fleet.end_of(deploy, 240)
 
     assert ran.code == 1
     cut = [name for name in (*CUT, *FRESH) if name != "waits"]

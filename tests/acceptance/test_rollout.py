@@ -90,13 +90,13 @@ def test_a_worker_that_is_removed_ends_its_calculation_however_often_and_long_a_
     until(lambda: here.all_are("pending"), "both calculations to be taken")
     here.content["defaults"]["workers"]["count"] = 1
     for _ in range(2):  # as if the first had been cut off
-        here.run("deploy", "--yes", "--when-idle").ok()
+        assert "1 waits for the next deploy" in here.run("deploy", "--yes", "--when-idle").ok().out
 
     ran = here.run("deploy", "--yes").ok()
 
     assert "deployed" in ran.out
     until(lambda: here.all_are("complete"), "the calculations to be done")
-    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}, here.events()
     assert [record["worker"] for record in here.workers().values()] == ["here-1"]
 
 

@@ -12,7 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import uv
 from fleet.reach import facts
 from fleet.reach.execute import ask, follow, upload
 from fleet.reach.facts import Facts, States
-from fleet.reach.remote import ActionFailed, Upload
+from fleet.reach.remote import ActionFailed, NotNow, Upload
 from fleet.reach.ssh import SshRemote
 from tests.lab.requirements import missing
 from tests.lab.sshd import Lab, SshHost
@@ -293,10 +293,11 @@ def test_supervisord_is_started_once(clean: Site) -> None:
 
 
 def test_it_goes_on_when_the_connection_is_gone(clean: Site) -> None:
-    clean.apply(files=deployed(clean, "n-1"))
-    clean.supervise()
-    before = clean.wait_for(n_1="RUNNING")
-    clean.remote.close()
+    other = replace(clean, remote=SshRemote("n", clean.host.options))
+    other.apply(files=deployed(clean, "n-1"))
+    other.supervise()
+    before = other.wait_for(n_1="RUNNING")
+    other.remote.close()
     after = clean.wait_for(n_1="RUNNING")
     assert (after.supervisord.pid, pid_of(after, "n-1")) == (before.supervisord.pid, pid_of(before, "n-1"))
 
@@ -388,6 +389,24 @@ def test_workers_that_outlive_supervisord_are_found_and_not_started_twice(clean:
     clean.wait_for(n_1="RUNNING", n_2="RUNNING")
 
 
+def test_a_supervisord_that_does_not_answer_is_not_one_without_workers(clean: Site) -> None:
+    clean.apply(files=deployed(clean, "n-1"))
+    clean.supervise()
+    daemon = psutil.Process(clean.wait_for(n_1="RUNNING").supervisord.pid)
+    daemon.suspend()
+    operations = ("recycle", "shutdown")
+    try:
+        with ThreadPoolExecutor(len(operations)) as aside:  # each waits for its answer as long as it may
+            told = [aside.submit(clean.control, {"operation": operation}) for operation in operations]
+        for one in told:
+            with pytest.raises(NotNow, match=rf"supervisord runs \(pid {daemon.pid}\) but does not answer"):
+                one.result()
+    finally:
+        daemon.resume()
+    assert not list((clean.root / "run").glob("recycle.*"))
+    clean.wait_for(n_1="RUNNING")
+
+
 def test_what_keeps_supervisord_from_starting_is_reported(clean: Site) -> None:
     clean.apply(files=[entry("etc/supervisord.conf", "[supervisord]\nloglevel=nonsense\n")])
     with pytest.raises(ActionFailed, match=r"supervisord ended with status 2: .*nonsense"):
@@ -443,7 +462,8 @@ def test_a_full_disk_leaves_what_was_there(clean: Site, tiny_disk: Path, tmp_pat
     with pytest.raises(ActionFailed, match=r"No space left on device: .*wheels/large"):
         upload(clean.remote, [Upload(source, str(tiny_disk / "wheels/large"))])
     left = {str(path.relative_to(tiny_disk)): path.read_text() for path in tiny_disk.rglob("*") if path.is_file()}
-    assert left == {".lock": "", "etc/workers/n-1.yaml": "old"}
+    assert left.pop(".lock").startswith("process ")
+    assert left == {"etc/workers/n-1.yaml": "old"}
 
 
 # Logs --------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -31,7 +33,7 @@ from fleet.deployment.lock import (
 )
 from fleet.errors import ExitCode
 from fleet.hostside import audit, guard, lock, probe, states
-from fleet.hostside.common import Failure
+from fleet.hostside.common import Failure, locked
 from fleet.reach import facts
 from fleet.reach.execute import ask
 from fleet.reach.local import LocalRemote
@@ -39,6 +41,7 @@ from fleet.reach.remote import ActionFailed, Remote, UnreachableError
 from fleet.reach.ssh import SshRemote
 from tests.lab.requirements import missing
 from tests.lab.sshd import SshHost, free_port
+from tests.lab.worker import until
 
 Hosts = Callable[..., SshHost]
 
@@ -177,6 +180,69 @@ def test_unlock_removes_it_and_says_so(tmp_path: Path) -> None:
         ("deploy", "ann@here", "interrupted", "its lock was removed by eve@here"),
         ("unlock", "eve@here", "done", "removed the lock of ann@here for 'deploy'"),
     ]
+
+
+def wanted_by(path: Path) -> int:
+    """How many in this process hold a lock file or wait for it."""
+    opened = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    return opened.count(str(path.resolve()))
+
+
+@pytest.mark.parametrize("action", ["apply", "good", "install_release", "supervise", "prune"])
+def test_who_lost_it_while_he_waited_for_something_else_changes_nothing(tmp_path: Path, action: str) -> None:
+    fleet = tmp_path / "f"
+    root = fleet / "hosts" / "n"
+    content = base64.b64encode(b"old").decode()
+    request = {
+        "fleet_root": str(fleet),
+        "host_root": str(root),
+        "lock": "ann",
+        "run_dir": str(root / "run"),
+        "files": [{"path": "etc/x", "mode": 0o600, "content_b64": content}],
+        "operation": "keep",
+        "target": "releases/r1",
+        "wheels": [],
+        "direct": True,
+        "keep": 1,
+        "used": [],
+        "carry_out": True,
+    }
+    take(root, "ann")
+    (root / "etc").mkdir()
+    (root / "etc/supervisord.conf").touch()
+    for place in ("releases/r0", "supervisor", "hosts/n/run"):
+        (fleet / place).mkdir(parents=True)
+    awaited = {
+        "supervise": "hosts/n/run/.supervise.lock",
+        "install_release": "releases/.lock",
+        "prune": "releases/.lock",
+    }
+    awaiting = fleet / awaited.get(action, "hosts/n/.lock")
+    main = importlib.import_module(f"fleet.hostside.{action}").main
+    with ThreadPoolExecutor(1) as aside:
+        with locked(awaiting, 1, "testing"):
+            asked = aside.submit(main, request)
+            until(lambda: wanted_by(awaiting) == 2, "the action to wait")
+            assert step(root, "release", "ann", outcome="interrupted")["held"]
+            assert take(root, "bob")["held"]
+        with pytest.raises(Failure, match="bob@here took the lock of this host over, for 'deploy'"):
+            asked.result()
+    assert not (root / "etc/x").exists()
+    assert (fleet / "releases/r0").exists()
+
+
+def test_it_is_given_back_when_what_is_being_written_is_there(tmp_path: Path) -> None:
+    root = tmp_path / "f" / "hosts" / "n"
+    take(root, "ann")
+    with ThreadPoolExecutor(1) as aside:
+        with locked(root / lock.WRITING, 1, "testing"):
+            before = (root / lock.WRITING).stat().st_mtime_ns
+            given_back = aside.submit(step, root, "release", "ann", outcome="interrupted")
+            until(lambda: wanted_by(root / lock.WRITING) == 2, "it to be given back")
+            assert guard.holder_of(root) is not None
+        assert given_back.result()["held"]
+    assert guard.holder_of(root) is None
+    assert (root / lock.WRITING).stat().st_mtime_ns == before
 
 
 def test_a_holder_that_cannot_be_read_still_holds_it(tmp_path: Path) -> None:

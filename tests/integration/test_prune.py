@@ -88,6 +88,19 @@ def test_everything_a_host_may_need_stays(home: Home) -> None:
     assert home.prune(keep=1, used=("r5",))["removals"] == []
 
 
+def test_what_another_host_was_just_prepared_for_stays(home: Home) -> None:
+    """It has it, but names it only when its turn comes."""
+    home.host("h1", current="mine")
+    home.host("h2", current="theirs")
+    for name in ("theirs", "theirs-new", "mine"):
+        home.environment(f"releases/{name}", f"wheel-of-{name}")
+    home.environment("supervisor/4.3.0-theirs", "wheel-of-supervisor")
+    home.prune(used=("mine", "theirs-new", "4.3.0-theirs"))
+    assert home.there() == ["mine", "theirs", "theirs-new"]
+    assert home.there("supervisor") == ["4.3.0-theirs"]
+    assert "wheel-of-supervisor" in home.there("wheels")
+
+
 def test_the_newest_stay_by_when_they_were_installed(home: Home) -> None:
     for name in ("c", "a", "b"):
         home.environment(f"releases/{name}")

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import psutil
 import pytest
 
@@ -23,6 +24,7 @@ from fleet.reach import facts
 from fleet.reach.execute import ask, follow, upload
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import (
+    ActionFailed,
     AuthenticationRefused,
     ChangedHostKey,
     ConnectionLost,
@@ -87,6 +89,41 @@ def test_a_program_that_takes_too_long_is_given_up(remote: Remote) -> None:
     with pytest.raises(ConnectionLost, match=r"no answer within 0.5 s"):
         remote.call("import time; time.sleep(100)", 0.5)
     assert remote.call("print('again')", 30).stdout.endswith(b"again\n")
+
+
+def test_data_may_take_as_long_as_they_like_while_they_are_taken(remote: Remote) -> None:
+    """Twenty hosts may share one slow line."""
+
+    def slowly(pause: float) -> Iterator[bytes]:
+        for _ in range(6):
+            yield b"x" * 10_000
+            time.sleep(pause)
+
+    program = "import sys; print(len(sys.stdin.buffer.read()))"
+    assert remote.call(program, 3, slowly(0.8)).stdout.endswith(b"60000\n")
+    with pytest.raises(ConnectionLost, match="no answer within 1 s"):
+        remote.call(program, 1, slowly(5))
+
+
+@pytest.mark.parametrize("output", ["stdout", "stderr"])
+def test_output_without_end_is_cut_off(remote: Remote, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a start-up file asks a question again and again: it would fill our memory."""
+    monkeypatch.setattr("fleet.reach.remote.MOST_OUTPUT", 1_000_000)
+    program = f"import sys\nwhile True: sys.{output}.write('again? ' * 10000)"
+    with pytest.raises(ActionFailed, match=r"writes without end\n  look at the start-up files"):
+        remote.call(program, 60, [b"never read" * 500_000])
+    assert remote.call("print('again')", 30).stdout.endswith(b"again\n")
+
+
+def test_a_local_program_that_is_ended_goes_with_all_that_it_started() -> None:
+    program = (
+        "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\nprint(child.pid, flush=True)\nchild.wait()"
+    )
+    stream = LocalRemote("here", sys.executable).stream(program)
+    child = psutil.Process(int(next(stream)))
+    stream.close()
+    psutil.wait_procs([child], timeout=30)
+    assert not child.is_running()
 
 
 def test_a_program_that_is_killed_is_an_error(remote: Remote) -> None:
@@ -309,6 +346,61 @@ def test_a_server_that_says_nothing(connect: Connect, ssh_lab: Any) -> None:
         connection.close()
 
 
+class Mute(paramiko.ServerInterface):
+    """Lets everybody in, and then waits: before it runs anything, or after its output has ended."""
+
+    def __init__(self, runs: bool) -> None:
+        self._runs = runs
+        self.over = threading.Event()
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return paramiko.AUTH_SUCCESSFUL
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        if self._runs:
+            channel.shutdown_write()
+        else:
+            self.over.wait(60)
+        return True
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_server_that_goes_silent_ends_a_stream(
+    connect: Connect, ssh_lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    monkeypatch.setattr("fleet.reach.ssh.SILENCE", 0.5)
+    key, mute = paramiko.RSAKey.generate(2048), Mute(runs)
+
+    def serve(connection: socket.socket) -> None:
+        transport = paramiko.Transport(connection)
+        transport.add_server_key(key)
+        transport.start_server(server=mute)
+
+    with _server(serve) as port:
+        known = tmp_path / "known"
+        known.write_text(f"[127.0.0.1]:{port} {key.get_name()} {key.get_base64()}\n")
+        remote = connect(SshOptions("127.0.0.1", port=port, key=ssh_lab.key, known_hosts=known))
+        found: list[Exception] = []
+
+        def read() -> None:
+            try:
+                list(remote.stream("pass"))
+            except ConnectionLost as error:
+                found.append(error)
+
+        reading = threading.Thread(target=read, daemon=True)
+        reading.start()
+        reading.join(30)
+        mute.over.set()
+    assert "no answer within 0.5 s" in str(found[0])
+
+
 def test_a_server_that_is_busy_is_tried_again(ssh_hosts: Hosts, connect: Connect) -> None:
     """As sshd does above MaxStartups: it accepts, and hangs up without a word."""
     host = ssh_hosts("node1")
@@ -369,6 +461,17 @@ def test_closing_ends_a_call_in_another_thread(ssh_hosts: Hosts, connect: Connec
     threading.Timer(0.3, remote.close).start()
     with pytest.raises(ConnectionLost):
         remote.call("import time; time.sleep(100)", 60)
+
+
+def test_what_was_closed_is_not_opened_again(ssh_hosts: Hosts, connect: Connect) -> None:
+    """Else a host that is asked again and again would go on after Ctrl-C."""
+    remote = connect(ssh_hosts("node1").options)
+    remote.call("pass", 30)
+    remote.close()
+    for again in (lambda: remote.call("pass", 30), lambda: list(remote.stream("pass")), remote.connect):
+        with pytest.raises(RemoteError, match="the connection was ended here") as caught:
+            again()
+        assert not isinstance(caught.value, ConnectionLost | UnreachableError)
 
 
 def test_nothing_that_is_sent_is_seen_in_a_command_line(ssh_hosts: Hosts, connect: Connect) -> None:

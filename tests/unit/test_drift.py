@@ -367,6 +367,7 @@ def test_a_deploy_that_was_good_here_and_not_elsewhere_is_taken_back_as_well(tmp
             assert act("good", {**content, "operation": "restore"}, 1000)
         assert found(root) == first, f"after {steps} steps"
         assert (root / "current").readlink().name == "r1"
+        assert not (root / "previous").is_symlink()
         assert parse((root / "good" / "manifest.json").read_text()) == parse(content_of_manifest(root))
         steps += 1
     assert steps > 5

@@ -232,6 +232,19 @@ def test_files_are_sent_in_one_round_trip(local: LocalRemote, tmp_path: Path) ->
     assert local.round_trips == 1
 
 
+@pytest.mark.parametrize(("mask", "left"), [(0o002, 0o755), (0o000, 0o755), (0o077, 0o700)])
+def test_nobody_else_may_write_where_files_are_put(local: LocalRemote, tmp_path: Path, mask: int, left: int) -> None:
+    """Also not in a group whose members have a umask of 002; and what uv makes follows the same umask."""
+    source = tmp_path / "source"
+    source.write_text("content")
+    before = os.umask(mask)
+    try:
+        upload(local, [Upload(source, str(tmp_path / "fleet/wheels/abc/file"))])
+    finally:
+        os.umask(before)
+    assert {(tmp_path / path).stat().st_mode & 0o777 for path in ("fleet", "fleet/wheels")} == {left}
+
+
 def test_nothing_to_send_is_no_round_trip(local: LocalRemote) -> None:
     upload(local, [])
     assert local.round_trips == 0

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from fleet.hostside import (
     receive,
     rpc,
     states,
+    supervise,
 )
 from fleet.hostside.common import Failure
 
@@ -387,16 +389,33 @@ def test_apply_mends_modes(tmp_path: Path) -> None:
 
 
 def test_directories_are_private_where_they_should_be(tmp_path: Path) -> None:
-    applied(tmp_path, directories=[str(tmp_path / "scratch" / "n-1")])
+    scratch = tmp_path / "place" / "scratch"
+    applied(tmp_path, scratch=str(scratch), directories=[str(scratch / "reactions/n-1/jobs")])
     host = tmp_path / "f/hosts/n"
     private = ("etc", "etc/workers", "run", "orders", "error", "archive")
     assert {name: (host / name).stat().st_mode & 0o777 for name in private} == dict.fromkeys(private, 0o700)
     assert (host / "log").stat().st_mode & 0o777 == 0o755
-    assert (tmp_path / "scratch" / "n-1").stat().st_mode & 0o777 == 0o700
+    for path in ("reactions", "reactions/n-1", "reactions/n-1/jobs"):
+        assert (scratch / path).stat().st_mode & 0o777 == 0o700
+    assert scratch.stat().st_mode & 0o077 != 0  # that is the operator's, who may share it
     for name in private:
         (host / name).chmod(0o755)
     applied(tmp_path)
     assert {name: (host / name).stat().st_mode & 0o777 for name in private} == dict.fromkeys(private, 0o700)
+
+
+@pytest.mark.parametrize("taken", ["reactions", "reactions/n-1"])
+def test_job_directories_are_not_made_below_what_somebody_else_put_there(tmp_path: Path, taken: str) -> None:
+    """In a scratch where everybody may write: its owner could move them away."""
+    (tmp_path / "scratch" / taken).mkdir(parents=True)
+    (tmp_path / "scratch").chmod(0o1777)
+    try:
+        os.chown(tmp_path / "scratch" / taken, 4001, 4001)
+    except PermissionError:
+        (tmp_path / "scratch" / taken).rmdir()
+        (tmp_path / "scratch" / taken).symlink_to("/root")
+    with pytest.raises(Failure, match=f"{taken} belongs to somebody else"):
+        applied(tmp_path, scratch=str(tmp_path / "scratch"), directories=[str(tmp_path / "scratch/reactions/n-1/jobs")])
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
@@ -492,6 +511,44 @@ def test_where_one_file_cannot_be_written_none_is_changed(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "f/hosts/n/etc").glob(".*")] == []
 
 
+def manifests(**texts: str) -> dict[str, str]:
+    return {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
+
+
+def test_what_is_refused_once_all_is_staged_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock may be lost while files are written beside their places, which a slow disk makes long."""
+    host = tmp_path / "f/hosts/n"
+    applied(tmp_path, files=[entry("etc/a", b"old")])
+
+    def lost(_request: dict[str, Any]) -> None:
+        if len(list(host.rglob("*.new~"))) == 4:
+            raise Failure("the lock of this host is gone")
+
+    monkeypatch.setattr(apply, "require_lock", lost)
+    with pytest.raises(Failure, match="is gone"):
+        applied(
+            tmp_path, files=[entry("etc/a", b"new"), entry("etc/b", b"new")], manifest=manifests(begin="1", end="2")
+        )
+    assert [path.name for path in host.rglob("*") if path.is_file()] == [".lock", "a"]
+    assert (host / "etc/a").read_text() == "old"
+
+
+def test_a_last_manifest_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    """It takes space as well, and all was done by the time that its place was sought."""
+    release(tmp_path, "r1")
+    host = tmp_path / "f/hosts/n"
+    applied(tmp_path, files=[entry("etc/a", b"old")])
+    (host / ".manifest.json.end.new~").mkdir()
+    with pytest.raises(Failure, match=r"manifest\.json"):
+        applied(tmp_path, files=[entry("etc/a", b"new")], current="r1", manifest=manifests(begin="1", end="2"))
+    assert (host / "etc/a").read_text() == "old"
+    assert not (host / "current").is_symlink()
+    assert not (host / "manifest.json").exists()
+    (host / ".manifest.json.end.new~").rmdir()
+    applied(tmp_path, files=[entry("etc/a", b"new")], current="r1", manifest=manifests(begin="1", end="2"))
+    assert (host / "manifest.json").read_text() == "2"
+
+
 def test_the_run_directory_becomes_a_link_where_it_is_elsewhere(tmp_path: Path) -> None:
     place = tmp_path / "local" / "abc"
     host = tmp_path / "f/hosts/n"
@@ -574,9 +631,23 @@ def test_a_target_outside_is_refused(tmp_path: Path) -> None:
         install_release.main({"fleet_root": str(tmp_path / "f"), "target": "../r", "wheels": []})
 
 
+def test_what_takes_too_long_to_install_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    """Else it would hold the lock of installations until somebody looks for it."""
+    uv, started = tmp_path / "uv", tmp_path / "started"
+    uv.write_text(f"#!/bin/sh\nsleep 600 &\necho $! >{started}\nwait\n")
+    uv.chmod(0o755)
+    request = {"fleet_root": str(tmp_path / "f"), "target": "releases/r1", "wheels": [], "uv": str(uv)}
+    with pytest.raises(Failure, match=r"uv venv did not end within 0.5 s"):
+        install_release.main({**request, "limit": 0.5})
+    pid = int(started.read_text())
+    assert common.wait_until(lambda: not processes.alive(pid), 30)
+    with common.locked(tmp_path / "f/releases/.lock", 0, "installing"):
+        pass
+
+
 def test_a_lock_that_is_held_is_named(tmp_path: Path) -> None:
     with common.locked(tmp_path / ".lock", 1, "installing"):  # noqa: SIM117 - the second is the one that fails
-        with pytest.raises(Failure, match=r"\.lock is held by another process for over 0.2 s"):
+        with pytest.raises(Failure, match=rf"\.lock is held by process {os.getpid()} on .* for over 0.2 s"):
             with common.locked(tmp_path / ".lock", 0.2, "installing"):
                 pass
     with common.locked(tmp_path / ".lock", 0, "installing"):
@@ -608,6 +679,28 @@ def test_stop_files_come_and_go(tmp_path: Path) -> None:
 def test_a_worker_that_does_not_run_is_not_recycled(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     assert controlled(tmp_path, {"operation": "recycle", "workers": ["n-1"]})["done"] == []
+
+
+def test_whoever_may_have_been_told_to_end_is_not_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second signal has a worker give its calculation back; a silent supervisord obeys when it wakes up."""
+    told: list[object] = []
+
+    class Silent(rpc.Supervisor):
+        def programs(self) -> list[dict[str, Any]]:
+            return [{"name": "n-1", "state": "RUNNING", "pid": 7, "start": 1}]
+
+        def attempt(self, method: str, *arguments: object, accept: tuple[int, ...] = ()) -> bool:
+            told.append(arguments)
+            raise rpc.Unreachable("timed out")
+
+    monkeypatch.setattr(control, "Supervisor", Silent)
+    for name in ("etc", "run"):
+        (tmp_path / name).mkdir()
+    order = {"operation": "end", "workers": ["n-1"]}
+    with pytest.raises(Failure, match="timed out"):
+        controlled(tmp_path, order)
+    assert controlled(tmp_path, order)["done"] == [{"operation": "end", "worker": "n-1", "changed": False}]
+    assert told == [("n-1", "TERM")]
 
 
 @pytest.mark.parametrize(
@@ -646,6 +739,21 @@ def test_a_drain_before_the_first_deploy_is_kept_until_it_is_lifted(tmp_path: Pa
     assert (resumed["refused"], resumed["resumed"], resumed["stop"], resumed["drained"]) == (False, True, False, None)
 
 
+def test_a_supervisord_that_goes_while_its_programs_are_changed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/supervisord.conf").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log/supervisord.log").write_text("received SIGKILL\n")
+    monkeypatch.setattr(supervise, "_ensure_running", lambda *_: False)
+    with pytest.raises(Failure, match="supervisord does not run on this host: no answer at ") as caught:
+        supervise.main({"host_root": str(tmp_path), "direct": True})
+    assert "received SIGKILL" in caught.value.what
+    assert caught.value.hint == "deploy to this host, which starts supervisord"
+
+
 def test_a_stale_socket_and_pid_file_are_not_a_running_supervisord(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/sv.sock").touch()
@@ -673,6 +781,31 @@ def test_what_cannot_be_copied_keeps_nobody_from_keeping_the_good_state(tmp_path
     assert good.keep(root) == {"release": "r1"}
     kept = sorted(str(path.relative_to(root / "good")) for path in (root / "good").rglob("*") if path.is_file())
     assert kept == ["bin/worker", "etc/conf.d/linked.conf", "etc/conf.d/n-1.conf", "release"]
+
+
+def test_what_was_put_back_goes_back_to_what_it_would_have_gone_back_to(tmp_path: Path) -> None:
+    """Not to the release that has just failed."""
+    host = tmp_path / "f/hosts/n"
+
+    def operation(what: str) -> None:
+        good.main({"fleet_root": str(tmp_path / "f"), "host_root": str(host), "operation": what})
+
+    def links() -> tuple[str | None, str | None]:
+        return places.link_name(host / "current"), places.link_name(host / "previous")
+
+    for name in ("r1", "r2", "r3"):
+        release(tmp_path, name)
+    for name, before in (("r1", None), ("r2", "r1")):
+        applied(tmp_path, current=name)
+        operation("keep")
+        applied(tmp_path, current="r3")
+        for _ in range(2):  # the answer may be lost
+            operation("restore")
+            assert links() == (name, before)
+    shutil.rmtree(tmp_path / "f/releases/r1")
+    operation("restore")
+    assert links() == ("r2", None)
+    assert not (host / "previous").is_symlink()
 
 
 # Logs --------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -142,6 +143,26 @@ def test_entries_of_a_stream_are_found_across_chunks() -> None:
     text = NOISE + b"".join(b"\n%s %s\n" % (MARKER.encode(), json.dumps({"n": n}).encode()) for n in range(3))
     chunks = [text[start : start + 7] for start in range(0, len(text), 7)]
     assert list(remote.parse_stream("h", "tail", chunks, MARKER)) == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+@pytest.mark.parametrize("chunk", [b"y" * 700_000, b"y\n" * 1000])
+def test_noise_without_end_ends_a_stream(chunk: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MOST_OUTPUT", 2_000_000)
+    closed = []
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            yield b'puffin-0123 {"n": 1}\n'
+            while True:
+                yield chunk
+        finally:
+            closed.append(True)
+
+    found = remote.parse_stream("node1", "tail", chunks(), "puffin-0123")
+    assert next(found) == {"n": 1}
+    with pytest.raises(remote.ActionFailed, match=r"node1: run: .* writes without end"):
+        next(found)
+    assert closed == [True]
 
 
 def test_a_failure_in_a_stream_is_raised() -> None:

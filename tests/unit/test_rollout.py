@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from fleet.deployment.deploy import Deployed
+from fleet.deployment.revert import GoodState
+from fleet.deployment.rolling import HostSigns, Roller
 from fleet.deployment.rollout import Command, Order, Policy, Rollout, Stage, policy_of
 from fleet.hosts.hostsfile import Share, Update
 
@@ -190,6 +193,40 @@ def test_no_progress_is_a_failure() -> None:
     assert "progress_deadline" in command.reason
     rollout.failed("a", "given up", 161)
     assert "progress_deadline" in rollout.hosts["a"].reason
+
+
+class Asked(Rollout):
+    """Keeps the times at which it is asked."""
+
+    times: tuple[float, ...] = ()
+    waits: tuple[float, ...] = ()
+
+    def advance(self, now: float) -> tuple[Command, ...]:
+        self.times += (now,)
+        return super().advance(now)
+
+    def next_look(self, now: float) -> float | None:
+        self.waits += (now,)
+        return super().next_look(now)
+
+
+class Quick:
+    """A host that is done at once."""
+
+    def deploy(self, signs: HostSigns) -> Deployed:
+        return Deployed(True)
+
+    def revert(self) -> GoodState:
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        raise NotImplementedError
+
+
+def test_a_deadline_between_two_readings_of_the_clock_is_not_slept_through() -> None:
+    rollout = Asked(POLICY, ["a", "b"])
+    Roller(rollout, {"a": Quick(), "b": Quick()}).run()
+    assert rollout.waits == rollout.times[:-1] != ()
 
 
 def test_beginnings_are_staggered() -> None:

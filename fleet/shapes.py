@@ -372,6 +372,7 @@ class QueueStatus(TypedDict):
 
     database: Annotated[str, "its name"]
     counts: Annotated[dict[str, int], "calculations by status"]
+    cancelled: Annotated[int, "how many of the failed ones were cancelled"]
     kinds: Annotated[list[Tally], "calculations by status, job and program"]
     untaken: Annotated[list[Untaken], "what waits and no worker would take"]
     finished_last_hour: Annotated[int, "calculations that ended within the last hour"]

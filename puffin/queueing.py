@@ -112,6 +112,28 @@ class Entry:
         """Who ran it last."""
         return self.worker or self.executor
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody gave it up; otherwise it failed by itself, if it failed."""
+        return self.status is Status.FAILED and not self.executor and bool(re.match(_CANCELLED, self.comment))
+
+
+_CANCELLED = r"^cancelled by [^\s@]+@[^\s:]+(:|$)"
+"""The beginning of what :func:`cancellation` writes, also for the database."""
+
+
+def cancellation(by: str, reason: str = "") -> str:
+    """The comment of a calculation that is given up.
+
+    Parameters
+    ----------
+    by
+        Who does it, as ``user@host``.
+    reason
+        Why; may be empty.
+    """
+    return f"cancelled by {by}" + (f": {reason}" if reason else "")
+
 
 ENTRY_FIELDS: Mapping[str, int] = dict.fromkeys(
     (
@@ -173,6 +195,8 @@ class Selection:
         Changed since then, in UTC.
     timed
         Only those that have a runtime.
+    cancelled
+        Only those that somebody gave up.
     """
 
     statuses: tuple[Status, ...] = ()
@@ -181,6 +205,7 @@ class Selection:
     workers: tuple[str, ...] = ()
     since: datetime | None = None
     timed: bool = False
+    cancelled: bool = False
 
 
 def selection_filter(selection: Selection) -> Document:
@@ -202,6 +227,8 @@ def selection_filter(selection: Selection) -> Document:
     if selection.timed:
         # Before that it is an empty text, which would be sorted among the numbers.
         found.append({"runtime": {"$type": "double"}})
+    if selection.cancelled:
+        found.append({"status": Status.FAILED.value, "executor": "", "comment": {"$regex": _CANCELLED}})
     return {"$and": found} if len(found) > 1 else (found[0] if found else {})
 
 

@@ -22,7 +22,7 @@ from fleet.words import age, duration, first_line, plain, uncoloured
 from puffin import queueing
 from puffin.calculations import Status, reason_of
 from puffin.outcomes import Details, PropertyInfo, StructureInfo
-from puffin.queueing import Entry, Pace, Sort, Tally, Untaken
+from puffin.queueing import Entry, Pace, Selection, Sort, Tally, Untaken
 from puffin.store import Queue
 
 STATUS_STYLES = {
@@ -51,20 +51,24 @@ def status(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], 
         now = target.store.server_time()
         for queue in target.queues:
             tallies = queue.tallies()
+            cancelled = queue.count(Selection(cancelled=True)) if Status.FAILED in queueing.totals_by(tallies) else 0
             untaken = queueing.untaken(tallies, target.store.registry.workers())
             finished, first = queue.finished_since(now - timedelta(seconds=_WINDOW_S))
             pace = queueing.pace(finished, first, queueing.left_of(tallies, untaken), now, _WINDOW_S)
             if json_lines:
-                print_json(_status_record(queue.name, tallies, untaken, pace))
+                print_json(_status_record(queue.name, tallies, cancelled, untaken, pace))
             else:
-                _print_status(queue.name, tallies, untaken, pace, several=len(target.names) > 1)
+                _print_status(queue.name, tallies, cancelled, untaken, pace, several=len(target.names) > 1)
     return ExitCode.DONE
 
 
-def _status_record(name: str, tallies: Sequence[Tally], untaken: Sequence[Untaken], pace: Pace) -> shapes.QueueStatus:
+def _status_record(
+    name: str, tallies: Sequence[Tally], cancelled: int, untaken: Sequence[Untaken], pace: Pace
+) -> shapes.QueueStatus:
     return {
         "database": name,
         "counts": {status.value: count for status, count in queueing.totals_by(tallies).items()},
+        "cancelled": cancelled,
         "kinds": [
             {"status": tally.status.value, "job": tally.order, "program": tally.program, "count": tally.count}
             for tally in tallies
@@ -79,7 +83,9 @@ def _status_record(name: str, tallies: Sequence[Tally], untaken: Sequence[Untake
     }
 
 
-def _print_status(name: str, tallies: Sequence[Tally], untaken: Sequence[Untaken], pace: Pace, several: bool) -> None:
+def _print_status(
+    name: str, tallies: Sequence[Tally], cancelled: int, untaken: Sequence[Untaken], pace: Pace, several: bool
+) -> None:
     totals = queueing.totals_by(tallies)
     kinds = sorted({(tally.order, tally.program) for tally in tallies})
     counts = {(tally.order, tally.program, tally.status): tally.count for tally in tallies}
@@ -92,7 +98,7 @@ def _print_status(name: str, tallies: Sequence[Tally], untaken: Sequence[Untaken
         ]
         print_table([*database, Column("JOB"), Column("PROGRAM"), *states], rows)
     words = ", ".join(f"{count} {status.value}" for status, count in totals.items()) or "no calculations"
-    note(f"{name}: {words}", "bold")
+    note(f"{name}: {words}" + (f" ({cancelled} of those failed were cancelled)" if cancelled else ""), "bold")
     for each in untaken:
         note(f"{each.tally.count} x {each.tally.order}: {each.reason}", "yellow")
     if pace.per_hour is not None:

@@ -364,7 +364,14 @@ def test_hold_release_cancel_requeue(place: Place) -> None:
     counts = Counter((item["status"], item["comment"].partition(": ")[2]) for item in place.documents())
     assert counts == {("new", ""): 2, ("failed", "wrong method"): 18}
 
-    place.queue("requeue", "--yes").ok()
+    ran = place.queue("requeue", "--yes").ok()
+    assert "left out: 18 that were cancelled; --cancelled requeues them too" in ran.err
+    assert "(18 of those failed were cancelled)" in place.queue("status").ok().err
+    (status,) = place.queue("status", "--json").ok().json()
+    assert (status["counts"], status["cancelled"]) == ({"new": 2, "failed": 18}, 18)
+    place.queue("requeue", ids[5], "--yes").ok()
+    assert Counter(item["status"] for item in place.documents()) == {"new": 3, "failed": 17}
+    place.queue("requeue", "--cancelled", "--yes").ok()
     assert {item["status"] for item in place.documents()} == {"new"}
     (shown,) = place.queue("show", ids[5], "--json").ok().json()
     assert [event["kind"] for event in shown["events"]] == ["held", "cancelled", "requeued"]

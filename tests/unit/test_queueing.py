@@ -24,6 +24,7 @@ from puffin.queueing import (
     Tally,
     any_of,
     as_listed,
+    cancellation,
     change_update,
     is_any_of,
     left_of,
@@ -129,6 +130,26 @@ def test_requeue_forgets_the_results_and_the_losses() -> None:
     assert update["$set"]["results"] == {"properties": [], "structures": [], "elementary_steps": []}
     assert update["$set"]["runtime"] == ""
     assert {"puffin.lost_on", "puffin.renewed"} <= set(update["$unset"])
+
+
+@pytest.mark.parametrize(
+    ("comment", "executor", "cancelled"),
+    [
+        (cancellation("chem@desk"), "", True),
+        (cancellation("chem@desk.example", "wrong basis set:\nsee mail"), "", True),
+        (cancellation("chem@desk"), "w", False),
+        ("cancelled by the program", "", False),
+        ("cancelled by chem@desk as planned", "", False),
+        ("not converged\ncancelled by chem@desk", "", False),
+        ("", "", False),
+    ],
+)
+def test_what_was_cancelled_is_told_from_what_failed(comment: str, executor: str, cancelled: bool) -> None:
+    seen = entry(Status.FAILED, comment=comment, executor=executor)
+    asked = selection_filter(Selection(cancelled=True))
+    by_database = re.search(asked["comment"]["$regex"], comment) is not None and executor == asked["executor"]
+    assert (seen.cancelled, by_database) == (cancelled, cancelled)
+    assert not dataclasses.replace(seen, status=Status.NEW).cancelled
 
 
 def test_cancel_says_why() -> None:

@@ -53,8 +53,8 @@ def status(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], 
             tallies = queue.tallies()
             cancelled = queue.count(Selection(cancelled=True)) if Status.FAILED in queueing.totals_by(tallies) else 0
             untaken = queueing.untaken(tallies, target.store.registry.workers())
-            finished, first = queue.finished_since(now - timedelta(seconds=_WINDOW_S))
-            pace = queueing.pace(finished, first, queueing.left_of(tallies, untaken), now, _WINDOW_S)
+            finished, ended = queue.ended_since(now - timedelta(seconds=_WINDOW_S))
+            pace = queueing.pace(finished, ended, queueing.left_of(tallies, untaken), now, _WINDOW_S)
             if json_lines:
                 print_json(_status_record(queue.name, tallies, cancelled, untaken, pace))
             else:

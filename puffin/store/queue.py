@@ -15,7 +15,7 @@ from pymongo.database import Database as MongoDatabase
 from puffin import calculations, documents, outcomes, queueing
 from puffin.calculations import Status
 from puffin.outcomes import Details, Outcome, PropertyInfo, StructureInfo
-from puffin.queueing import Change, Entry, Selection, Sort, Submission, Submitted, Tally
+from puffin.queueing import Change, Ended, Entry, Selection, Sort, Submission, Submitted, Tally
 from puffin.store.driver import only_duplicates, translated
 
 _CHUNK = 500
@@ -159,8 +159,8 @@ class Queue:
             for row in rows
         ]
 
-    def finished_since(self, since: datetime) -> tuple[int, datetime | None]:
-        """How many calculations ended since then, and when the first of them did.
+    def ended_since(self, since: datetime) -> tuple[int, list[Ended]]:
+        """How many calculations ended since then, and the newest of these ends.
 
         Parameters
         ----------
@@ -170,10 +170,12 @@ class Queue:
         ended = {"status": {"$in": [status.value for status in calculations.FINISHED]}}
         # One that never ran, such as one that was cancelled, says nothing about the pace.
         selection = {**ended, "_lastmodified": {"$gte": since}, "runtime": {"$type": "double"}}
-        grouping = {"_id": None, "n": {"$sum": 1}, "first": {"$min": "$_lastmodified"}}
         with translated("counting finished calculations", self._where):
-            rows = list(self._calculations.aggregate([{"$match": selection}, {"$group": grouping}]))
-        return (int(rows[0]["n"]), rows[0]["first"]) if rows else (0, None)
+            found = self._calculations.find(selection, {"_lastmodified": 1, "runtime": 1, "_id": 0})
+            newest = list(found.sort("_lastmodified", -1).limit(queueing.NEWEST_ENDS))
+            full = len(newest) == queueing.NEWEST_ENDS
+            count = self._calculations.count_documents(selection) if full else len(newest)
+        return count, [Ended(document["_lastmodified"], document["runtime"]) for document in newest]
 
     def count(self, selection: Selection) -> int:
         """How many calculations a selection has.

@@ -76,7 +76,7 @@ def submit(
 
     A file may hold many molecules. All are read before anything is written; what is there already, with the same
     structure, model, job and settings, is skipped. Charge and multiplicity may stand in the second line of an XYZ
-    file: charge=-1 multiplicity=2.
+    file: charge=-1 multiplicity=2 (or mult=2).
 
     \b
     puffin-fleet queue submit water.xyz --job scine_single_point --program sparrow --method PM6

@@ -26,7 +26,6 @@ from fleet.words import plain
 from puffin.calculations import Status
 from puffin.documents import Molecule
 from puffin.queueing import Submitted, unserved
-from puffin.settings import PROGRAMS, nearest
 from puffin.store import Queue, WorkerRecord, connection_uri
 
 _ROWS = 20
@@ -49,7 +48,7 @@ _ROWS = 20
 @click.option("--disk", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="In GB.")
 @click.option("--again", is_flag=True, help="Submit also what is there already.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read; ends with 1 if there was any.")
-@click.option("--force", is_flag=True, help="Also a job that no worker and no installation here knows.")
+@click.option("--force", is_flag=True, help="Also a job, program or method that nobody knows here.")
 @queue_options.target
 @options.as_json
 def submit(
@@ -93,7 +92,7 @@ def submit(
     with opened(hosts_file, uri, databases) as target:
         workers = target.store.registry.workers()
         found = find_files(files)
-        problems = [] if force else _order_problems(order, workers)
+        problems = [] if force else _unknown(wanted, workers)
         survey = _survey(found, wanted)
         bad = [*found.problems, *survey.problems]
         if problems or (bad and not skip_bad):
@@ -134,11 +133,17 @@ def _model_file(file: str | None) -> Any:
         raise UsageError(f"--model: cannot read {file}: {error}") from error
 
 
-def _order_problems(order: str, workers: Sequence[WorkerRecord]) -> list[str]:
+def _unknown(wanted: Wanted, workers: Sequence[WorkerRecord]) -> list[str]:
+    """What no worker and no installation here knows: it would wait for ever."""
     accepted = {job for worker in workers for job in worker.jobs}
     installed = chemistry.installed_jobs()
-    problem = queue_submit.order_problem(order, accepted, installed) if accepted or installed else ""
-    return [f"{problem}\n  --force submits it all the same"] if problem else []
+    problems = (
+        queue_submit.order_problem(wanted.order, accepted, installed) if accepted or installed else "",
+        queue_submit.program_problem(wanted.model.program, {name for worker in workers for name in worker.programs}),
+        queue_submit.method_problem(wanted.model),
+    )
+    found = [problem for problem in problems if problem]
+    return [*found, "  --force submits it all the same"] if found else []
 
 
 def _survey(found: Found, wanted: Wanted) -> Survey:
@@ -154,9 +159,7 @@ def _refusal(problems: Sequence[str], bad: Sequence[str]) -> str:
 def _warn(wanted: Wanted, workers: Sequence[WorkerRecord], found: Found) -> None:
     reason = unserved(queue_submit.request_of(wanted), workers)
     if reason:
-        program, known = wanted.model.program, {*PROGRAMS, *(name for worker in workers for name in worker.programs)}
-        hint = "" if program in {"any", *known} or "/" in program else nearest(program, known)
-        note(f"Nobody would take it now: {reason}{hint}", "yellow")
+        note(f"Nobody would take it now: {reason}", "yellow")
     if found.repeated:
         note(f"{len(found.repeated)} files are named twice, such as {found.repeated[0]}: taken once", "yellow")
 

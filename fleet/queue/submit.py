@@ -11,12 +11,19 @@ from pathlib import Path
 from fleet.queue.chemistry import MoleculeReader
 from fleet.queue.frames import Flaw
 from fleet.queue.model import Wanted
-from puffin.documents import Molecule, Request
+from puffin.documents import Model, Molecule, Request
 from puffin.queueing import Submission, Submitted
+from puffin.settings import PROGRAMS, nearest
 from puffin.store import Queue
 
 CHUNK = 500
 """Calculations per write; what is held in memory at a time."""
+
+METHODS = {
+    "sparrow": ("PM6", "AM1", "RM1", "PM3", "MNDO", "DFTB0", "DFTB2", "DFTB3"),
+    "xtb": ("GFN0", "GFN1", "GFN2", "GFNFF"),
+}
+"""Of the programs that have a few methods and no others; their module is not imported for it."""
 
 _NATIVE_JOBS = ("sleep",)
 
@@ -129,6 +136,39 @@ def order_problem(order: str, by_workers: Iterable[str], installed: Sequence[str
     near = near or [name for name in known if order in name or order in name.replace("_", "")][:5]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
     return f"--job: no job '{order}': {hint}"
+
+
+def program_problem(program: str, by_workers: Iterable[str]) -> str:
+    """Why a program cannot be meant; empty if it is known.
+
+    Parameters
+    ----------
+    program
+        The program; ``a/b`` for two that work together.
+    by_workers
+        Those that any worker has.
+    """
+    known = sorted({"any", *PROGRAMS, *by_workers})
+    unknown = [] if program in known else [part for part in program.split("/") if part not in known]
+    if not unknown:
+        return ""
+    hint = nearest(unknown[0], known) or f"; known are {', '.join(known)}"
+    return f"--program: no program '{unknown[0]}'{hint}"
+
+
+def method_problem(model: Model) -> str:
+    """Why a program cannot calculate with a method; empty if it can, or if that is not known here.
+
+    Parameters
+    ----------
+    model
+        The program and the method.
+    """
+    known = METHODS.get(model.program, ())
+    if not known or model.method_family.upper() in known:
+        return ""
+    hint = nearest(model.method.upper(), known) or f"; it has {', '.join(known)}"
+    return f"--method: {model.program} has no method '{model.method}'{hint}"
 
 
 def _problem(path: Path, flaw: Flaw) -> str:

@@ -280,10 +280,17 @@ def test_a_file_twice(place: Place, bad: Path) -> None:
     assert len(place.documents()) == 1
 
 
-def test_a_program_that_no_worker_has(place: Place, bad: Path) -> None:
-    program = ("--job", "scine_single_point", "--program", "sparow", "--method", "PM6")
-    ran = place.queue("submit", bad / "good.xyz", *program).ok()
-    assert "Nobody would take it now: no worker has reported to this database yet, did you mean 'sparrow'?" in ran.err
+def test_a_program_or_method_that_nobody_knows(place: Place, bad: Path) -> None:
+    words = ("submit", bad / "good.xyz", "--job", "scine_single_point", "--program")
+    for wrong, said in (
+        (("sparow", "--method", "PM6"), "--program: no program 'sparow', did you mean 'sparrow'?"),
+        (("sparrow", "--method", "PM66"), "--method: sparrow has no method 'PM66', did you mean 'PM6'?"),
+    ):
+        ran = place.queue(*words, *wrong)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"{said}\n  --force submits it all the same\nNothing was submitted." in ran.err
+    ran = place.queue(*words, "sparow", "--method", "PM6", "--force").ok()
+    assert "Nobody would take it now: no worker has reported to this database yet" in ran.err
     assert len(place.documents()) == 1
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from fleet.queue.files import find_files
-from fleet.queue.submit import order_problem
+from fleet.queue.model import make_model
+from fleet.queue.submit import METHODS, method_problem, order_problem, program_problem
+from puffin.programs.catalogue import CATALOGUE
 
 
 @pytest.fixture
@@ -72,3 +74,44 @@ def test_the_job_of_a_submission(order: str, said: str) -> None:
     problem = order_problem(order, ["scine_single_point", "scine_hessian"], ("local",))
     assert said in problem
     assert bool(said) == bool(problem)
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("sparrow", ""),
+        ("any", ""),
+        ("mine", ""),
+        ("sparrow/swoose", ""),
+        ("sparow", "--program: no program 'sparow', did you mean 'sparrow'?"),
+        ("Sparrow", "--program: no program 'Sparrow', did you mean 'sparrow'?"),
+        ("orka/swoose", "no program 'orka', did you mean 'orca'?"),
+        ("zzz", "no program 'zzz'; known are ams, any, core, "),
+    ],
+)
+def test_the_program_of_a_submission(program: str, said: str) -> None:
+    problem = program_problem(program, ["mine"])
+    assert said in problem
+    assert bool(said) == bool(problem)
+
+
+@pytest.mark.parametrize(
+    ("program", "method", "said"),
+    [
+        ("sparrow", "PM6", ""),
+        ("sparrow", "pm6", ""),
+        ("any", "PM66", ""),
+        ("orca", "PM66", ""),
+        ("sparrow", "PM66", "--method: sparrow has no method 'PM66', did you mean 'PM6'?"),
+        ("xtb", "PBE", "xtb has no method 'PBE'; it has GFN0, GFN1, GFN2, GFNFF"),
+    ],
+)
+def test_the_method_of_a_submission(program: str, method: str, said: str) -> None:
+    problem = method_problem(make_model(None, {"program": program, "method": method}))
+    assert said in problem
+    assert bool(said) == bool(problem)
+
+
+@pytest.mark.parametrize("program", METHODS)
+def test_the_methods_are_those_of_the_program(program: str) -> None:
+    assert METHODS[program] == CATALOGUE[program].models

@@ -249,9 +249,9 @@ def any_of(fields: Sequence[str], words: Sequence[str]) -> list[Document]:
     """
     if not words:
         return []
-    exact = [word for word in words if not _is_pattern(word)]
+    exact = [word for word in words if not is_pattern(word)]
     tests: list[Document] = [{"$in": exact}] if exact else []
-    tests += [{"$regex": _regular_expression(word)} for word in words if _is_pattern(word)]
+    tests += [{"$regex": _regular_expression(word)} for word in words if is_pattern(word)]
     choices = [{field: test} for field in fields for test in tests]
     return [{"$or": choices} if len(choices) > 1 else choices[0]]
 
@@ -269,7 +269,14 @@ def is_any_of(text: str, words: Sequence[str]) -> bool:
     return not words or any(fnmatchcase(text, word) for word in words)
 
 
-def _is_pattern(word: str) -> bool:
+def is_pattern(word: str) -> bool:
+    """Whether a word stands for others, as :func:`any_of` takes it.
+
+    Parameters
+    ----------
+    word
+        The word.
+    """
     return any(sign in word for sign in "*?[")
 
 

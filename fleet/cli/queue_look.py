@@ -152,7 +152,7 @@ def list_calculations(
                     print_json(queue_results.entry_record(entry))
                 continue
             if entries:
-                print_entries(queue, entries, now, several=len(target.names) > 1)
+                print_entries(queue, entries, now, wanted, several=len(target.names) > 1)
             total = queue.count(wanted) if limit and len(entries) == limit else len(entries)
             more = (
                 f"{len(entries)} of {total}: --limit 0 shows all"
@@ -163,7 +163,9 @@ def list_calculations(
     return ExitCode.DONE
 
 
-def print_entries(queue: Queue, entries: Sequence[Entry], now: datetime, several: bool) -> None:
+def print_entries(
+    queue: Queue, entries: Sequence[Entry], now: datetime, wanted: Selection, several: bool = False
+) -> None:
     """Print calculations as a table.
 
     Parameters
@@ -174,21 +176,25 @@ def print_entries(queue: Queue, entries: Sequence[Entry], now: datetime, several
         The calculations.
     now
         The time by the server's clock.
+    wanted
+        What was asked for: where all have the same status or job, that goes first for want of width.
     several
         Whether to say in which database they are.
     """
+    failed = wanted.statuses == (Status.FAILED,)
+    one_job = len(wanted.orders) == 1 and not queueing.is_pattern(wanted.orders[0])
     columns = [
         Column("ID"),
-        Column("STATUS"),
+        Column("STATUS", spare=10 if len(wanted.statuses) == 1 else 0),
         *([Column("DATABASE", spare=3)] if several else []),
-        Column("JOB"),
+        Column("JOB", spare=9 if one_job else 0, cut=18 if failed else 0),
         Column("WHAT", spare=2),
         Column("METHOD", spare=4),
         Column("PROGRAM", spare=6),
         Column("CHANGED", right=True, spare=1),
         Column("SECONDS", right=True, spare=7),
         Column("WORKER", spare=5),
-        Column("COMMENT", spare=8),
+        Column("COMMENT", spare=0 if failed else 8, cut=24),
     ]
     rows: list[list[Text | str]] = [
         [

@@ -50,11 +50,14 @@ class Submitted:
         Its status.
     added
         Whether it was added; else the identical calculation was there already.
+    needs
+        What that one asks for: cores, memory and disk in GB; None for one that was added.
     """
 
     id: str
     status: Status
     added: bool
+    needs: tuple[int, float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,7 @@ def _prepared(target: Target) -> Queue:
 def _write(queue: Queue, found: Found, molecules: int, wanted: Wanted, again: bool, json_lines: bool) -> int:
     """Submit and show what became of it; return how many were added."""
     there: Counter[Status] = Counter()
+    others: list[Submitted] = []
     added = shown = 0
     on_terminal = sys.stdout.isatty() and not json_lines
     first: list[str] = []
@@ -185,6 +186,8 @@ def _write(queue: Queue, found: Found, molecules: int, wanted: Wanted, again: bo
                 for molecule, done in piece:
                     added += done.added
                     there[done.status] += not done.added
+                    if queue_submit.asks_for_other(done, wanted):
+                        others.append(done)
                     if on_terminal and len(first) < _ROWS:
                         first.append(_line(molecule, done))
                     elif not on_terminal:
@@ -199,7 +202,7 @@ def _write(queue: Queue, found: Found, molecules: int, wanted: Wanted, again: bo
         shown += 1
     if on_terminal and added + there.total() > shown:
         note(f"... and {added + there.total() - shown} more; --json shows all", "dim")
-    _sum_up(queue.name, added, there)
+    _sum_up(queue.name, added, there, others)
     return added
 
 
@@ -216,14 +219,16 @@ def _line(molecule: Molecule, done: Submitted) -> str:
     return f"{done.id}  {state:<15}  {plain(molecule.name)}"
 
 
-def _sum_up(database: str, added: int, there: Counter[Status]) -> None:
+def _sum_up(database: str, added: int, there: Counter[Status], others: Sequence[Submitted]) -> None:
     words = f"{added} calculation{'' if added == 1 else 's'} submitted to {database}"
     states = ", ".join(f"{count} {status.value}" for status, count in there.items() if count)
     if states:
         words += f"; {there.total()} were there already ({states}): --again submits them too"
     note(words, "bold")
     if there[Status.FAILED]:
-        note("Those that failed are run again with 'puffin-fleet queue requeue'.")
+        note("Those that failed are run again with 'puffin-fleet queue requeue', cancelled ones with its --cancelled.")
+    if others:
+        note(queue_submit.advice_on_others(others), "yellow")
 
 
 @contextmanager

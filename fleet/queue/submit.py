@@ -11,6 +11,7 @@ from pathlib import Path
 from fleet.queue.chemistry import MoleculeReader
 from fleet.queue.frames import Flaw
 from fleet.queue.model import Wanted
+from puffin.calculations import Status
 from puffin.documents import Model, Molecule, Request
 from puffin.queueing import Submission, Submitted
 from puffin.settings import PROGRAMS, nearest
@@ -26,6 +27,7 @@ METHODS = {
 """Of the programs that have a few methods and no others; their module is not imported for it."""
 
 _NATIVE_JOBS = ("sleep",)
+_WAITING = (Status.NEW, Status.HOLD)
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,38 @@ def request_of(wanted: Wanted) -> Request:
         memory=wanted.memory,
         disk=wanted.disk,
         priority=wanted.priority,
+    )
+
+
+def asks_for_other(done: Submitted, wanted: Wanted) -> bool:
+    """Whether a calculation that was there, and waits or may run again, has other needs than it would have now.
+
+    Parameters
+    ----------
+    done
+        What became of a submission.
+    wanted
+        What was submitted.
+    """
+    now = (wanted.cores, wanted.memory, wanted.disk)
+    return done.status in {*_WAITING, Status.FAILED} and done.needs not in {None, now}
+
+
+def advice_on_others(others: Sequence[Submitted]) -> str:
+    """What to do about calculations for which :func:`asks_for_other` holds.
+
+    Parameters
+    ----------
+    others
+        The calculations.
+    """
+    first = others[0]
+    cores, memory, disk = first.needs or (1, 1.0, 1.0)
+    waiting = [done.id for done in others if done.status in _WAITING]
+    cancel = f"cancel what waits, as with 'puffin-fleet queue cancel {waiting[0]}', then " if waiting else ""
+    return (
+        f"{len(others)} of those ask for something else than now, such as {first.id} for --cores {cores} "
+        f"--memory {memory:g} --disk {disk:g}. To change that, {cancel}submit with --again."
     )
 
 

@@ -97,7 +97,8 @@ class Queue:
             new_calculations.append({"_id": ObjectId(), **(document if again else _first(document))})
             done.append(Submitted(str(new_calculations[-1]["_id"]), Status.NEW, added=True))
             if not again:
-                there[key] = dataclasses.replace(done[-1], added=False)
+                needs = (item.request.cores, item.request.memory, item.request.disk)
+                there[key] = dataclasses.replace(done[-1], added=False, needs=needs)
         # The structures first: a worker may take a calculation the moment it is there.
         self._use_others(self._insert("structures", new_structures), new_calculations)
         refused = self._insert("calculations", new_calculations)
@@ -137,12 +138,9 @@ class Queue:
     def _known_calculations(self, keys: Sequence[str]) -> dict[str, Submitted]:
         wanted = {"puffin.key": {"$in": list(set(keys))}}
         with translated("looking for known calculations", self._where):
-            found = self._calculations.find(wanted, {"puffin.key": 1, "status": 1}).sort("_id", 1)
+            found = self._calculations.find(wanted, {"puffin.key": 1, "status": 1, "job": 1}).sort("_id", 1)
             # Of several the newest, whose state is the one that matters.
-            return {
-                document["puffin"]["key"]: Submitted(str(document["_id"]), Status(document["status"]), added=False)
-                for document in found
-            }
+            return {document["puffin"]["key"]: _there(document) for document in found}
 
     def tallies(self) -> list[Tally]:
         """How many calculations there are, by state, order and program."""
@@ -312,6 +310,12 @@ class Queue:
         if document is None:
             return None
         return outcomes.to_details(document, self._outcomes([queueing.to_entry(self.name, document)])[0])
+
+
+def _there(document: Mapping[str, Any]) -> Submitted:
+    job = document["job"]
+    needs = (int(job["cores"]), float(job["memory"]), float(job["disk"]))
+    return Submitted(str(document["_id"]), Status(document["status"]), added=False, needs=needs)
 
 
 def _first(document: dict[str, Any]) -> dict[str, Any]:

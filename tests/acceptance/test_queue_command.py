@@ -280,6 +280,15 @@ def test_a_file_twice(place: Place, bad: Path) -> None:
     assert len(place.documents()) == 1
 
 
+def test_the_same_with_other_needs(place: Place, bad: Path) -> None:
+    place.submit(bad / "good.xyz").ok()
+    (id_,) = [str(item["_id"]) for item in place.documents()]
+    assert "something else" not in place.submit(bad / "good.xyz").ok().err
+    said = place.submit(bad / "good.xyz", "--memory", 4).ok().err
+    assert f"1 of those ask for something else than now, such as {id_} for --cores 1 --memory 1 --disk 0.5." in said
+    assert f"'puffin-fleet queue cancel {id_}', then submit with --again" in said
+
+
 def test_a_program_or_method_that_nobody_knows(place: Place, bad: Path) -> None:
     words = ("submit", bad / "good.xyz", "--job", "scine_single_point", "--program")
     for wrong, said in (

@@ -301,7 +301,7 @@ class Removal(TypedDict):
     kind: Annotated[str, "`release`, `wheel`, `tool`, `supervisor` or `cache`"]
     name: Annotated[str, "what it is called"]
     path: Annotated[str, "where it is on the host"]
-    size: Annotated[int, "bytes"]
+    size: Annotated[int, "bytes that removing it gives back, after those above it"]
 
 
 class Pruned(TypedDict):

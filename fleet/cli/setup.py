@@ -151,6 +151,9 @@ def trust(hosts_file: str | None, patterns: tuple[str, ...], yes: bool) -> int:
         for host in chosen.hosts:
             if host.connection == "ssh":
                 failed += not _trust(host, remotes, base, yes, unasked)
+    here = [host.name for host in chosen.hosts if host.connection != "ssh"]
+    if here:
+        note(f"{condensed(here)}: this machine, which needs no key")
     if unasked:
         raise UsageError(f"nobody can be asked here: say --yes to record what {condensed(unasked)} showed")
     return ExitCode.FAILED if failed else ExitCode.DONE

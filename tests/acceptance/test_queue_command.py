@@ -423,7 +423,8 @@ def test_nothing_is_changed_without_a_yes(place: Place) -> None:
 def test_nothing_to_do_is_no_failure(place: Place) -> None:
     place.submit(MOLECULES / "water.xyz").ok()
     assert "nothing to requeue" in place.queue("requeue").ok().err
-    assert "No such calculation" in place.queue("results").ok().err
+    assert "has finished yet" in place.queue("results").ok().err
+    assert "No such calculation" in place.queue("results", "--job", "none").ok().err
 
 
 # Looks -------------------------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def hosts_of(chosen: Chosen, calculation: str) -> Sequence[Host]:
 def _ran_elsewhere(gone: Sequence[str], also: bool) -> str:
     are = "is" if len(gone) == 1 else "are"
     others = f"{', '.join(gone)}, which {are} not asked: not in hosts.yaml, or not chosen."
-    return f"It also ran on {others}" if also else f"It ran on {others} All others are."
+    return f"It also ran on {others}" if also else f"It ran on {others}"
 
 
 def _say(notice: Notice) -> None:

@@ -216,4 +216,4 @@ def test_the_lines_that_tell_most_are_the_last_and_the_errors_before() -> None:
 def test_where_else_a_calculation_ran() -> None:
     asked = "not asked: not in hosts.yaml, or not chosen."
     assert _ran_elsewhere(["old"], also=True) == f"It also ran on old, which is {asked}"
-    assert _ran_elsewhere(["a", "b"], also=False) == f"It ran on a, b, which are {asked} All others are."
+    assert _ran_elsewhere(["a", "b"], also=False) == f"It ran on a, b, which are {asked}"

@@ -303,7 +303,7 @@ class Removal(TypedDict):
     kind: Annotated[str, "`release`, `wheel`, `tool`, `supervisor` or `cache`"]
     name: Annotated[str, "what it is called"]
     path: Annotated[str, "where it is on the host"]
-    size: Annotated[int, "bytes"]
+    size: Annotated[int, "bytes that removing it gives back, after those above it"]
 
 
 class Pruned(TypedDict):
@@ -374,6 +374,7 @@ class QueueStatus(TypedDict):
 
     database: Annotated[str, "its name"]
     counts: Annotated[dict[str, int], "calculations by status"]
+    cancelled: Annotated[int, "how many of the failed ones were cancelled"]
     kinds: Annotated[list[Tally], "calculations by status, job and program"]
     untaken: Annotated[list[Untaken], "what waits and no worker would take"]
     finished_last_hour: Annotated[int, "calculations that ended within the last hour"]

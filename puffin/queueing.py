@@ -50,11 +50,14 @@ class Submitted:
         Its status.
     added
         Whether it was added; else the identical calculation was there already.
+    needs
+        What that one asks for: cores, memory and disk in GB; None for one that was added.
     """
 
     id: str
     status: Status
     added: bool
+    needs: tuple[int, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,28 @@ class Entry:
     def by(self) -> str:
         """Who ran it last."""
         return self.worker or self.executor
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody gave it up; otherwise it failed by itself, if it failed."""
+        return self.status is Status.FAILED and not self.executor and bool(re.match(_CANCELLED, self.comment))
+
+
+_CANCELLED = r"^cancelled by [^\s@]+@[^\s:]+(:|$)"
+"""The beginning of what :func:`cancellation` writes, also for the database."""
+
+
+def cancellation(by: str, reason: str = "") -> str:
+    """The comment of a calculation that is given up.
+
+    Parameters
+    ----------
+    by
+        Who does it, as ``user@host``.
+    reason
+        Why; may be empty.
+    """
+    return f"cancelled by {by}" + (f": {reason}" if reason else "")
 
 
 ENTRY_FIELDS: Mapping[str, int] = dict.fromkeys(
@@ -173,6 +198,8 @@ class Selection:
         Changed since then, in UTC.
     timed
         Only those that have a runtime.
+    cancelled
+        Only those that somebody gave up.
     """
 
     statuses: tuple[Status, ...] = ()
@@ -181,6 +208,7 @@ class Selection:
     workers: tuple[str, ...] = ()
     since: datetime | None = None
     timed: bool = False
+    cancelled: bool = False
 
 
 def selection_filter(selection: Selection) -> Document:
@@ -202,6 +230,8 @@ def selection_filter(selection: Selection) -> Document:
     if selection.timed:
         # Before that it is an empty text, which would be sorted among the numbers.
         found.append({"runtime": {"$type": "double"}})
+    if selection.cancelled:
+        found.append({"status": Status.FAILED.value, "executor": "", "comment": {"$regex": _CANCELLED}})
     return {"$and": found} if len(found) > 1 else (found[0] if found else {})
 
 
@@ -222,9 +252,9 @@ def any_of(fields: Sequence[str], words: Sequence[str]) -> list[Document]:
     """
     if not words:
         return []
-    exact = [word for word in words if not _is_pattern(word)]
+    exact = [word for word in words if not is_pattern(word)]
     tests: list[Document] = [{"$in": exact}] if exact else []
-    tests += [{"$regex": _regular_expression(word)} for word in words if _is_pattern(word)]
+    tests += [{"$regex": _regular_expression(word)} for word in words if is_pattern(word)]
     choices = [{field: test} for field in fields for test in tests]
     return [{"$or": choices} if len(choices) > 1 else choices[0]]
 
@@ -242,7 +272,14 @@ def is_any_of(text: str, words: Sequence[str]) -> bool:
     return not words or any(fnmatchcase(text, word) for word in words)
 
 
-def _is_pattern(word: str) -> bool:
+def is_pattern(word: str) -> bool:
+    """Whether a word stands for others, as :func:`any_of` takes it.
+
+    Parameters
+    ----------
+    word
+        The word.
+    """
     return any(sign in word for sign in "*?[")
 
 
@@ -442,15 +479,42 @@ class Pace:
     left_s: float | None
 
 
-def pace(finished: int, first: datetime | None, left: int, now: datetime, window_s: float = 3600.0) -> Pace:
-    """How fast it goes.
+@dataclass(frozen=True)
+class Ended:
+    """A calculation that came to an end.
+
+    Parameters
+    ----------
+    at
+        When, by the server's clock.
+    runtime_s
+        Seconds it took.
+    """
+
+    at: datetime
+    runtime_s: float
+
+
+NEWEST_ENDS = 1000
+"""As many of the last ends are enough to tell the pace."""
+
+_SPANS_S = (300.0, 900.0)
+"""Seconds before the last end, in which the pace is looked for before it is looked for in the whole window."""
+
+_ENOUGH = 20
+_BREATH_S = 30.0
+"""Between calculations a worker may need that long; what is longer is a pause, in which there was nothing to do."""
+
+
+def pace(finished: int, ended: Sequence[Ended], left: int, now: datetime, window_s: float = 3600.0) -> Pace:
+    """How fast it goes while there is something to do, as of late.
 
     Parameters
     ----------
     finished
         How many ended within the window.
-    first
-        When the first of them did: a fleet that has just begun is not measured over the whole window.
+    ended
+        At least the newest :data:`NEWEST_ENDS` of these.
     left
         How many wait or run.
     now
@@ -458,11 +522,33 @@ def pace(finished: int, first: datetime | None, left: int, now: datetime, window
     window_s
         Length of the window in seconds.
     """
-    if finished < 2 or first is None:
+    ends = sorted(ended, key=lambda end: end.at, reverse=True)[:NEWEST_ENDS]
+    if len(ends) < 2:
         return Pace(finished, None, 0.0 if left == 0 else None)
-    seconds = min(window_s, max(1.0, (now - first) / timedelta(seconds=1)))
-    per_second = finished / seconds
+    begin = now - timedelta(seconds=window_s)
+    if finished > len(ends):
+        # What else ended before the oldest of these is not known.
+        begin = max(begin, ends[-1].at)
+    for span in _SPANS_S:
+        later = max(begin, ends[0].at - timedelta(seconds=span))
+        if sum(end.at >= later for end in ends) >= _ENOUGH:
+            begin = later
+            break
+    recent = [end for end in ends if end.at >= begin]
+    per_second = len(recent) / max(1.0, _busy_s(recent, begin))
     return Pace(finished, per_second * 3600, left / per_second)
+
+
+def _busy_s(ends: Sequence[Ended], begin: datetime) -> float:
+    """Seconds in which at least one of these ran, short pauses included."""
+    spans = sorted((max(begin, end.at - timedelta(seconds=end.runtime_s)), end.at) for end in ends)
+    busy, until = timedelta(), spans[0][0]
+    for start, stop in spans:
+        if (start - until) / timedelta(seconds=1) > _BREATH_S:
+            until = start
+        busy += max(timedelta(), stop - until)
+        until = max(until, stop)
+    return busy / timedelta(seconds=1)
 
 
 def left_of(tallies: Iterable[Tally], untaken: Iterable[Untaken] = ()) -> int:

@@ -8,7 +8,7 @@ import select
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -115,6 +115,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if not _nobody_reads():
             raise
         code = int(ExitCode.DONE)
+    except OSError as error:
+        if not _is_of_output(error):
+            raise
+        click.echo(f"cannot write the output: {error.strerror or error}", err=True)
+        code = int(ExitCode.FAILED)
     sys.exit(code)
 
 
@@ -128,10 +133,26 @@ def _nobody_reads() -> bool:
         looked.register(stream.fileno(), 0)  # an error is told in any case
         if any(event & select.POLLERR for _, event in looked.poll(0)):
             gone = True
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())  # else Python complains when it flushes at its end
-            os.close(nowhere)
+            _to_nowhere(stream)
     return gone
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Whether output could not be written, as on a full disk; then what is left of it goes nowhere."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    raised = str(frame.tb_frame.f_globals.get("__name__", "")) if frame is not None else ""
+    if raised != __name__ and raised.partition(".")[0] not in {"click", "rich"}:
+        return False
+    _to_nowhere(sys.stdout)
+    return True
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())  # else Python complains when it flushes at its end
+    os.close(nowhere)
 
 
 def _heed_endings() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 from rich.text import Text
@@ -82,14 +82,17 @@ def events(
     return ExitCode.DONE
 
 
-def _once(chosen: Chosen, store: Store, selection: EventSelection, count: int | None) -> Iterator[EventRecord]:
+def _once(
+    chosen: Chosen, store: Store, selection: EventSelection, count: int | None
+) -> Iterator[Sequence[EventRecord]]:
     found = store.events.recent(selection, count)
-    yield from found
+    yield found
     if not found and count != 0:
-        note(f"nothing of that kind is known of {chosen.fleet.name}", "yellow")
+        whole = selection == EventSelection(fleet=chosen.fleet.name)
+        note(f"No events of {chosen.fleet.name} yet." if whole else f"No such events of {chosen.fleet.name}.")
 
 
-def _followed(store: Store, selection: EventSelection, count: int | None) -> Iterator[EventRecord]:
+def _followed(store: Store, selection: EventSelection, count: int | None) -> Iterator[Sequence[EventRecord]]:
     """Until Ctrl-C; an outage of the database is told, and nothing is missing afterwards."""
     follower = EventFollower(store.events, store.server_time, selection, count)
     away = False
@@ -106,18 +109,22 @@ def _followed(store: Store, selection: EventSelection, count: int | None) -> Ite
             if away:
                 note("the database is back", "yellow")
                 away = False
-            yield from found
+            yield found
     finally:
         follower.close()
 
 
-def _print(found: Iterator[EventRecord], json_lines: bool) -> None:
-    console = data_console()
-    for event in found:
-        if json_lines:
-            print_json(vars(event))
-            continue
-        cells = board.event_cells(event)
-        when = Text(full(event.at), style="dim")
-        parts = [Text(cell.text, style=_STYLES[cell.tone]) for cell in cells[1:] if cell.text]
-        console.print(Text("  ").join([when, *parts]))
+def _print(batches: Iterator[Sequence[EventRecord]], json_lines: bool) -> None:
+    console, widest = data_console(), 0
+    for found in batches:
+        widest = max([widest, *(len(event.worker or event.host) for event in found)])
+        for event in found:
+            if json_lines:
+                print_json(vars(event))
+                continue
+            cells = board.event_cells(event, widest)
+            when = Text(full(event.at), style="dim")
+            parts = [Text(cell.text, style=_STYLES[cell.tone]) for cell in cells[1:]]
+            line = Text("  ").join([when, *parts])
+            line.rstrip()
+            console.print(line)

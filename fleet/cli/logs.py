@@ -139,13 +139,17 @@ def hosts_of(chosen: Chosen, calculation: str) -> Sequence[Host]:
     names = {event["host"] for event in events if event.get("kind") == "claimed" and event.get("host")}
     hosts = [host for host in chosen.hosts if host.name in names]
     if not names:
-        note("All hosts are asked: the database's events say nothing of this calculation here.", "yellow")
-    gone = names - {host.name for host in chosen.hosts}
+        note("All hosts are asked: no event in the database says where it ran.", "yellow")
+    gone = sorted(names - {host.name for host in chosen.hosts})
     if gone:
-        note(
-            f"It also ran on {', '.join(sorted(gone))}, which is not asked: not in hosts.yaml, or not chosen.", "yellow"
-        )
+        note(_ran_elsewhere(gone, also=bool(hosts)), "yellow")
     return hosts or chosen.hosts
+
+
+def _ran_elsewhere(gone: Sequence[str], also: bool) -> str:
+    are = "is" if len(gone) == 1 else "are"
+    others = f"{', '.join(gone)}, which {are} not asked: not in hosts.yaml, or not chosen."
+    return f"It also ran on {others}" if also else f"It ran on {others}"
 
 
 def _say(notice: Notice) -> None:

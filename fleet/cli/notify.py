@@ -82,13 +82,17 @@ def _try(fleet: Fleet, hooked: Hooked, json_lines: bool) -> int:
 
 def _once(notifier: Notifier, json_lines: bool) -> bool:
     """Tell what is due; return whether anything failed."""
-    failed = False
+    failed = anything = False
     notifier.step(0.0)
     while True:
         told = notifier.told()
         failed |= any(each.error for each in told)
+        anything |= bool(told)
         _print(told, json_lines)
         if not notifier.busy:
+            # cron would send a mail for every word.
+            if not anything and sys.stderr.isatty():
+                note("Nothing to tell.")
             return failed
         notifier.step(0.0)
 

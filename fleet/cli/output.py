@@ -335,9 +335,9 @@ class Board:
             doing = sorted(self._doing.items())
             failed = f", {self._failed} failed" if self._failed else ""
             heading = f"{self._title}: {self._done} of {self._total} done{failed}"
-        picture = Table(
-            box=None, pad_edge=False, title=heading, title_justify="left", title_style="bold", show_header=False
-        )
+        # Expanded, the column with a ratio gets the room that the others leave; else it would take theirs.
+        picture = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        picture.title, picture.title_justify, picture.title_style = heading, "left", "bold"
         picture.add_column(no_wrap=True)
         picture.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         picture.add_column(justify="right", no_wrap=True)

@@ -18,7 +18,7 @@ from fleet.cli.queue_options import Target, entry_of, opened, selected
 from fleet.errors import ExitCode, UsageError
 from puffin.calculations import Status
 from puffin.errors import DatabaseError
-from puffin.queueing import RULES, Change, Entry, refusal
+from puffin.queueing import RULES, Change, Entry, cancellation, refusal
 from puffin.store import Event
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -47,6 +47,7 @@ class _Asked:
     yes: bool
     json_lines: bool
     reason: str = ""
+    cancelled: bool = False
 
     @property
     def by_filter(self) -> bool:
@@ -67,8 +68,11 @@ def _changing(change: Change) -> Callable[[Command], Command]:
 
 @click.command()
 @_changing(Change.REQUEUE)
+@click.option("--cancelled", is_flag=True, help="Also those that somebody cancelled.")
 def requeue(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], **asked: Any) -> int:
     """Run calculations again: those that failed, unless others are named. Their old results are forgotten.
+
+    What was cancelled stays so unless it is named by its id, or with --cancelled.
 
     \b
     puffin-fleet queue requeue
@@ -143,7 +147,13 @@ def _entries(target: Target, asked: _Asked) -> list[Entry]:
         return list({(entry.database, entry.id): entry for entry in named}.values())
     usual = RULES[asked.change].usual
     wanted = selected(asked.statuses, asked.orders, asked.programs, asked.workers, asked.since, usual)
-    return [entry for queue in target.queues for entry in queue.entries(wanted)]
+    found = [entry for queue in target.queues for entry in queue.entries(wanted)]
+    if asked.change is not Change.REQUEUE or asked.cancelled:
+        return found
+    kept = [entry for entry in found if not entry.cancelled]
+    if len(kept) < len(found):
+        note(f"left out: {len(found) - len(kept)} that were cancelled; --cancelled requeues them too")
+    return kept
 
 
 def _preview(target: Target, asked: _Asked, able: Sequence[Entry], refused: Sequence[tuple[Entry, str]]) -> None:
@@ -167,7 +177,7 @@ def _preview(target: Target, asked: _Asked, able: Sequence[Entry], refused: Sequ
 
 def _change(target: Target, asked: _Asked, able: Sequence[Entry]) -> list[Entry]:
     by = f"{getpass.getuser()}@{socket.gethostname()}"
-    reason = f"cancelled by {by}" + (f": {asked.reason}" if asked.reason else "")
+    reason = cancellation(by, asked.reason)
     changed: list[Entry] = []
     try:
         for queue in target.queues:

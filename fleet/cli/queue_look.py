@@ -22,7 +22,7 @@ from fleet.words import age, duration, first_line, plain, uncoloured
 from puffin import queueing
 from puffin.calculations import Status, reason_of
 from puffin.outcomes import Details, PropertyInfo, StructureInfo
-from puffin.queueing import Entry, Pace, Sort, Tally, Untaken
+from puffin.queueing import Entry, Pace, Selection, Sort, Tally, Untaken
 from puffin.store import Queue
 
 STATUS_STYLES = {
@@ -51,20 +51,24 @@ def status(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], 
         now = target.store.server_time()
         for queue in target.queues:
             tallies = queue.tallies()
+            cancelled = queue.count(Selection(cancelled=True)) if Status.FAILED in queueing.totals_by(tallies) else 0
             untaken = queueing.untaken(tallies, target.store.registry.workers())
-            finished, first = queue.finished_since(now - timedelta(seconds=_WINDOW_S))
-            pace = queueing.pace(finished, first, queueing.left_of(tallies, untaken), now, _WINDOW_S)
+            finished, ended = queue.ended_since(now - timedelta(seconds=_WINDOW_S))
+            pace = queueing.pace(finished, ended, queueing.left_of(tallies, untaken), now, _WINDOW_S)
             if json_lines:
-                print_json(_status_record(queue.name, tallies, untaken, pace))
+                print_json(_status_record(queue.name, tallies, cancelled, untaken, pace))
             else:
-                _print_status(queue.name, tallies, untaken, pace, several=len(target.names) > 1)
+                _print_status(queue.name, tallies, cancelled, untaken, pace, several=len(target.names) > 1)
     return ExitCode.DONE
 
 
-def _status_record(name: str, tallies: Sequence[Tally], untaken: Sequence[Untaken], pace: Pace) -> shapes.QueueStatus:
+def _status_record(
+    name: str, tallies: Sequence[Tally], cancelled: int, untaken: Sequence[Untaken], pace: Pace
+) -> shapes.QueueStatus:
     return {
         "database": name,
         "counts": {status.value: count for status, count in queueing.totals_by(tallies).items()},
+        "cancelled": cancelled,
         "kinds": [
             {"status": tally.status.value, "job": tally.order, "program": tally.program, "count": tally.count}
             for tally in tallies
@@ -79,7 +83,9 @@ def _status_record(name: str, tallies: Sequence[Tally], untaken: Sequence[Untake
     }
 
 
-def _print_status(name: str, tallies: Sequence[Tally], untaken: Sequence[Untaken], pace: Pace, several: bool) -> None:
+def _print_status(
+    name: str, tallies: Sequence[Tally], cancelled: int, untaken: Sequence[Untaken], pace: Pace, several: bool
+) -> None:
     totals = queueing.totals_by(tallies)
     kinds = sorted({(tally.order, tally.program) for tally in tallies})
     counts = {(tally.order, tally.program, tally.status): tally.count for tally in tallies}
@@ -92,7 +98,7 @@ def _print_status(name: str, tallies: Sequence[Tally], untaken: Sequence[Untaken
         ]
         print_table([*database, Column("JOB"), Column("PROGRAM"), *states], rows)
     words = ", ".join(f"{count} {status.value}" for status, count in totals.items()) or "no calculations"
-    note(f"{name}: {words}", "bold")
+    note(f"{name}: {words}" + (f" ({cancelled} of those failed were cancelled)" if cancelled else ""), "bold")
     for each in untaken:
         note(f"{each.tally.count} x {each.tally.order}: {each.reason}", "yellow")
     if pace.per_hour is not None:
@@ -146,7 +152,7 @@ def list_calculations(
                     print_json(queue_results.entry_record(entry))
                 continue
             if entries:
-                print_entries(queue, entries, now, several=len(target.names) > 1)
+                print_entries(queue, entries, now, wanted, several=len(target.names) > 1)
             total = queue.count(wanted) if limit and len(entries) == limit else len(entries)
             more = (
                 f"{len(entries)} of {total}: --limit 0 shows all"
@@ -157,7 +163,9 @@ def list_calculations(
     return ExitCode.DONE
 
 
-def print_entries(queue: Queue, entries: Sequence[Entry], now: datetime, several: bool) -> None:
+def print_entries(
+    queue: Queue, entries: Sequence[Entry], now: datetime, wanted: Selection, several: bool = False
+) -> None:
     """Print calculations as a table.
 
     Parameters
@@ -168,21 +176,25 @@ def print_entries(queue: Queue, entries: Sequence[Entry], now: datetime, several
         The calculations.
     now
         The time by the server's clock.
+    wanted
+        What was asked for: where all have the same status or job, that goes first for want of width.
     several
         Whether to say in which database they are.
     """
+    failed = wanted.statuses == (Status.FAILED,)
+    one_job = len(wanted.orders) == 1 and not queueing.is_pattern(wanted.orders[0])
     columns = [
         Column("ID"),
-        Column("STATUS"),
+        Column("STATUS", spare=10 if len(wanted.statuses) == 1 else 0),
         *([Column("DATABASE", spare=3)] if several else []),
-        Column("JOB"),
+        Column("JOB", spare=9 if one_job else 0, cut=18 if failed else 0),
         Column("WHAT", spare=2),
         Column("METHOD", spare=4),
         Column("PROGRAM", spare=6),
         Column("CHANGED", right=True, spare=1),
         Column("SECONDS", right=True, spare=7),
         Column("WORKER", spare=5),
-        Column("COMMENT", spare=8),
+        Column("COMMENT", spare=0 if failed else 8, cut=24),
     ]
     rows: list[list[Text | str]] = [
         [

@@ -63,10 +63,16 @@ def results(
         else:
             found = [(queue, _oldest_first(queue, wanted)) for queue in target.queues]
         if not any(entries for _, entries in found):
-            note(f"No such calculation in {', '.join(target.names)}: 'puffin-fleet queue status' shows what there is.")
+            note(_nothing(wanted, ", ".join(target.names)))
             return ExitCode.DONE
         _print(found, form)
     return ExitCode.DONE
+
+
+def _nothing(wanted: Selection, where: str) -> str:
+    if wanted == Selection(_USUAL):
+        return f"No calculation in {where} has finished yet: 'puffin-fleet queue status' shows what there is."
+    return f"No such calculation in {where}: 'puffin-fleet queue status' shows what there is."
 
 
 def _oldest_first(queue: Queue, wanted: Selection) -> list[Entry]:

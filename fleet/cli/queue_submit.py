@@ -26,7 +26,6 @@ from fleet.words import plain
 from puffin.calculations import Status
 from puffin.documents import Molecule
 from puffin.queueing import Submitted, unserved
-from puffin.settings import PROGRAMS, nearest
 from puffin.store import Queue, WorkerRecord, connection_uri
 
 _ROWS = 20
@@ -49,7 +48,7 @@ _ROWS = 20
 @click.option("--disk", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="In GB.")
 @click.option("--again", is_flag=True, help="Submit also what is there already.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read; ends with 1 if there was any.")
-@click.option("--force", is_flag=True, help="Also a job that no worker and no installation here knows.")
+@click.option("--force", is_flag=True, help="Also a job, program or method that nobody knows here.")
 @queue_options.target
 @options.as_json
 def submit(
@@ -76,7 +75,7 @@ def submit(
 
     A file may hold many molecules. All are read before anything is written; what is there already, with the same
     structure, model, job and settings, is skipped. Charge and multiplicity may stand in the second line of an XYZ
-    file: charge=-1 multiplicity=2.
+    file: charge=-1 multiplicity=2 (or mult=2).
 
     \b
     puffin-fleet queue submit water.xyz --job scine_single_point --program sparrow --method PM6
@@ -93,7 +92,7 @@ def submit(
     with opened(hosts_file, uri, databases) as target:
         workers = target.store.registry.workers()
         found = find_files(files)
-        problems = [] if force else _order_problems(order, workers)
+        problems = [] if force else _unknown(wanted, workers)
         survey = _survey(found, wanted)
         bad = [*found.problems, *survey.problems]
         if problems or (bad and not skip_bad):
@@ -134,11 +133,17 @@ def _model_file(file: str | None) -> Any:
         raise UsageError(f"--model: cannot read {file}: {error}") from error
 
 
-def _order_problems(order: str, workers: Sequence[WorkerRecord]) -> list[str]:
+def _unknown(wanted: Wanted, workers: Sequence[WorkerRecord]) -> list[str]:
+    """What no worker and no installation here knows: it would wait for ever."""
     accepted = {job for worker in workers for job in worker.jobs}
     installed = chemistry.installed_jobs()
-    problem = queue_submit.order_problem(order, accepted, installed) if accepted or installed else ""
-    return [f"{problem}\n  --force submits it all the same"] if problem else []
+    problems = (
+        queue_submit.order_problem(wanted.order, accepted, installed) if accepted or installed else "",
+        queue_submit.program_problem(wanted.model.program, {name for worker in workers for name in worker.programs}),
+        queue_submit.method_problem(wanted.model),
+    )
+    found = [problem for problem in problems if problem]
+    return [*found, "  --force submits it all the same"] if found else []
 
 
 def _survey(found: Found, wanted: Wanted) -> Survey:
@@ -154,9 +159,7 @@ def _refusal(problems: Sequence[str], bad: Sequence[str]) -> str:
 def _warn(wanted: Wanted, workers: Sequence[WorkerRecord], found: Found) -> None:
     reason = unserved(queue_submit.request_of(wanted), workers)
     if reason:
-        program, known = wanted.model.program, {*PROGRAMS, *(name for worker in workers for name in worker.programs)}
-        hint = "" if program in {"any", *known} or "/" in program else nearest(program, known)
-        note(f"Nobody would take it now: {reason}{hint}", "yellow")
+        note(f"Nobody would take it now: {reason}", "yellow")
     if found.repeated:
         note(f"{len(found.repeated)} files are named twice, such as {found.repeated[0]}: taken once", "yellow")
 
@@ -173,6 +176,7 @@ def _prepared(target: Target) -> Queue:
 def _write(queue: Queue, found: Found, molecules: int, wanted: Wanted, again: bool, json_lines: bool) -> int:
     """Submit and show what became of it; return how many were added."""
     there: Counter[Status] = Counter()
+    others: list[Submitted] = []
     added = shown = 0
     on_terminal = sys.stdout.isatty() and not json_lines
     first: list[str] = []
@@ -182,6 +186,8 @@ def _write(queue: Queue, found: Found, molecules: int, wanted: Wanted, again: bo
                 for molecule, done in piece:
                     added += done.added
                     there[done.status] += not done.added
+                    if queue_submit.asks_for_other(done, wanted):
+                        others.append(done)
                     if on_terminal and len(first) < _ROWS:
                         first.append(_line(molecule, done))
                     elif not on_terminal:
@@ -196,7 +202,7 @@ def _write(queue: Queue, found: Found, molecules: int, wanted: Wanted, again: bo
         shown += 1
     if on_terminal and added + there.total() > shown:
         note(f"... and {added + there.total() - shown} more; --json shows all", "dim")
-    _sum_up(queue.name, added, there)
+    _sum_up(queue.name, added, there, others)
     return added
 
 
@@ -213,14 +219,16 @@ def _line(molecule: Molecule, done: Submitted) -> str:
     return f"{done.id}  {state:<15}  {plain(molecule.name)}"
 
 
-def _sum_up(database: str, added: int, there: Counter[Status]) -> None:
+def _sum_up(database: str, added: int, there: Counter[Status], others: Sequence[Submitted]) -> None:
     words = f"{added} calculation{'' if added == 1 else 's'} submitted to {database}"
     states = ", ".join(f"{count} {status.value}" for status, count in there.items() if count)
     if states:
         words += f"; {there.total()} were there already ({states}): --again submits them too"
     note(words, "bold")
     if there[Status.FAILED]:
-        note("Those that failed are run again with 'puffin-fleet queue requeue'.")
+        note("Those that failed are run again with 'puffin-fleet queue requeue', cancelled ones with its --cancelled.")
+    if others:
+        note(queue_submit.advice_on_others(others), "yellow")
 
 
 @contextmanager

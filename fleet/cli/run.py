@@ -30,7 +30,7 @@ _COLUMNS = (
     Column("CPU%", right=True),
     Column("GB", right=True),
     Column("AGE", right=True),
-    Column("COMMAND", spare=1),
+    Column("COMMAND", spare=1, cut=20),
 )
 _LONGEST_COMMAND = 60
 
@@ -237,7 +237,7 @@ def _row(host: str, process: Process) -> list[Text | str]:
     kind = Text(f"{process.kind} orphan", style="bold red") if process.orphan else Text(process.kind)
     if process.state == "T":
         kind.append(" frozen", style="yellow")
-    command = process.command
+    command = _without_directories(process.command)
     if len(command) > _LONGEST_COMMAND:
         command = f"{command[: _LONGEST_COMMAND - 1]}…"
     return [
@@ -251,6 +251,11 @@ def _row(host: str, process: Process) -> list[Text | str]:
         _age(process.age),
         command,
     ]
+
+
+def _without_directories(command: str) -> str:
+    """The words that tell processes apart; all of a fleet's are in the same long directories."""
+    return " ".join(word.rpartition("/")[2] or word if word.startswith("/") else word for word in command.split(" "))
 
 
 def _age(seconds: float) -> str:

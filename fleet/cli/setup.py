@@ -17,11 +17,13 @@ from fleet.cli.output import note, note_console, print_error, report_failures
 from fleet.errors import Declined, ExitCode, FleetError, UsageError
 from fleet.hosts.access import Remotes, open_remotes
 from fleet.hosts.inventory import Fleet, Host, expand_range, json_schema, parse_inventory
+from fleet.hosts.names import condensed
 from fleet.hosts.proposal import Group, group
 from fleet.hosts.scout import look
-from fleet.hosts.templates import HERE, host_key, hosts_template
+from fleet.hosts.templates import HERE, answer_problem, hosts_template, named_hosts
 from fleet.reach.remote import UnknownHostKey
 
+_HOST_HELP = "Name, address or range such as node[01-40]; again for more."
 _MOST_KEYS = 5
 _MOST_HOSTS = 8
 """That `init` looks at."""
@@ -32,7 +34,7 @@ _MOST_HOSTS = 8
 @click.option("--fleet", "name", help="Name of the fleet.")
 @click.option("--database", "uri", metavar="URI", help="mongodb://host:port, without a password.")
 @click.option("--name", "names", multiple=True, help="Database to work on; again for more.")
-@click.option("--host", "hosts", multiple=True, help="Host, address or range such as node[01-40]; again for more.")
+@click.option("--host", "hosts", multiple=True, metavar="[USER@]HOST[:PORT]", help=_HOST_HELP)
 @click.option("--user", help="Login on the hosts.")
 @click.option("--no-probe", is_flag=True, help="Do not connect to the hosts to see what they have.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
@@ -61,16 +63,22 @@ def init(
     lacking = [option for option, value in given.items() if not value]
     if lacking and not sys.stdin.isatty():
         raise UsageError(f"nobody can be asked here: give {' and '.join(lacking)}")
+    singly = (("--fleet", "fleet", name), ("--database", "database_uri", uri), ("--user", "user", user))
+    problems = [_problem(option, key, value) for option, key, value in singly if value]
+    problems += [_problem("--name", "database_names", [each]) for each in names]
+    problems += [_problem("--host", "hosts", [each]) for each in hosts]
+    if any(problems):
+        raise UsageError("\n".join(filter(None, problems)))
     template = functools.partial(
         hosts_template,
-        name or _asked("Name of the fleet", "reactions"),
-        database_uri=uri or _asked("Database server", "mongodb://localhost:27017"),
-        database_names=list(names) or [_asked("Database", "default")],
-        hosts=list(hosts) or _asked("Hosts, separated by spaces", HERE).split(),
+        name or _asked("Name of the fleet", "reactions", "fleet"),
+        database_uri=uri or _asked("Database server", "mongodb://localhost:27017", "database_uri"),
+        database_names=list(names) or _asked("Database", "default", "database_names").split(),
+        hosts=list(hosts) or _asked("Hosts, separated by spaces", HERE, "hosts").split(),
         user=user,
     )
     text = template()
-    keys = [host_key(host) for host in template.keywords["hosts"]]
+    keys = [host.key for host in named_hosts(template.keywords["hosts"])]
     if not no_probe and (groups := _look_at_hosts(parse_inventory(text, path), keys, path)):
         text = template(groups=groups)
     Path(path).write_text(text, encoding="utf-8")
@@ -93,8 +101,23 @@ def _look_at_hosts(fleet: Fleet, keys: Sequence[str], path: str) -> tuple[Group,
     return group({key: seen[name] for key, name in names.items() if name in seen}, names)
 
 
-def _asked(question: str, default: str) -> str:
-    return str(click.prompt(question, default=default, err=True))
+def _problem(option: str, key: str, value: str | list[str]) -> str:
+    problem = answer_problem(key, value)
+    # Of a database's address no word is repeated, since it may be a password's.
+    given = f" '{value[0]}'" if isinstance(value, list) else ""
+    return f"{option}{given}: {problem}" if problem else ""
+
+
+def _asked(question: str, default: str, key: str) -> str:
+    """An answer; a bad one is asked for again."""
+
+    def checked(answer: str) -> str:
+        problem = answer_problem(key, answer.split() if key in {"hosts", "database_names"} else answer)
+        if problem:
+            raise click.UsageError(problem)
+        return answer
+
+    return str(click.prompt(question, default=default, err=True, value_proc=checked))
 
 
 @click.command()
@@ -131,6 +154,9 @@ def trust(hosts_file: str | None, patterns: tuple[str, ...], yes: bool) -> int:
                     failed += not _trust(host, remotes, base, yes)
                 except (Declined, UsageError) as error:
                     refused.append(error)
+    here = [host.name for host in chosen.hosts if host.connection != "ssh"]
+    if here:
+        note(f"{condensed(here)}: this machine, which needs no key")
     if refused:
         *others, last = refused
         for other in others:

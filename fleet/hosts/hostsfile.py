@@ -16,6 +16,7 @@ from fleet.hosts.values import (
     NAME,
     PASSWORD_ADVICE,
     URI,
+    Address,
     AnyShare,
     Count,
     Devices,
@@ -261,7 +262,7 @@ class Block(Section):
 class HostBlock(Block):
     """One host, or a range of them."""
 
-    address: Word | None = Field(
+    address: Address | None = Field(
         default=None, description="name or address to connect to, also an alias of ~/.ssh/config; the key if not said"
     )
     groups: Annotated[tuple[str, ...], Field(strict=False)] = Field(

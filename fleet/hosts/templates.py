@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from fleet.errors import InventoryError, Problem
 from fleet.hosts.inventory import parse_inventory
 from fleet.hosts.proposal import Group
+from fleet.hosts.values import split_place
 
 HERE = "localhost"
 """This machine, as a host without SSH."""
+
+_ANSWERS: dict[str, Any] = {"fleet": "f", "database_uri": "mongodb://db", "database_names": ["d"]}
+"""Something good for what must be given."""
 
 _USUAL_SCRATCH = "~/.puffin-fleet/scratch"
 
@@ -36,8 +44,8 @@ def hosts_template(
     database_names
         Databases to work on, most important first.
     hosts
-        Names, addresses or ranges such as ``node[01-40]``; this machine alone where there are none.
-        ``localhost`` is this machine too, reached without SSH.
+        Names, addresses or ranges such as ``node[01-40]``, also as ``user@host:port``; this machine alone where there
+        are none. ``localhost`` is this machine too, reached without SSH.
     user
         Login on the hosts; None for what ~/.ssh/config says.
     username, password_file
@@ -56,15 +64,73 @@ def hosts_template(
         user=f"  user: {_scalar(user)}" if user else "  # user: chem              # login on the hosts",
         layout=_layout(groups),
         groups=_groups(groups),
-        hosts="\n".join(_host(name, _group_of(name, groups)) for name in hosts or [HERE]),
+        hosts="\n".join(_host(host, _group_of(host, groups)) for host in named_hosts(hosts or [HERE])),
     )
     parse_inventory(text, "hosts.yaml")
     return text
 
 
-def host_key(name: str) -> str:
-    """What a host is called in the file, which knows one name for this machine."""
-    return HERE if name in {HERE, "127.0.0.1"} else name
+def answer_problem(key: str, value: Any) -> str:
+    """What is wrong with one thing of which a hosts.yaml shall be made; empty if it is good.
+
+    Parameters
+    ----------
+    key
+        A parameter of :func:`hosts_template`.
+    value
+        Its value.
+    """
+    try:
+        hosts_template(**{**_ANSWERS, key: value})
+    except InventoryError as error:
+        return error.problems[0].message
+    return ""
+
+
+@dataclass(frozen=True)
+class NamedHost:
+    """A host that was given, as the file shall have it.
+
+    Parameters
+    ----------
+    key
+        What it is called in the file.
+    address, user, port
+        None where the file need not say it.
+    """
+
+    key: str
+    address: str | None = None
+    user: str | None = None
+    port: int | None = None
+
+
+def named_hosts(given: Sequence[str]) -> list[NamedHost]:
+    """What hosts are called in the file, which knows one name for this machine.
+
+    Parameters
+    ----------
+    given
+        Hosts as ``[user@]host[:port]``.
+
+    Raises
+    ------
+    InventoryError
+        A port is none.
+    """
+    found: list[NamedHost] = []
+    for word in given:
+        user, address, port = split_place(word)
+        if port is not None and not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+            raise InventoryError((Problem("must have a port from 1 to 65535", f"hosts.{word}"),))
+        if address in {HERE, "127.0.0.1"} and user is None and port is None:
+            found.append(NamedHost(HERE))
+            continue
+        key = re.sub(":+", "-", address).strip("-")  # of IPv6, whose colons no name has
+        if any(host.key == key for host in found) and port is not None:
+            key = f"{key}-{port}"  # a host may have more than one sshd, as one with containers
+        found.append(NamedHost(key, None if key == address else address, user, None if port is None else int(port)))
+    return found
 
 
 def _layout(groups: Sequence[Group]) -> str:
@@ -101,8 +167,8 @@ def _proposed(group: Group, defaults: Group | None) -> list[str]:
     return lines
 
 
-def _group_of(name: str, groups: Sequence[Group]) -> str | None:
-    return next((group.name for group in groups if host_key(name) in group.hosts), None)
+def _group_of(host: NamedHost, groups: Sequence[Group]) -> str | None:
+    return next((group.name for group in groups if host.key in group.hosts), None)
 
 
 def _database(uri: str, names: Sequence[str], username: str | None, password_file: str | None) -> str:
@@ -119,11 +185,17 @@ def _database(uri: str, names: Sequence[str], username: str | None, password_fil
     return "\n".join(lines)
 
 
-def _host(name: str, group: str | None) -> str:
+def _host(host: NamedHost, group: str | None) -> str:
     groups = f"groups: [{_scalar(group)}]" if group else ""
-    if host_key(name) == HERE:
+    if host == NamedHost(HERE):
         return f"  {HERE}: {{connection: local{', ' if groups else ''}{groups}}}   # this machine, without SSH"
-    return f"  {_scalar(name)}: {{{groups}}}"
+    keys = [
+        f"address: {_scalar(host.address)}" if host.address else "",
+        f"user: {_scalar(host.user)}" if host.user is not None else "",
+        f"ssh: {{port: {host.port}}}" if host.port else "",
+        groups,
+    ]
+    return f"  {_scalar(host.key)}: {{{', '.join(key for key in keys if key)}}}"
 
 
 def _scalar(text: str) -> str:

@@ -60,6 +60,28 @@ def _word(value: str) -> str:
     return value
 
 
+def split_place(place: str) -> tuple[str | None, str, str | None]:
+    """User, address and port of ``[user@]address[:port]``; an address with colons has brackets where a port follows.
+
+    Parameters
+    ----------
+    place
+        The words.
+    """
+    user, at, rest = place.rpartition("@")
+    match = re.fullmatch(r"\[(.+)\](?::([^:]*))?|([^:]*)(?::([^:]*))?", rest)
+    address, port = (match[1] or match[3], match[2] or match[4]) if match else (rest, None)
+    return (user if at else None), address, port or None
+
+
+def _address(value: str) -> str:
+    user, address, port = split_place(_word(value))
+    if address == value:
+        return value
+    keys = [f"address: {address}", f"user: {user}" if user else "", f"ssh: {{port: {port}}}" if port else ""]
+    raise refuse(f"must be a name or address alone: write {', '.join(key for key in keys if key)}")
+
+
 def _filled(value: str) -> str:
     if not value.strip() or "\n" in value or "\0" in value:
         raise refuse("must not be empty or hold line breaks")
@@ -137,6 +159,7 @@ def more_than_none(value: Share) -> Share:
 
 Name = Annotated[str, AfterValidator(_name)]
 Word = Annotated[str, AfterValidator(_word)]
+Address = Annotated[str, AfterValidator(_address)]
 Filled = Annotated[str, AfterValidator(_filled)]
 Directory = Annotated[str, AfterValidator(_directory)]
 Duration = Annotated[float, BeforeValidator(seconds, json_schema_input_type=str | float)]

@@ -31,6 +31,7 @@ _HEARTBEAT_S = 10.0
 _LOOK_S = 0.2
 _GRACE_S = 3.0
 _BLOCK = 1 << 16
+_OF_A_SHELL = " \t\n;|&<>()$`*?\"'~"
 
 
 class Gone(Exception):
@@ -70,7 +71,10 @@ def _begin(request: Json) -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     except FileNotFoundError as error:
-        raise Failure(f"no command {words[0]!r} here", STEP, "see whether it is installed and in PATH") from error
+        hint = "see whether it is installed and in PATH"
+        if any(sign in words[0] for sign in _OF_A_SHELL):
+            hint = "no shell looks at it: say --shell for text with spaces or signs such as ; | * $"
+        raise Failure(f"no command {words[0]!r} here", STEP, hint) from error
     except OSError as error:
         raise os_failure(error, STEP, words[0]) from error
 

@@ -23,7 +23,7 @@ from fleet.hostside.common import Failure, Json, locked, os_failure, read_text
 from fleet.hostside.guard import read_holder, require_lock, still_locked
 from fleet.hostside.installed import COMPLETE, Environment, environments, wheels_of
 from fleet.hostside.processes import own_processes
-from fleet.hostside.sizes import freed_by, size_of
+from fleet.hostside.sizes import freed_by, freed_by_each
 
 STEP = "pruning"
 _LOCK_S = 600.0
@@ -43,9 +43,9 @@ class Removal:
     kind: str
     path: Path
 
-    def as_reply(self) -> Json:
-        """As it goes over the connection, with its size."""
-        return {"kind": self.kind, "name": self.path.name, "path": str(self.path), "bytes": size_of(self.path)}
+    def as_reply(self, size: int) -> Json:
+        """As it goes over the connection, with the bytes that removing it gives back."""
+        return {"kind": self.kind, "name": self.path.name, "path": str(self.path), "bytes": size}
 
 
 def main(request: Json) -> Json:
@@ -70,10 +70,11 @@ def main(request: Json) -> Json:
 
 
 def _reply(fleet: Path, removals: Sequence[Removal], kept: dict[str, str], in_use: set[str], removed: bool) -> Json:
+    sizes = freed_by_each(removal.path for removal in removals)
     return {
-        "removals": [removal.as_reply() for removal in removals],
+        "removals": [removal.as_reply(size) for removal, size in zip(removals, sizes, strict=True)],
         "kept": [{"name": name, "why": why} for name, why in kept.items()],
-        "frees": freed_by([removal.path for removal in removals]),
+        "frees": sum(sizes),
         "in_use": sorted(in_use),
         "hosts": sorted(path.name for path in (fleet / "hosts").glob("*")),
         "removed": removed,

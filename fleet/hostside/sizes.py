@@ -1,4 +1,4 @@
-"""How much space directories take, and how much removing them gives back."""
+"""How much space removing directories gives back."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from pathlib import Path
 _BLOCK = 512  # what st_blocks counts
 
 
-def size_of(path: Path) -> int:
-    """Bytes on disk below a path; what has several names there counts once."""
-    sizes = {(status.st_dev, status.st_ino): status.st_blocks for status in _statuses(path)}
-    return sum(sizes.values()) * _BLOCK
-
-
 def freed_by(paths: Iterable[Path]) -> int:
     """Bytes that removing all of these gives back: a file with a name elsewhere stays on the disk."""
+    return sum(freed_by_each(paths))
+
+
+def freed_by_each(paths: Iterable[Path]) -> list[int]:
+    """Bytes that removing each of these gives back once those before it are gone."""
     names: Counter[tuple[int, int]] = Counter()
-    sizes: dict[tuple[int, int], tuple[int, int]] = {}
+    freed = []
     for path in paths:
+        blocks = 0
         for status in _statuses(path):
             key = (status.st_dev, status.st_ino)
             names[key] += 1
-            links = 1 if stat.S_ISDIR(status.st_mode) else status.st_nlink
-            sizes[key] = (links, status.st_blocks)
-    return sum(blocks for key, (links, blocks) in sizes.items() if names[key] >= links) * _BLOCK
+            if names[key] == (1 if stat.S_ISDIR(status.st_mode) else status.st_nlink):
+                blocks += status.st_blocks
+        freed.append(blocks * _BLOCK)
+    return freed
 
 
 def _statuses(path: Path) -> Iterator[os.stat_result]:

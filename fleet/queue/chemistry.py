@@ -138,6 +138,10 @@ class MoleculeReader:
         elements = tuple(str(utils.ElementInfo.symbol(element)) for element in atoms.elements)
         charge = next((value for value in (self._charge, frame.charge) if value is not None), 0)
         multiplicity = next((value for value in (self._multiplicity, frame.multiplicity) if value is not None), 1)
+        if isinstance(charge, Flaw):
+            return charge
+        if isinstance(multiplicity, Flaw):
+            return multiplicity
         problem = state_problem(elements, charge, multiplicity)
         if problem:
             return Flaw(frame.line, problem)

@@ -24,8 +24,8 @@ _SYMBOLS = tuple(_TABLE.split())
 ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(_SYMBOLS, start=1)}
 """By element symbol; those that SCINE Utilities knows."""
 
-_CHARGE = re.compile(r"\bcharge\s*=\s*([+-]?\d+)\b", re.IGNORECASE)
-_MULTIPLICITY = re.compile(r"\b(?:spin_?)?multiplicity\s*=\s*(\d+)\b", re.IGNORECASE)
+_CHARGE = re.compile(r"(?<![\w-])charge\s*=\s*\"?([^\s,;\"]*)", re.IGNORECASE)
+_MULTIPLICITY = re.compile(r"(?<![\w-])((?:spin_?)?multiplicity|mult|spin)\s*=\s*\"?([^\s,;\"]*)", re.IGNORECASE)
 _CHARGE_CODES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
 _DOUBLET_CODE = 4
 _PDB_CHARGE = re.compile(r"(\d)([+-])")
@@ -48,15 +48,15 @@ class Frame:
     name
         What the file calls it; may be empty.
     charge, multiplicity
-        What the file says about them; None where it says nothing.
+        What the file says about them; None where it says nothing, a flaw where that cannot be understood.
     """
 
     suffix: str
     text: str
     line: int
     name: str = ""
-    charge: int | None = None
-    multiplicity: int | None = None
+    charge: int | Flaw | None = None
+    multiplicity: int | Flaw | None = None
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def _xyz_frame(start: int, count: int, lines: _Lines) -> Frame | Flaw:
         suffix="xyz",
         text="\n".join([str(count), comment, *atoms, ""]),
         line=start,
-        charge=_word(_CHARGE, comment),
-        multiplicity=_word(_MULTIPLICITY, comment),
+        charge=_xyz_charge(start + 1, comment),
+        multiplicity=_xyz_multiplicity(start + 1, comment),
     )
 
 
@@ -160,9 +160,26 @@ def _xyz_atom(line: str) -> str | Flaw:
     return " ".join([symbol, *words[1:4]])
 
 
-def _word(pattern: re.Pattern[str], comment: str) -> int | None:
-    found = pattern.search(comment)
-    return int(found[1]) if found else None
+def _xyz_charge(number: int, comment: str) -> int | Flaw | None:
+    found = _CHARGE.search(comment)
+    return _whole(number, "charge", found[1]) if found else None
+
+
+def _xyz_multiplicity(number: int, comment: str) -> int | Flaw | None:
+    found = {key.lower(): value for key, value in _MULTIPLICITY.findall(comment)}
+    spin = found.pop("spin", None)
+    if found:
+        return _whole(number, *found.popitem())
+    # Some mean 2S+1 by it, others 2S or S.
+    return (
+        None if spin is None else Flaw(number, f"spin={spin} may mean many things: write multiplicity=, which is 2S+1")
+    )
+
+
+def _whole(number: int, key: str, value: str) -> int | Flaw:
+    if _is_finite(value) and float(value).is_integer():
+        return int(float(value))
+    return Flaw(number, f"{key}={_short(value)} is no whole number")
 
 
 # MOL and SDF -------------------------------------------------------------------------------------------

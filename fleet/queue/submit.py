@@ -11,14 +11,23 @@ from pathlib import Path
 from fleet.queue.chemistry import MoleculeReader
 from fleet.queue.frames import Flaw
 from fleet.queue.model import Wanted
-from puffin.documents import Molecule, Request
+from puffin.calculations import Status
+from puffin.documents import Model, Molecule, Request
 from puffin.queueing import Submission, Submitted
+from puffin.settings import PROGRAMS, nearest
 from puffin.store import Queue
 
 CHUNK = 500
 """Calculations per write; what is held in memory at a time."""
 
+METHODS = {
+    "sparrow": ("PM6", "AM1", "RM1", "PM3", "MNDO", "DFTB0", "DFTB2", "DFTB3"),
+    "xtb": ("GFN0", "GFN1", "GFN2", "GFNFF"),
+}
+"""Of the programs that have a few methods and no others; their module is not imported for it."""
+
 _NATIVE_JOBS = ("sleep",)
+_WAITING = (Status.NEW, Status.HOLD)
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,38 @@ def request_of(wanted: Wanted) -> Request:
     )
 
 
+def asks_for_other(done: Submitted, wanted: Wanted) -> bool:
+    """Whether a calculation that was there, and waits or may run again, has other needs than it would have now.
+
+    Parameters
+    ----------
+    done
+        What became of a submission.
+    wanted
+        What was submitted.
+    """
+    now = (wanted.cores, wanted.memory, wanted.disk)
+    return done.status in {*_WAITING, Status.FAILED} and done.needs not in {None, now}
+
+
+def advice_on_others(others: Sequence[Submitted]) -> str:
+    """What to do about calculations for which :func:`asks_for_other` holds.
+
+    Parameters
+    ----------
+    others
+        The calculations.
+    """
+    first = others[0]
+    cores, memory, disk = first.needs or (1, 1.0, 1.0)
+    waiting = [done.id for done in others if done.status in _WAITING]
+    cancel = f"cancel what waits, as with 'puffin-fleet queue cancel {waiting[0]}', then " if waiting else ""
+    return (
+        f"{len(others)} of those ask for something else than now, such as {first.id} for --cores {cores} "
+        f"--memory {memory:g} --disk {disk:g}. To change that, {cancel}submit with --again."
+    )
+
+
 def order_problem(order: str, by_workers: Iterable[str], installed: Sequence[str]) -> str:
     """Why a job's order cannot be meant; empty if it is known.
 
@@ -129,6 +170,39 @@ def order_problem(order: str, by_workers: Iterable[str], installed: Sequence[str
     near = near or [name for name in known if order in name or order in name.replace("_", "")][:5]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
     return f"--job: no job '{order}': {hint}"
+
+
+def program_problem(program: str, by_workers: Iterable[str]) -> str:
+    """Why a program cannot be meant; empty if it is known.
+
+    Parameters
+    ----------
+    program
+        The program; ``a/b`` for two that work together.
+    by_workers
+        Those that any worker has.
+    """
+    known = sorted({"any", *PROGRAMS, *by_workers})
+    unknown = [] if program in known else [part for part in program.split("/") if part not in known]
+    if not unknown:
+        return ""
+    hint = nearest(unknown[0], known) or f"; known are {', '.join(known)}"
+    return f"--program: no program '{unknown[0]}'{hint}"
+
+
+def method_problem(model: Model) -> str:
+    """Why a program cannot calculate with a method; empty if it can, or if that is not known here.
+
+    Parameters
+    ----------
+    model
+        The program and the method.
+    """
+    known = METHODS.get(model.program, ())
+    if not known or model.method_family.upper() in known:
+        return ""
+    hint = nearest(model.method.upper(), known) or f"; it has {', '.join(known)}"
+    return f"--method: {model.program} has no method '{model.method}'{hint}"
 
 
 def _problem(path: Path, flaw: Flaw) -> str:

@@ -311,9 +311,8 @@ def _config(name: str, options: SshOptions) -> Config:
 def _secure(name: str, connection: Connection, options: SshOptions, key: paramiko.PKey | None) -> None:
     """Check host keys, and set what may be tried to get in; nothing ever asks for a password."""
     connection.client.set_missing_host_key_policy(_Refuse(name, options))
-    for path in (options.known_hosts, Path("~/.ssh/known_hosts"), Path("/etc/ssh/ssh_known_hosts")):
-        if path is not None and path.expanduser().is_file():
-            _load_known_hosts(name, connection, path.expanduser())
+    for path in _known_hosts(options):
+        _load_known_hosts(name, connection, path)
     connection.connect_kwargs = {
         "allow_agent": True,
         "look_for_keys": options.key is None,
@@ -326,6 +325,12 @@ def _secure(name: str, connection: Connection, options: SshOptions, key: paramik
         connection.connect_kwargs["key_filename"] = files
     if key is not None:
         connection.connect_kwargs["pkey"] = key
+
+
+def _known_hosts(options: SshOptions) -> list[Path]:
+    """The files with the keys of hosts that are there."""
+    places = (options.known_hosts, Path("~/.ssh/known_hosts"), Path("/etc/ssh/ssh_known_hosts"))
+    return [path.expanduser() for path in places if path is not None and path.expanduser().is_file()]
 
 
 def _load_known_hosts(name: str, connection: Connection, path: Path) -> None:
@@ -434,10 +439,16 @@ def _changed(
         f"THE HOST KEY OF {hostname} HAS CHANGED: it shows {key.get_name()} {key.fingerprint}, "
         f"known is {expected.get_name()} {expected.fingerprint}. Somebody may be listening in",
         "nothing was sent. If the host was installed anew, make sure of that, remove its old key with: "
-        f"ssh-keygen -R '{hostname}', then run: {options.trust(name)}",
+        f"{_removal(hostname, options)}, then run: {options.trust(name)}",
         key.fingerprint,
         f"{hostname} {key.get_name()} {key.get_base64()}",
     )
+
+
+def _removal(hostname: str, options: SshOptions) -> str:
+    """The command that removes a host's key from the files in which it is; without -f ssh-keygen looks in one alone."""
+    files = [path for path in _known_hosts(options) if paramiko.HostKeys(str(path)).lookup(hostname)]
+    return " and ".join(f"ssh-keygen -R {shlex.quote(hostname)} -f {shlex.quote(str(path))}" for path in files)
 
 
 def _refused(name: str, connection: Connection, options: SshOptions) -> AuthenticationRefused:

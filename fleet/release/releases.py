@@ -32,7 +32,7 @@ class Removal:
     path
         Where it is on the host.
     size
-        Bytes it takes on the disk, shared or not.
+        Bytes that removing it gives back, once those before it are gone: files are shared with what stays.
     """
 
     kind: str

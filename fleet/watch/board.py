@@ -23,7 +23,7 @@ _MINUTES_KEPT = 180
 _DEPTHS_KEPT = 4000
 _EVENTS_KEPT = 1000
 _RECENT_MINUTES = 5
-_KIND_WIDTH = 10
+_KIND_WIDTH = 11
 _ENDS = frozenset({"finished", "failed"})
 _GOOD = frozenset({"finished", "thawed", "started", "deployed"})
 _TONES = {
@@ -172,7 +172,7 @@ class History:
     depths
         How many calculations waited, and when.
     events
-        What happened, the newest last.
+        What happened, by time, the newest last.
     """
 
     ended: Mapping[int, int] = field(default_factory=dict)
@@ -193,7 +193,9 @@ class History:
             if event.kind in _ENDS:
                 ended[_minute(event.at)] = ended.get(_minute(event.at), 0) + 1
         kept = dict(sorted(ended.items())[-_MINUTES_KEPT:])
-        return replace(self, ended=kept, events=(*self.events, *new)[-_EVENTS_KEPT:])
+        # Each worker tells of several at a time, so that they come in no order.
+        events = sorted((*self.events, *new), key=lambda event: event.at)[-_EVENTS_KEPT:]
+        return replace(self, ended=kept, events=tuple(events))
 
     def with_depth(self, at: datetime, waiting: int) -> History:
         """The same with how many calculations wait now.
@@ -356,7 +358,7 @@ _HOST_ORDERS: tuple[tuple[str, Callable[[HostStatus], Any]], ...] = (
     ("FAILED", lambda host: -host.sum_of("failed")),
 )
 _WORKER_ORDERS: tuple[tuple[str, Callable[[WorkerStatus], Any]], ...] = (
-    ("", lambda _: 0),
+    ("", lambda worker: not worker.wrong),
     ("WORKER", lambda worker: natural(worker.record.worker)),
     ("STATE", lambda worker: worker.state),
     ("SINCE", lambda worker: -(worker.age_s or 0)),
@@ -397,7 +399,9 @@ def table(snapshot: Snapshot, view: View) -> Table:
         return Table(_HOST_HEADINGS, tuple(row for row in rows if _has(row, words)), title)
     title, worker_key = _WORKER_ORDERS[view.order]
     chosen = [worker for worker in snapshot.statuses if view.host in {"", worker.record.host}]
-    workers = sorted(chosen, key=worker_key, reverse=view.reverse)
+    # Within what is equal by name: else lines would change places whenever a worker is idle for a moment.
+    by_name = sorted(chosen, key=lambda worker: natural(worker.record.worker))
+    workers = sorted(by_name, key=worker_key, reverse=view.reverse)
     rows = [Row(worker.record.worker, worker.record.host, partial(_worker_cells, worker)) for worker in workers]
     return Table(_WORKER_HEADINGS, tuple(row for row in rows if _has(row, words)), title)
 

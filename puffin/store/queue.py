@@ -15,7 +15,7 @@ from pymongo.database import Database as MongoDatabase
 from puffin import calculations, documents, outcomes, queueing
 from puffin.calculations import Status
 from puffin.outcomes import Details, Outcome, PropertyInfo, StructureInfo
-from puffin.queueing import Change, Entry, Selection, Sort, Submission, Submitted, Tally
+from puffin.queueing import Change, Ended, Entry, Selection, Sort, Submission, Submitted, Tally
 from puffin.store.driver import only_duplicates, translated
 
 _CHUNK = 500
@@ -97,7 +97,8 @@ class Queue:
             new_calculations.append({"_id": ObjectId(), **(document if again else _first(document))})
             done.append(Submitted(str(new_calculations[-1]["_id"]), Status.NEW, added=True))
             if not again:
-                there[key] = dataclasses.replace(done[-1], added=False)
+                needs = (item.request.cores, item.request.memory, item.request.disk)
+                there[key] = dataclasses.replace(done[-1], added=False, needs=needs)
         # The structures first: a worker may take a calculation the moment it is there.
         self._use_others(self._insert("structures", new_structures), new_calculations)
         refused = self._insert("calculations", new_calculations)
@@ -137,12 +138,9 @@ class Queue:
     def _known_calculations(self, keys: Sequence[str]) -> dict[str, Submitted]:
         wanted = {"puffin.key": {"$in": list(set(keys))}}
         with translated("looking for known calculations", self._where):
-            found = self._calculations.find(wanted, {"puffin.key": 1, "status": 1}).sort("_id", 1)
+            found = self._calculations.find(wanted, {"puffin.key": 1, "status": 1, "job": 1}).sort("_id", 1)
             # Of several the newest, whose state is the one that matters.
-            return {
-                document["puffin"]["key"]: Submitted(str(document["_id"]), Status(document["status"]), added=False)
-                for document in found
-            }
+            return {document["puffin"]["key"]: _there(document) for document in found}
 
     def tallies(self) -> list[Tally]:
         """How many calculations there are, by state, order and program."""
@@ -159,8 +157,8 @@ class Queue:
             for row in rows
         ]
 
-    def finished_since(self, since: datetime) -> tuple[int, datetime | None]:
-        """How many calculations ended since then, and when the first of them did.
+    def ended_since(self, since: datetime) -> tuple[int, list[Ended]]:
+        """How many calculations ended since then, and the newest of these ends.
 
         Parameters
         ----------
@@ -170,10 +168,12 @@ class Queue:
         ended = {"status": {"$in": [status.value for status in calculations.FINISHED]}}
         # One that never ran, such as one that was cancelled, says nothing about the pace.
         selection = {**ended, "_lastmodified": {"$gte": since}, "runtime": {"$type": "double"}}
-        grouping = {"_id": None, "n": {"$sum": 1}, "first": {"$min": "$_lastmodified"}}
         with translated("counting finished calculations", self._where):
-            rows = list(self._calculations.aggregate([{"$match": selection}, {"$group": grouping}]))
-        return (int(rows[0]["n"]), rows[0]["first"]) if rows else (0, None)
+            found = self._calculations.find(selection, {"_lastmodified": 1, "runtime": 1, "_id": 0})
+            newest = list(found.sort("_lastmodified", -1).limit(queueing.NEWEST_ENDS))
+            full = len(newest) == queueing.NEWEST_ENDS
+            count = self._calculations.count_documents(selection) if full else len(newest)
+        return count, [Ended(document["_lastmodified"], document["runtime"]) for document in newest]
 
     def count(self, selection: Selection) -> int:
         """How many calculations a selection has.
@@ -310,6 +310,12 @@ class Queue:
         if document is None:
             return None
         return outcomes.to_details(document, self._outcomes([queueing.to_entry(self.name, document)])[0])
+
+
+def _there(document: Mapping[str, Any]) -> Submitted:
+    job = document["job"]
+    needs = (int(job["cores"]), float(job["memory"]), float(job["disk"]))
+    return Submitted(str(document["_id"]), Status(document["status"]), added=False, needs=needs)
 
 
 def _first(document: dict[str, Any]) -> dict[str, Any]:

@@ -94,15 +94,42 @@ def test_what_is_not_given_is_asked_for(tmp_path: Path) -> None:
         env={**os.environ, "HOME": str(tmp_path)},
     )
     os.close(terminal)
-    os.write(ours, b"lab\nmongodb://db.example\n\n")  # and this machine, which is proposed
+    # A bad answer is asked for again; and this machine, which is proposed.
+    os.write(ours, b"my lab\nlab\nmongodb://db.example\n\n")
     out, said = asking.communicate(timeout=60)
     os.close(ours)
     assert (asking.returncode, out) == (0, ""), said
-    assert re.match(r"Name of the fleet.*Database server.*Hosts, separated by spaces", said, re.DOTALL)
+    assert re.match(
+        r"Name of the fleet.*Error: must start with.*Name of the fleet.*Database server.*Hosts, separated by spaces",
+        said,
+        re.DOTALL,
+    )
     fleet = parse_inventory(file.read_text(), "hosts.yaml")
     assert (fleet.name, fleet.database.uri, fleet.database.names) == ("lab", "mongodb://db.example", ("explore",))
     assert [host.connection for host in fleet.hosts] == ["local"]
     assert "# Found localhost: " in file.read_text()
+
+
+def test_bad_options_are_named(tmp_path: Path, home: Path) -> None:
+    file = tmp_path / "hosts.yaml"
+    words = (
+        "--fleet",
+        "a b",
+        "--database",
+        "mongodb://u:geheim@db",
+        "--name",
+        "a",
+        "--host",
+        "n1:ssh",
+        "--host",
+        "n/1",
+    )
+    ran = puffin_fleet("init", file, *words, home=home)
+    assert ran.code == 2
+    told = [line.split(" must ")[0] for line in ran.err.splitlines()]
+    assert told == ["--fleet:", "--database:", "--host 'n1:ssh':", "--host 'n/1': a host's name"]
+    assert "geheim" not in ran.err
+    assert not file.exists()
 
 
 def test_what_is_not_given_and_cannot_be_asked_for(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_stop_at_once_gives_calculations_back_and_a_start_takes_them_again(her
 
     here.run("start").ok()
     until(lambda: here.all_are("complete"), "the calculations to be done")
-    assert {item["puffin"]["attempt"] for item in here.calculations()} == {2}
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {2}, here.events()
 
 
 def test_a_start_while_workers_still_drain_keeps_them_working(here: Here) -> None:

@@ -277,10 +277,26 @@ def test_a_file_twice(place: Place, bad: Path) -> None:
     assert len(place.documents()) == 1
 
 
-def test_a_program_that_no_worker_has(place: Place, bad: Path) -> None:
-    program = ("--job", "scine_single_point", "--program", "sparow", "--method", "PM6")
-    ran = place.queue("submit", bad / "good.xyz", *program).ok()
-    assert "Nobody would take it now: no worker has reported to this database yet, did you mean 'sparrow'?" in ran.err
+def test_the_same_with_other_needs(place: Place, bad: Path) -> None:
+    place.submit(bad / "good.xyz").ok()
+    (id_,) = [str(item["_id"]) for item in place.documents()]
+    assert "something else" not in place.submit(bad / "good.xyz").ok().err
+    said = place.submit(bad / "good.xyz", "--memory", 4).ok().err
+    assert f"1 of those ask for something else than now, such as {id_} for --cores 1 --memory 1 --disk 0.5." in said
+    assert f"'puffin-fleet queue cancel {id_}', then submit with --again" in said
+
+
+def test_a_program_or_method_that_nobody_knows(place: Place, bad: Path) -> None:
+    words = ("submit", bad / "good.xyz", "--job", "scine_single_point", "--program")
+    for wrong, said in (
+        (("sparow", "--method", "PM6"), "--program: no program 'sparow', did you mean 'sparrow'?"),
+        (("sparrow", "--method", "PM66"), "--method: sparrow has no method 'PM66', did you mean 'PM6'?"),
+    ):
+        ran = place.queue(*words, *wrong)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"{said}\n  --force submits it all the same\nNothing was submitted." in ran.err
+    ran = place.queue(*words, "sparow", "--method", "PM6", "--force").ok()
+    assert "Nobody would take it now: no worker has reported to this database yet" in ran.err
     assert len(place.documents()) == 1
 
 
@@ -361,7 +377,14 @@ def test_hold_release_cancel_requeue(place: Place) -> None:
     counts = Counter((item["status"], item["comment"].partition(": ")[2]) for item in place.documents())
     assert counts == {("new", ""): 2, ("failed", "wrong method"): 18}
 
-    place.queue("requeue", "--yes").ok()
+    ran = place.queue("requeue", "--yes").ok()
+    assert "left out: 18 that were cancelled; --cancelled requeues them too" in ran.err
+    assert "(18 of those failed were cancelled)" in place.queue("status").ok().err
+    (status,) = place.queue("status", "--json").ok().json()
+    assert (status["counts"], status["cancelled"]) == ({"new": 2, "failed": 18}, 18)
+    place.queue("requeue", ids[5], "--yes").ok()
+    assert Counter(item["status"] for item in place.documents()) == {"new": 3, "failed": 17}
+    place.queue("requeue", "--cancelled", "--yes").ok()
     assert {item["status"] for item in place.documents()} == {"new"}
     (shown,) = place.queue("show", ids[5], "--json").ok().json()
     assert [event["kind"] for event in shown["events"]] == ["held", "cancelled", "requeued"]
@@ -397,7 +420,8 @@ def test_nothing_is_changed_without_a_yes(place: Place) -> None:
 def test_nothing_to_do_is_no_failure(place: Place) -> None:
     place.submit(MOLECULES / "water.xyz").ok()
     assert "nothing to requeue" in place.queue("requeue").ok().err
-    assert "No such calculation" in place.queue("results").ok().err
+    assert "has finished yet" in place.queue("results").ok().err
+    assert "No such calculation" in place.queue("results", "--job", "none").ok().err
 
 
 # Looks -------------------------------------------------------------------------------------------------

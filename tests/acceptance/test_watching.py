@@ -165,7 +165,7 @@ def test_only_hosts_that_claimed_a_calculation_are_asked_for_its_logs(large: Lar
     for kind, worker, host in (("requeued", "me@laptop", "laptop"), ("claimed", "old-1", "old"), ("reset", "b-1", "b")):
         large.store.events.write([(time.time(), Event(kind, worker, host, "large", calculation))])
     ran = large.run("logs", "--calculation", calculation, "--host", "node1").ok()
-    assert "It also ran on old, which is not asked" in ran.err
+    assert "It ran on old, which is not asked" in ran.err
 
 
 def test_top_needs_a_terminal(large: Large) -> None:

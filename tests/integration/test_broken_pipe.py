@@ -43,6 +43,17 @@ def test_a_reader_that_is_gone_is_no_failure(tmp_path: Path, words: list[str], u
     assert (ran.returncode, ran.stdout or "", ran.stderr or "") == (0, "", "")
 
 
+@pytest.mark.parametrize("words", [["--help"], ["schema"], ["exec", "-F", "hosts.yaml", "--", "echo", "a"]])
+def test_output_that_cannot_be_written_is_said_in_a_line(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "hosts.yaml").write_text(HOSTS)
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [BIN / "puffin-fleet", *words],
+            cwd=tmp_path, check=False, timeout=60, text=True, stdout=full, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (1, "cannot write the output: No space left on device\n")
+
+
 def test_a_failure_stays_one_where_somebody_reads(tmp_path: Path) -> None:
     (tmp_path / "hosts.yaml").write_text(HOSTS)
     ran = subprocess.run([BIN / "puffin-fleet", "exec", "-F", "hosts.yaml", "--", "false"], cwd=tmp_path, check=False)

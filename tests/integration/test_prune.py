@@ -17,7 +17,7 @@ import pytest
 from fleet.hostside import destroy, lock, prune
 from fleet.hostside.common import Failure
 from fleet.hostside.installed import mark_of
-from fleet.hostside.sizes import freed_by, size_of
+from fleet.hostside.sizes import freed_by, freed_by_each
 from fleet.reach.local import LocalRemote
 from fleet.release.releases import Place, carry_out, look, prune_host
 
@@ -200,7 +200,9 @@ def test_space_counts_once_and_only_where_it_comes_back(tmp_path: Path) -> None:
     (second / "same").hardlink_to(first / "file")
     assert freed_by([first]) < 100 * KB <= 400 * KB <= freed_by([first, second]) < 500 * KB
     (first / "again").hardlink_to(first / "file")
-    assert size_of(first) < 500 * KB
+    of_first, of_second = freed_by_each([first, second])
+    assert of_first < 100 * KB <= 400 * KB <= of_second < 500 * KB
+    assert of_first + of_second == freed_by([first, second])
 
 
 def test_the_cache_goes_when_it_holds_what_no_environment_shares(home: Home) -> None:

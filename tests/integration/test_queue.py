@@ -324,10 +324,9 @@ def test_counts_and_pace(people: Calculations, mixed: dict[str, str], queue: Que
     }
     now = queue.store.server_time()
     # The failed one never ran: it has no runtime, and says nothing about the pace.
-    finished, first = people.finished_since(now - timedelta(hours=1))
-    assert finished == 1
-    assert first is not None
-    assert people.finished_since(now + timedelta(hours=1)) == (0, None)
+    finished, ended = people.ended_since(now - timedelta(hours=1))
+    assert (finished, [end.runtime_s for end in ended]) == (1, [5.0])
+    assert people.ended_since(now + timedelta(hours=1)) == (0, [])
 
 
 def test_the_beginning_of_an_id(people: Calculations, mixed: dict[str, str]) -> None:

@@ -125,11 +125,26 @@ def busy(lab: Watched) -> Watched:
 @pytest.mark.parametrize("size", SIZES)
 def test_it_shows_totals_hosts_and_events_and_what_is_wrong_first(busy: Watched, size: tuple[int, int]) -> None:
     async def script(play: Play) -> None:
-        await play.sees("1 quarantined  1 running  1 idle", "7 new", "finished", "no convergence", "Quit", "Failures")
+        await play.sees(
+            "1 quarantined  1 running  1 idle", "7 new", "finished", "no convergence", "⏎ Open", "Quit", "Failed"
+        )
         assert play.keys == ["node2", "node1"]
         assert max(map(len, play.screen)) <= size[0]
 
     busy.play(script, size)
+
+
+def test_without_colours_none_is_sent_and_failures_are_bold(busy: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def script(play: Play) -> None:
+        await play.sees("1 quarantined", "no convergence")
+        segments = [each for strip in play.app.screen._compositor.render_strips() for each in strip if each.style]
+        colours = {colour.name for each in segments for colour in (each.style.color, each.style.bgcolor) if colour}
+        assert colours <= {"default"}
+        assert {bool(each.style.bold) for each in segments if each.text == "1 quarantined"} == {True}
+
+    busy.play(script)
 
 
 def test_it_follows_what_changes_and_keeps_the_chosen_line(busy: Watched) -> None:
@@ -143,7 +158,7 @@ def test_it_follows_what_changes_and_keeps_the_chosen_line(busy: Watched) -> Non
         await play.sees("hessian", "just now")
         after = play.app.query_one(Listing).chosen
         assert after is not None
-        assert (after.key, play.keys) == (chosen.key, ["node2-1", "node1-1", "node2-2", "node1-2"])
+        assert (after.key, play.keys) == (chosen.key, ["node2-1", "node1-1", "node1-2", "node2-2"])
 
     busy.play(script)
 
@@ -157,7 +172,9 @@ def test_lines_are_sorted_filtered_and_opened_by_keys(busy: Watched) -> None:
         assert play.keys == ["node2", "node1"]
         await play.press("slash", *"opt", "enter")
         assert play.keys == ["node1"]
+        assert "filter: opt (Esc: none)" in play.screen[0]
         await play.press("escape", "home", "down", "enter")
+        assert "workers of node1 (Esc: back)" in play.screen[0]
         assert play.keys == ["node1-1", "node1-2"]
         assert not any("no convergence" in line for line in play.screen)  # that was the other host
         await play.press("escape", "f")

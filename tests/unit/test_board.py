@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from fleet.cli.events import _print as print_events
 from fleet.watch.board import (
     Cell,
     History,
@@ -65,7 +66,7 @@ def keys(view: View) -> list[str]:
         (View(needle="HESS"), ["node10"]),
         (View(needle="run opt"), ["node1"]),
         (View(needle="nothing like it"), []),
-        (View(Mode.WORKERS), ["node2-1", "node1-1", "node10-1", "node1-2"]),
+        (View(Mode.WORKERS), ["node2-1", "node1-1", "node1-2", "node10-1"]),
         (View(Mode.WORKERS, host="node1"), ["node1-1", "node1-2"]),
         (View(Mode.WORKERS, order=orders(Mode.WORKERS).index("DONE")), ["node1-2", "node10-1", "node1-1", "node2-1"]),
         (View(Mode.WORKERS, needle="node1 idle"), ["node1-2"]),
@@ -73,6 +74,16 @@ def keys(view: View) -> list[str]:
 )
 def test_hosts_and_workers_are_sorted_and_filtered(view: View, expected: list[str]) -> None:
     assert keys(view) == expected
+
+
+@pytest.mark.parametrize("order", [0, orders(Mode.WORKERS).index("RESTARTS")])
+def test_lines_stay_where_they_are_when_a_worker_is_idle_for_a_moment(order: int) -> None:
+    def listed(*states: str) -> list[str]:
+        records = [worker(f"node1-{at}", state=state) for at, state in enumerate(states, start=1)]
+        snapshot = replace(SNAPSHOT, statuses=tuple(status_of(records, NOW)))
+        return [row.key for row in table(snapshot, View(Mode.WORKERS, order=order)).rows]
+
+    assert listed("running", "idle", "running") == listed("idle", "running", "stopped")
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -154,12 +165,27 @@ def test_a_depth_is_noted_once_however_often_it_is_told() -> None:
 def test_events_are_told_the_newest_first_and_may_be_failures_alone() -> None:
     events = [event(9, "claimed"), event(5, "failed", detail="no\nSCF"), event(2, "finished", "node22")]
     assert words(event_lines(events, failures=False)) == [
-        "12:00:28  node22-1  finished    ",
-        "12:00:25  node1-1   failed      no",
-        "12:00:21  node1-1   claimed     ",
+        "12:00:28  node22-1  finished     ",
+        "12:00:25  node1-1   failed       no",
+        "12:00:21  node1-1   claimed      ",
     ]
-    assert [line[2] for line in event_lines(events, failures=True)] == [Cell("failed    ", "bad")]
+    assert [line[2] for line in event_lines(events, failures=True)] == [Cell("failed     ", "bad")]
     assert len(event_lines(events, failures=False, host="node22")) == 1
+
+
+def test_events_are_in_the_order_of_their_times_however_they_come() -> None:
+    history = History().with_events([event(5, "claimed"), event(1, "finished")]).with_events([event(3, "failed")])
+    assert [each.kind for each in history.events] == ["claimed", "failed", "finished"]
+
+
+def test_events_are_printed_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    print_events(iter([[event(9, "quarantined"), event(8, "failed", "node22", "why")], [event(1, "failed")]]), False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[line.index("node") :] for line in lines] == [
+        "node1-1   quarantined",
+        "node22-1  failed       why",
+        "node1-1   failed",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,13 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     assert states == [(1, 1), (0, 2)]
 
 
+def test_what_a_file_says_badly_is_no_flaw_where_the_command_line_says_it(tmp_path: Path) -> None:
+    path = write(tmp_path, "cation.xyz", "1\ncharge=one spin=0\nLi 0 0 0\n")
+    said = [str(found) for found in (*read(path), *read(path, charge=1)) if isinstance(found, Flaw)]
+    assert [text.partition(": ")[2].split()[0] for text in said] == ["charge=one", "spin=0"]
+    assert isinstance(read(path, charge=1, multiplicity=1)[0], Molecule)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from fleet.hostside import (
     apply,
     begin,
+    command,
     common,
     control,
     fetch_texts,
@@ -841,3 +843,12 @@ def test_the_last_words_of_a_worker_that_starts(tmp_path: Path) -> None:
     assert states.last_words(tmp_path, program) == "waiting for the database: no answer"
     later = log.stat().st_mtime + 10
     assert states.last_words(tmp_path, {**program, "pid": 7, "start": later}) == ""  # an earlier process said it
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("no-such-command", "in PATH"), ("echo a; echo b", "say --shell"), ("ls *.log", "say --shell")]
+)
+def test_a_command_that_is_for_a_shell_is_told_from_one_that_is_not_there(word: str, hint: str) -> None:
+    with pytest.raises(Failure, match=f"no command '{re.escape(word)}' here") as caught:
+        command._begin({"words": [word]})
+    assert hint in caught.value.hint

@@ -60,6 +60,12 @@ def complaints(text: str) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
+@pytest.mark.parametrize("address", ["::1", "fe80::1%eth0", "2001:db8::7:22", "n1.example", "head_node"])
+def test_addresses_that_may_be(address: str) -> None:
+    fleet = parse_inventory(SMALL.replace("n1:", f"n1: {{address: '{address}'}}"), "hosts.yaml")
+    assert fleet.hosts[0].address == address
+
+
 def test_the_example_of_the_design() -> None:
     fleet = parse(DESIGN)
     assert (fleet.name, fleet.source) == ("reactions", "hosts.yaml")
@@ -176,6 +182,13 @@ updat: {}
         ("n1:", "n1: {connection: local, address: 10.0.0.1}", "n1.address: has no meaning with 'connection: local'"),
         ("n1:", "n1: {connection: telnet}", "hosts.n1.connection: must be 'ssh' or 'local'"),
         ("n1:", "n1: {address: '-oProxyCommand=x'}", "hosts.n1.address: must be one word"),
+        (
+            "n1:",
+            "n1: {address: '127.0.0.1:22922', ssh: {port: 22922}}",
+            "hosts.n1.address: must be a name or address alone: write address: 127.0.0.1, ssh: {port: 22922}",
+        ),
+        ("n1:", "n1: {address: root@n1}", "name or address alone: write address: n1, user: root"),
+        ("n1:", "n1: {address: 'me@[fe80::1]:2'}", "alone: write address: fe80::1, user: me, ssh: {port: 2}"),
         ("n1:", "n1: {base_dir: relative}", "hosts.n1.base_dir: must start with '/' or '~'"),
         ("n1:", "n1: {base_dir: '/a ;b'}", "supervisord cannot read that"),
         ("n1:", "n1: {base_dir: '/a[b]'}", "must not hold any of"),

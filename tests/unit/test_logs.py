@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.cli import cli
+from fleet.cli.logs import _ran_elsewhere
 from fleet.errors import UsageError
 from fleet.reach import logs
 from fleet.reach.logs import LogLine, Merge, telling
@@ -210,3 +211,9 @@ def test_the_lines_that_tell_most_are_the_last_and_the_errors_before() -> None:
     assert telling(lines, 4) == ["ERROR refused", "INFO a", "INFO b"]
     assert telling([line("INFO", "x")], 4) == ["INFO x"]
     assert telling([], 4) == []
+
+
+def test_where_else_a_calculation_ran() -> None:
+    asked = "not asked: not in hosts.yaml, or not chosen."
+    assert _ran_elsewhere(["old"], also=True) == f"It also ran on old, which is {asked}"
+    assert _ran_elsewhere(["a", "b"], also=False) == f"It ran on a, b, which are {asked}"

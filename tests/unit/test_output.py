@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from rich.console import Console
 from rich.text import Text
 
-from fleet.cli.output import Column, note, print_error, print_table, table_lines
+from fleet.cli.output import Board, Column, note, print_error, print_table, table_lines
 from fleet.cli.top.screens import log_text
 from fleet.errors import RemoteError
 
@@ -68,6 +69,20 @@ def test_what_is_replaced_in_a_cell_leaves_its_styles_where_they_are() -> None:
     (_, line), _ = table_lines((Column("X"),), [[cell]])
     assert [(line.plain[span.start : span.end], span.style) for span in line.spans] == [("a ", "red"), ("b", "bold")]
     assert cell.plain == "a\nb"
+
+
+def test_the_picture_of_progress_cuts_neither_hosts_nor_times() -> None:
+    board = Board("Deploying", 3)
+    board.step("node1", "waiting for workers that compute: " + ", ".join(f"node1-{number}" for number in range(20)))
+    board.step("node02.cluster.example", "installing")
+    console = Console(width=80, color_system=None)
+    with console.capture() as captured:
+        console.print(board._picture())
+    lines = captured.get().splitlines()
+    assert lines[0].rstrip() == "Deploying: 0 of 3 done"
+    assert lines[1].split() == ["node02.cluster.example", "installing", "0", "s"]
+    assert re.fullmatch(r"node1 +waiting for workers that compute: node1-0, .*… +\d+ s", lines[2])
+    assert max(map(len, lines)) == 80
 
 
 def test_notes_and_errors_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from datetime import datetime
+from types import SimpleNamespace
+from typing import cast
 
 import click
 import pytest
 
 from fleet.cli.queue import _VERBS, queue
-from fleet.cli.queue_look import _print_output, _section
+from fleet.cli.queue_look import _print_output, _section, print_entries
+from fleet.cli.run import _without_directories
+from puffin.calculations import Status
+from puffin.outcomes import Outcome, StructureInfo
+from puffin.queueing import Selection, to_entry
+from puffin.store import Queue
 
 _LIST_MODULES = """
 import sys
@@ -43,6 +52,38 @@ def test_what_a_program_printed_is_shown_without_its_colours(capsys: pytest.Capt
     mark = "\N{REPLACEMENT CHARACTER}"
     assert [line.split() for line in lines[1:3]] == [["not", "converged"], [f"{mark}]0;mine{mark}"]]
     assert lines[4] == f"  12:00  failed  n-1  {mark}[2Jgone for good"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "heading"),
+    [
+        (Selection(), ["ID", "STATUS", "JOB", "CHANGED"]),
+        (Selection(statuses=(Status.FAILED,)), ["ID", "JOB", "CHANGED", "COMMENT"]),
+        (Selection(statuses=(Status.FAILED,), orders=("scine_single_point",)), ["ID", "CHANGED", "COMMENT"]),
+    ],
+)
+def test_what_failed_is_listed_with_its_reason_at_80_columns(
+    wanted: Selection, heading: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("NO_COLOR", "1"), ("TERM", "xterm"), ("LINES", "24"), ("COLUMNS", "80")):
+        monkeypatch.setenv(name, value)
+    document = {"_id": "1" * 24, "status": "failed", "job": {"order": "scine_single_point"}, "model": {"method": "PM6"}}
+    comment = "Error: the calculation did not converge within 500 cycles"
+    entry = to_entry("db", {**document, "_lastmodified": datetime(2025, 1, 1), "comment": comment})
+    water = StructureInfo("s", "a molecule with a long name", "", (), (), "H2O", 0, 1)
+    queue = cast("Queue", SimpleNamespace(name="db", outcomes=lambda found: [Outcome(found[0], (water,), (), ())]))
+    print_entries(queue, [entry], datetime(2025, 1, 2), wanted)
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert out[0].split() == heading
+    assert ("the calculation" in out[1]) == ("COMMENT" in heading)
+    assert max(map(len, out)) <= 80
+
+
+def test_what_a_process_is_comes_before_where_it_is() -> None:
+    place = "/home/chem/.puffin-fleet/reactions"
+    command = f"{place}/releases/0.1.0-a9f91f6d1a8e/bin/python -I {place}/bin/puffin container {place}/etc/node1-1.yaml"
+    assert _without_directories(command) == "python -I puffin container node1-1.yaml"
+    assert _without_directories("sh -c ls  / --at=/tmp") == "sh -c ls  / --at=/tmp"
 
 
 def test_a_verb_that_is_not_there() -> None:

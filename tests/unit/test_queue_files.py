@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 from fleet.queue.files import find_files
-from fleet.queue.submit import order_problem
+from fleet.queue.model import Wanted, make_model
+from fleet.queue.submit import (
+    METHODS,
+    advice_on_others,
+    asks_for_other,
+    method_problem,
+    order_problem,
+    program_problem,
+)
+from puffin.calculations import Status
+from puffin.documents import Model
+from puffin.programs.catalogue import CATALOGUE
+from puffin.queueing import Submitted
 
 
 @pytest.fixture
@@ -72,3 +84,72 @@ def test_the_job_of_a_submission(order: str, said: str) -> None:
     problem = order_problem(order, ["scine_single_point", "scine_hessian"], ("local",))
     assert said in problem
     assert bool(said) == bool(problem)
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("sparrow", ""),
+        ("any", ""),
+        ("mine", ""),
+        ("sparrow/swoose", ""),
+        ("sparow", "--program: no program 'sparow', did you mean 'sparrow'?"),
+        ("Sparrow", "--program: no program 'Sparrow', did you mean 'sparrow'?"),
+        ("orka/swoose", "no program 'orka', did you mean 'orca'?"),
+        ("zzz", "no program 'zzz'; known are ams, any, core, "),
+    ],
+)
+def test_the_program_of_a_submission(program: str, said: str) -> None:
+    problem = program_problem(program, ["mine"])
+    assert said in problem
+    assert bool(said) == bool(problem)
+
+
+@pytest.mark.parametrize(
+    ("program", "method", "said"),
+    [
+        ("sparrow", "PM6", ""),
+        ("sparrow", "pm6", ""),
+        ("any", "PM66", ""),
+        ("orca", "PM66", ""),
+        ("sparrow", "PM66", "--method: sparrow has no method 'PM66', did you mean 'PM6'?"),
+        ("xtb", "PBE", "xtb has no method 'PBE'; it has GFN0, GFN1, GFN2, GFNFF"),
+    ],
+)
+def test_the_method_of_a_submission(program: str, method: str, said: str) -> None:
+    problem = method_problem(make_model(None, {"program": program, "method": method}))
+    assert said in problem
+    assert bool(said) == bool(problem)
+
+
+@pytest.mark.parametrize("program", METHODS)
+def test_the_methods_are_those_of_the_program(program: str) -> None:
+    assert METHODS[program] == CATALOGUE[program].models
+
+
+def there(status: Status, needs: tuple[int, float, float] | None = (1, 2.0, 1.0)) -> Submitted:
+    return Submitted("65f0c1", status, added=needs is None, needs=needs)
+
+
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [
+        (there(Status.NEW), True),
+        (there(Status.HOLD), True),
+        (there(Status.FAILED), True),
+        (there(Status.COMPLETE), False),
+        (there(Status.PENDING), False),
+        (there(Status.NEW, (4, 8.0, 1.0)), False),
+        (there(Status.NEW, None), False),
+    ],
+)
+def test_what_is_there_with_other_needs_is_told(done: Submitted, expected: bool) -> None:
+    wanted = Wanted("scine_single_point", Model(), {}, cores=4, memory=8.0, disk=1.0)
+    assert asks_for_other(done, wanted) == expected
+
+
+def test_what_to_do_about_other_needs() -> None:
+    told = advice_on_others([there(Status.FAILED), there(Status.NEW)])
+    assert "2 of those ask for something else than now, such as 65f0c1 for --cores 1 --memory 2 --disk 1." in told
+    assert told.endswith("cancel what waits, as with 'puffin-fleet queue cancel 65f0c1', then submit with --again.")
+    assert "cancel" not in advice_on_others([there(Status.FAILED)])

@@ -62,6 +62,26 @@ def test_a_comment_that_says_nothing() -> None:
     assert (found.charge, found.multiplicity) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("comment", "charge", "multiplicity"),
+    [
+        ("charge=-1, mult=2;", -1, 2),
+        ("Charge = +1 Multiplicity = 2", 1, 2),
+        ('charge="1" spin_multiplicity=2 spin=0.5', 1, 2),
+        ("charge=1.0 multiplicity=2.0", 1, 2),
+        ("partial-charge=0.3 result=4 charges=q", None, None),
+        ("charge=one", "line 2: charge=one is no whole number", None),
+        ("charge=1.5", "line 2: charge=1.5 is no whole number", None),
+        ("charge= mult=two", "line 2: charge=mult=two is no whole number", "line 2: mult=two is no whole number"),
+        ("charge=0 spin=2", 0, "line 2: spin=2 may mean many things: write multiplicity=, which is 2S+1"),
+    ],
+)
+def test_what_the_comment_of_an_xyz_file_says(comment: str, charge: object, multiplicity: object) -> None:
+    found = one("xyz", f"1\n{comment}\nHe 0 0 0")
+    said = [str(value) if isinstance(value, Flaw) else value for value in (found.charge, found.multiplicity)]
+    assert said == [charge, multiplicity]
+
+
 def test_atomic_numbers_become_symbols_and_other_columns_are_dropped() -> None:
     assert one("xyz", "2\n\n8 0 0 0 0.1 0.2\n1\t0\t0\t1").text == "2\n\nO 0 0 0\nH 0 0 1\n"
 

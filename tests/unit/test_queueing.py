@@ -18,12 +18,14 @@ from puffin.outcomes import Outcome, PropertyInfo, formula, to_property
 from puffin.queueing import (
     RULES,
     Change,
+    Ended,
     Entry,
     Selection,
     Sort,
     Tally,
     any_of,
     as_listed,
+    cancellation,
     change_update,
     is_any_of,
     left_of,
@@ -131,25 +133,61 @@ def test_requeue_forgets_the_results_and_the_losses() -> None:
     assert {"puffin.lost_on", "puffin.renewed"} <= set(update["$unset"])
 
 
+@pytest.mark.parametrize(
+    ("comment", "executor", "cancelled"),
+    [
+        (cancellation("chem@desk"), "", True),
+        (cancellation("chem@desk.example", "wrong basis set:\nsee mail"), "", True),
+        (cancellation("chem@desk"), "w", False),
+        ("cancelled by the program", "", False),
+        ("cancelled by chem@desk as planned", "", False),
+        ("not converged\ncancelled by chem@desk", "", False),
+        ("", "", False),
+    ],
+)
+def test_what_was_cancelled_is_told_from_what_failed(comment: str, executor: str, cancelled: bool) -> None:
+    seen = entry(Status.FAILED, comment=comment, executor=executor)
+    asked = selection_filter(Selection(cancelled=True))
+    by_database = re.search(asked["comment"]["$regex"], comment) is not None and executor == asked["executor"]
+    assert (seen.cancelled, by_database) == (cancelled, cancelled)
+    assert not dataclasses.replace(seen, status=Status.NEW).cancelled
+
+
 def test_cancel_says_why() -> None:
     update = change_update(Change.CANCEL, "cancelled by me")
     assert (update["$set"]["status"], update["$set"]["comment"]) == ("failed", "cancelled by me")
 
 
+def ends(count: int, every_s: float, last_s: float = 0.0, runtime_s: float = 1.0) -> list[Ended]:
+    """So many, one after the other, of which the last was so long ago."""
+    return [Ended(NOW - timedelta(seconds=last_s + every_s * number), runtime_s) for number in range(count)]
+
+
 @pytest.mark.parametrize(
-    ("finished", "minutes", "left", "per_hour", "left_s"),
+    ("ended", "left", "per_hour", "left_s"),
     [
-        (0, None, 5, None, None),
-        (1, 10, 5, None, None),
-        (60, 60, 30, 60.0, 1800.0),
-        (60, 30, 120, 120.0, 3600.0),
-        (10, 5, 0, 120.0, 0.0),
+        ([], 5, None, None),
+        ([], 0, None, 0.0),
+        (ends(1, 1), 5, None, None),
+        pytest.param(ends(3600, 1), 30, 3600, 30, id="steadily"),
+        pytest.param(ends(10, 1), 0, 3600, 0, id="none left"),
+        pytest.param([*ends(14, 0.5, runtime_s=0.5), *ends(2, 1, last_s=2400)], 162, 6400, 91, id="after a pause"),
+        pytest.param(ends(30, 1, last_s=1800), 162, 3600, 162, id="in a pause"),
+        pytest.param([*ends(40, 1), *ends(40, 10, last_s=1200)], 162, 3600, 162, id="quicker than before"),
+        pytest.param(ends(8, 450, runtime_s=1800), 8, 8, 3600, id="four at a time, each half an hour"),
+        pytest.param(ends(12, 300, runtime_s=0.1), 12, 36000, 1.2, id="one now and then, as they were submitted"),
+        pytest.param(ends(30, 10, runtime_s=0.01), 36, 372, 348, id="workers that look every ten seconds"),
     ],
 )
-def test_pace(finished: int, minutes: int | None, left: int, per_hour: float | None, left_s: float | None) -> None:
-    first = None if minutes is None else NOW - timedelta(minutes=minutes)
-    found = pace(finished, first, left, NOW)
-    assert (found.finished, found.per_hour, found.left_s) == (finished, per_hour, left_s)
+def test_pace(ended: list[Ended], left: int, per_hour: float | None, left_s: float | None) -> None:
+    found = pace(len(ended), ended, left, NOW)
+    expected = [value if value is None else pytest.approx(value, rel=0.02) for value in (per_hour, left_s)]
+    assert [found.finished, found.per_hour, found.left_s] == [len(ended), *expected]
+
+
+def test_the_pace_of_many_is_told_from_the_newest_in_any_order() -> None:
+    both = [*ends(2000, 0.1), *ends(2000, 0.1)]
+    assert pace(4000, both[:1000] + both[2000:3000], 20, NOW).left_s == pytest.approx(1.0, rel=0.02)
 
 
 def test_totals_are_in_the_order_of_a_calculations_life() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from fleet.errors import InventoryError
 from fleet.hosts.inventory import parse_inventory
-from fleet.hosts.templates import hosts_template
+from fleet.hosts.templates import answer_problem, hosts_template
 
 URI = "mongodb://db.example:27017"
 
@@ -27,6 +27,39 @@ def test_the_template_parses_to_what_was_asked_for() -> None:
     assert [host.connection for host in fleet.hosts] == ["ssh", "ssh", "ssh", "local", "ssh"]
     assert fleet.hosts[0].user == "chem"
     assert fleet.release.extras == ("scine",)
+
+
+def test_hosts_are_taken_as_ssh_takes_them() -> None:
+    given = ["root@127.0.0.1:22922", "127.0.0.1:22923", "me@node[1-2]", "fe80::1", "127.0.0.1", "[::2]:22"]
+    text = hosts_template("lab", database_uri=URI, database_names=["a"], hosts=given, user="chem")
+    assert [(host.name, host.address, host.user, host.ssh.port) for host in parse_inventory(text, "").hosts] == [
+        ("127.0.0.1", "127.0.0.1", "root", 22922),
+        ("127.0.0.1-22923", "127.0.0.1", "chem", 22923),
+        ("node1", "node1", "me", None),
+        ("node2", "node2", "me", None),
+        ("fe80-1", "fe80::1", "chem", None),
+        ("localhost", "localhost", "chem", None),
+        ("2", "::2", "chem", 22),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("fleet", "lab", ""),
+        ("fleet", "a b", "must start with a letter"),
+        ("database_uri", "http://x", "must look like mongodb://"),
+        ("database_names", ["a.b"], "must be a database name"),
+        ("hosts", ["node[1-3]", "root@10.0.0.7:2222"], ""),
+        ("hosts", ["node_1", "no/de"], "a host's name must start with a letter"),
+        ("hosts", ["node:ssh"], "must have a port from 1 to 65535"),
+        ("user", "-x", "must be one word"),
+    ],
+)
+def test_each_answer_is_looked_at_alone(key: str, value: object, problem: str) -> None:
+    found = answer_problem(key, value)
+    assert problem in found
+    assert bool(problem) == bool(found)
 
 
 def test_without_hosts_it_is_this_machine() -> None:

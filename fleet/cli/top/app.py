@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -65,12 +66,14 @@ class Top(App[None]):
         Binding("x", "order('restart')", "Restart"),
         Binding("m", "maintain", "Drain"),
         Binding("l", "logs", "Log"),
-        Binding("f", "failures", "Failures"),
+        Binding("f", "failures", "Failed"),
+        # For want of room in 80 columns the title says it, where there is something to leave.
         Binding("escape", "leave", "Back", show=False),
     ]
 
     def __init__(self, chosen: Chosen, store: Store, every: float) -> None:
-        super().__init__()
+        # With the terminal's own colours Textual can leave them out; its others it would only turn grey.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self._chosen = chosen
         self._where = store.where
         self._control = store.control
@@ -153,10 +156,10 @@ class Top(App[None]):
         if not self._laid_out:
             return
         at = f"{local(self._snapshot.at):%H:%M:%S %Z}" if self._snapshot else "looking"
-        what = f"workers of {self._view.host}" if self._view.host else self._view.mode.value
+        what = f"workers of {self._view.host} (Esc: back)" if self._view.host else self._view.mode.value
         words = f" {self._chosen.fleet.name}   {what}   {at}   {self._where}"
         if self._view.needle:
-            words += f"   filter: {self._view.needle}"
+            words += f"   filter: {self._view.needle} (Esc: none)"
         title = Text(words, no_wrap=True, overflow="ellipsis")
         if self._trouble:
             known = f"this is from {at}: " if self._snapshot else ""

@@ -136,14 +136,14 @@ class Feed:
         """Count the queue; with a million calculations that takes the server a while, so not with every look."""
         began = time.monotonic()
         tallies: list[Tally] = []
-        finished, first = 0, None
+        finished, ended = 0, []
         for name in self._store.names:
             queue = self._store.queue(name)
             tallies += queue.tallies()
-            some, earliest = queue.finished_since(at - timedelta(seconds=_WINDOW_S))
+            some, ends = queue.ended_since(at - timedelta(seconds=_WINDOW_S))
             finished += some
-            first = min((when for when in (first, earliest) if when is not None), default=None)
+            ended += ends
         self._queue = {status.value: count for status, count in queueing.totals_by(tallies).items()}
         untaken = queueing.untaken(tallies, self._store.registry.workers())
-        self._pace = queueing.pace(finished, first, queueing.left_of(tallies, untaken), at, _WINDOW_S)
+        self._pace = queueing.pace(finished, ended, queueing.left_of(tallies, untaken), at, _WINDOW_S)
         self._queue_due = time.monotonic() + max(_QUEUE_EVERY_S, (time.monotonic() - began) * _SHARE)

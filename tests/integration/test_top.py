@@ -126,7 +126,7 @@ def busy(lab: Watched) -> Watched:
 def test_it_shows_totals_hosts_and_events_and_what_is_wrong_first(busy: Watched, size: tuple[int, int]) -> None:
     async def script(play: Play) -> None:
         await play.sees(
-            "1 quarantined  1 running  1 idle", "7 new", "finished", "no convergence", "⏎ Open", "Quit", "Failed"
+            "1 quarantined  1 running  1 idle", "7 new", "finished", "no convergence", "⏎ See", "Quit", "Fails"
         )
         assert play.keys == ["node2", "node1"]
         assert max(map(len, play.screen)) <= size[0]

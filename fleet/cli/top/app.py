@@ -58,7 +58,7 @@ class Top(App[None]):
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
         Binding("tab", "switch", "View", key_display="⇥", priority=True),
-        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("slash", "filter", "Find", key_display="/"),
         Binding("s", "sort", "Sort"),
         Binding("r", "reverse", "Reverse", show=False),
         Binding("d", "order('stop')", "Stop"),
@@ -66,7 +66,7 @@ class Top(App[None]):
         Binding("x", "order('restart')", "Restart"),
         Binding("m", "maintain", "Drain"),
         Binding("l", "logs", "Log"),
-        Binding("f", "failures", "Failed"),
+        Binding("f", "failures", "Fails"),
         # For want of room in 80 columns the title says it, where there is something to leave.
         Binding("escape", "leave", "Back", show=False),
     ]

@@ -44,7 +44,7 @@ class Listing(ScrollView, can_focus=True):
         Binding("pagedown", "page(1)", show=False),
         Binding("home", "move(-1000000)", show=False),
         Binding("end", "move(1000000)", show=False),
-        Binding("enter", "open", "Open", key_display="⏎"),
+        Binding("enter", "open", "See", key_display="⏎"),
     ]
     at = reactive(0)
 

@@ -23,8 +23,8 @@ from fleet.hosts.inventory import Host
 from fleet.reach import facts as host_facts
 from fleet.reach.execute import Interrupted, fan_out
 from fleet.reach.remote import HostResult
-from fleet.watch.collecting import Collection, HostCollection, Wanted, fetch, look
 from fleet.watch.collection import MANIFEST, Listing, file_record
+from fleet.watch.collector import Collection, HostCollection, Wanted, fetch, look
 from fleet.words import amount
 
 _ASK_ABOVE = 1 << 30

@@ -14,13 +14,13 @@ from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.cli.planning import Known, known_of, refuse_without_consent, show_plans, survey_chosen, with_diffs
-from fleet.deployment.deploy import Deployed
-from fleet.deployment.deploying import Ended, How, deploy_hosts, note_unchanged
+from fleet.deployment.fleet_deploy import Ended, How, deploy_hosts, note_unchanged
 from fleet.deployment.health import Health
 from fleet.deployment.hooks import check_hooks
+from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.lock import TOKEN_VARIABLE, again_when_changed, new_deed, wait_until_free
-from fleet.deployment.locked import describe
-from fleet.deployment.rolling import NotBegun, PutBack
+from fleet.deployment.refusals import describe
+from fleet.deployment.roller import NotBegun, PutBack
 from fleet.deployment.survey import PREVIOUS, HostWork
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.hosts.access import Remotes, open_remotes, open_store

@@ -11,7 +11,7 @@ from rich.text import Text
 from fleet import shapes
 from fleet.cli import options
 from fleet.cli.output import Board, Column, print_json, print_table, report_failures
-from fleet.deployment.deploy import Deployed
+from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.lock import again_when_changed, new_deed
 from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, RemoteError

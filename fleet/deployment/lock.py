@@ -16,8 +16,8 @@ from datetime import datetime, timezone
 from typing import TypeVar
 
 from fleet.deployment.deed import Deed, Outcome, Result, outcome_of
-from fleet.deployment.locked import ChangedMeanwhile, LockedError, describe
-from fleet.deployment.locking import Keeper, Lock, LockTarget, wait_until_free
+from fleet.deployment.lock_keeper import Keeper, Lock, LockTarget, wait_until_free
+from fleet.deployment.refusals import ChangedMeanwhile, LockedError, describe
 from fleet.reach.execute import Say
 from fleet.reach.remote import Remote
 

@@ -10,12 +10,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from fleet.deployment.deed import Deed
-from fleet.deployment.deploy import Deployed
 from fleet.deployment.health import WorkerHealth
+from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.lock import Lock, LockTarget, hold, outcome_of
 from fleet.deployment.manner import Manner
 from fleet.deployment.revert import GoodState
-from fleet.deployment.rolling import HostSigns, Roller
+from fleet.deployment.roller import HostSigns, Roller
 from fleet.deployment.rollout import Rollout, policy_of
 from fleet.deployment.waiting import Place, ReadRecords, Wanted, Watch, shared
 from fleet.errors import RemoteError

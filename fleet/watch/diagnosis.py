@@ -10,9 +10,9 @@ from enum import Enum
 
 from fleet.deployment import manifest
 from fleet.deployment.drift import changed_by_hand
-from fleet.deployment.locked import describe
 from fleet.deployment.manifest import FileState
 from fleet.deployment.plan import named_like_ours
+from fleet.deployment.refusals import describe
 from fleet.errors import InventoryError
 from fleet.hosts.hostsfile import path_problem
 from fleet.hosts.inventory import Fleet, Host

@@ -21,9 +21,9 @@ from fleet.hostside import source
 from fleet.reach.execute import new_marker
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import CommandResult, build_program
-from fleet.watch.collecting import Collection, Place, Wanted, fetch
+from fleet.watch.blocks import Frames
 from fleet.watch.collection import Listing, RemoteFile, parse_listing, safe_path
-from fleet.watch.frames import Frames
+from fleet.watch.collector import Collection, Place, Wanted, fetch
 
 
 @given(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet.deployment.deploy import left_behind, operations
+from fleet.deployment.host_deploy import left_behind, operations
 from fleet.deployment.plan import ChangeReason, HostPlan, WorkerChange
 from fleet.reach.facts import ProgramState, States, Supervisord
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from fleet.deployment.deploy import Deployed
+from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.revert import GoodState
-from fleet.deployment.rolling import HostSigns, Roller
+from fleet.deployment.roller import HostSigns, Roller
 from fleet.deployment.rollout import Command, Order, Policy, Rollout, Stage, policy_of
 from fleet.hosts.hostsfile import Share, Update
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.deployment.locked import ChangedMeanwhile, LockedError, describe
+from fleet.deployment.refusals import ChangedMeanwhile, LockedError, describe
 from fleet.errors import ExitCode
 from fleet.reach.facts import Holder
 

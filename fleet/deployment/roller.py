@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from fleet.deployment.deploy import Deployed
 from fleet.deployment.gate import Look
 from fleet.deployment.health import Health
+from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.revert import GoodState
 from fleet.deployment.rollout import Command, Order, Rollout, Stage
 from fleet.errors import FleetError, RemoteError

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.deployment.deed import Deed
-from fleet.deployment.deploy import Deployed, Deployment
 from fleet.deployment.difftext import mask_secrets
 from fleet.deployment.hooks import Hook, HookEnvironment, run_hook
+from fleet.deployment.host_deploy import Deployed, Deployment
 from fleet.deployment.lock import Lock, LockTarget, Outcome, Result, hold
 from fleet.deployment.manner import Manner
 from fleet.deployment.revert import GoodState, Reversal
-from fleet.deployment.rolling import HostSigns, NotBegun, Roller
+from fleet.deployment.roller import HostSigns, NotBegun, Roller
 from fleet.deployment.rollout import Rollout, policy_of
 from fleet.deployment.survey import HostWork
 from fleet.deployment.waiting import LONGEST_TROUBLE_S, Place, ReadRecords, Watch, shared

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet.deployment.deed import Deed, Outcome, Result
-from fleet.deployment.locked import ChangedMeanwhile, LockedError, describe
+from fleet.deployment.refusals import ChangedMeanwhile, LockedError, describe
 from fleet.errors import FleetError
 from fleet.reach.execute import Say, ask, fan_out
 from fleet.reach.facts import Holder, read_holder

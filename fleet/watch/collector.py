@@ -21,6 +21,7 @@ from fleet.errors import FleetError, RemoteError, UsageError
 from fleet.hostside import source
 from fleet.reach.execute import ask, new_marker
 from fleet.reach.remote import Remote, build_program
+from fleet.watch.blocks import Frames, Limited
 from fleet.watch.collection import (
     MANIFEST,
     SCHEMA,
@@ -32,7 +33,6 @@ from fleet.watch.collection import (
     parse_manifest,
     printable,
 )
-from fleet.watch.frames import Frames, Limited
 
 ACTION = "collect"
 _BLOCK = 1 << 18

@@ -206,7 +206,7 @@ class Worker(TypedDict):
         "`unreported` where only its host knows it",
     ]
     calculation: Annotated[str, "what it runs; empty if nothing"]
-    order: Annotated[str, "the job of that"]
+    job: Annotated[str, "the job of that, `job.order` in the database"]
     done: Annotated[int, "calculations since it started"]
     failed: Annotated[int, "those of them that failed"]
     restarts: Annotated[int, "starts after a crash"]
@@ -488,7 +488,7 @@ class DemoResult(TypedDict):
     runtime_s: Annotated[float | None, "seconds it took"]
     worker: Annotated[str, "who ran it"]
     comment: Annotated[str, "why it failed"]
-    energy: Annotated[float | None, "electronic energy, hartree"]
+    energy_hartree: Annotated[float | None, "electronic energy, hartree"]
 
 
 class WorkerFinding(TypedDict):

@@ -175,8 +175,9 @@ def _print_results(
     pairs = sorted(zip(tasks, ids, strict=True), key=lambda pair: (a_demo.size_of(pair[0]), pair[0].name))
     if json_lines:
         for task, calculation in pairs:
-            result = found[calculation]
-            print_json({"molecule": task.name, "id": calculation, **vars(result), "status": result.status.value})
+            fields = vars(found[calculation]) | {"status": found[calculation].status.value}
+            energy = fields.pop("energy")
+            print_json({"molecule": task.name, "id": calculation, **fields, "energy_hartree": energy})
         return
     rows = [_row(task, found[calculation]) for task, calculation in pairs]
     print_table(_COLUMNS, rows)

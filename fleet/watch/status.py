@@ -22,6 +22,8 @@ _ENDED = frozenset({"stopped", "quarantined"})
 _AWAY = frozenset({"lost", "unreported", *_ENDED})
 _WRONG = frozenset({"lost", "quarantined", "frozen", "unreported"})
 _ORDER = ("lost", "quarantined", "unreported", "frozen", "starting", "draining", "running", "idle", "stopped")
+_KEYS = {"order": "job"}
+"""Fields of a record that have another name outside: as those of a calculation have."""
 _FULL = 10_000_000
 """With less than so many bytes left on its disk, a host is in trouble: logs and results need room."""
 _DOWN_FOR_GOOD = frozenset({"FATAL", "BACKOFF", "UNKNOWN"})
@@ -269,7 +271,7 @@ def to_json(status: WorkerStatus, fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     on_host = status.on_host
     return {
-        **fields,
+        **{_KEYS.get(name, name): value for name, value in fields.items()},
         "state": status.state,
         "since": status.record.since,
         "age_s": status.age_s,

@@ -43,7 +43,12 @@ def test_the_demo_optimizes_all_molecules_and_leaves_nothing(place: Path) -> Non
     assert {record["status"] for record in results.values()} == {"complete"}
     assert {record["worker"] for record in results.values()} <= {"here-1", "here-2"}
     # A molecule's PM6 energy is below that of the part of it that the other molecule is.
-    assert results["caffeine"]["energy"] < results["benzene"]["energy"] < results["water"]["energy"] < 0
+    assert (
+        results["caffeine"]["energy_hartree"]
+        < results["benzene"]["energy_hartree"]
+        < results["water"]["energy_hartree"]
+        < 0
+    )
     assert list(place.iterdir()) == []
     assert demo_processes(place) == []
 

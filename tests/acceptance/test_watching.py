@@ -189,7 +189,7 @@ def test_what_the_host_knows_beside_the_database_and_orders_to_single_workers(he
         }
         (busy,) = (each for each in told.values() if each["calculation"] == calculation)
         (idle,) = (name for name, each in told.items() if not each["calculation"])
-        assert (busy["order"], 0 <= busy["age_s"] < 60, busy["troubles"]) == ("sleep", True, [])
+        assert (busy["job"], 0 <= busy["age_s"] < 60, busy["troubles"]) == ("sleep", True, [])
 
         one = Target(fleet.hosts[0], idle)
         assert give(fleet, one, Order.STOP, store.control) == f"{idle}: told to stop"

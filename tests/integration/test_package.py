@@ -131,4 +131,4 @@ def test_the_demo_of_the_wheel(built: tuple[Path, Path], tmp_path: Path) -> None
     done = environment.run("puffin-fleet", "demo", "--json", seconds=200)
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert [result["status"] for result in results] == ["complete"] * 20
-    assert all(result["energy"] < 0 for result in results)
+    assert all(result["energy_hartree"] < 0 for result in results)

@@ -19,7 +19,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -298,25 +298,27 @@ class JobGroup:
         _remove(self._path)
 
 
-def remove_leftovers(lock: str, living: Iterable[int]) -> None:
+def remove_leftovers(lock: str, is_living: Callable[[int], bool]) -> None:
     """Remove the groups of keepers that were killed.
 
     Parameters
     ----------
     lock
         Path of the worker's process id file, whose lock the caller holds.
-    living
-        Process ids of the keepers that live.
+    is_living
+        Whether a process is a keeper that lives; asked for each group that is there.
     """
     base = own_base()
     if base is None:
         return
-    names = {f"{prefix(lock)}{pid}" for pid in living}
+    begin = prefix(lock)
     # Everywhere: an earlier incarnation may have been started in another group.
     # Not by rglob: groups of others come and go, and it fails over one that goes as it looks.
     for directory, children, _ in os.walk(base.mount):
-        for name in [child for child in children if child.startswith(prefix(lock)) and child not in names]:
-            _remove(Path(directory, name))
+        for name in [child for child in children if child.startswith(begin)]:
+            keeper = name.removeprefix(begin)
+            if not (keeper.isdecimal() and is_living(int(keeper))):
+                _remove(Path(directory, name))
 
 
 def prefix(lock: str) -> str:

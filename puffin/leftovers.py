@@ -44,31 +44,36 @@ def end_leftovers(lock: str) -> int:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         time.sleep(_PAUSE_S)
-    cgroup.remove_leftovers(lock, _ours())
+    cgroup.remove_leftovers(lock, is_ours)
     return len(ended)
 
 
 def _strays(lock: str) -> Iterator[psutil.Process]:
-    ours = _ours()
     for process in psutil.process_iter():
-        if process.pid not in ours and _is_marked(process, lock):
+        # Each is asked for its parents only now: of those that are just being forked an earlier list knows nothing.
+        if _is_marked(process, lock) and not is_ours(process.pid) and process.is_running():
             yield process
 
 
-def _ours() -> set[int]:
-    """The worker itself and what is below it.
+def is_ours(pid: int) -> bool:
+    """Whether a process is this one or below it.
 
-    As the first process of a container it inherits also what nobody looks after any more. That is known by its
+    As the first process of a container a worker inherits also what nobody looks after any more. That is known by its
     session: what the worker itself starts is in its own, each job and all that belongs to it is not.
+
+    Parameters
+    ----------
+    pid
+        The process.
     """
-    found = {os.getpid()}
-    for child in psutil.Process().children():
-        if os.getpid() == 1 and _session(child.pid) != os.getsid(0):
-            continue
-        found.add(child.pid)
-        with contextlib.suppress(psutil.Error):
-            found.update(below.pid for below in child.children(recursive=True))
-    return found
+    try:
+        line = [pid, *(parent.pid for parent in psutil.Process(pid).parents())]
+    except psutil.Error:
+        return False
+    if os.getpid() not in line:
+        return False
+    below = line[: line.index(os.getpid())]
+    return not below or os.getpid() != 1 or _session(below[-1]) == os.getsid(0)
 
 
 def _session(pid: int) -> int | None:

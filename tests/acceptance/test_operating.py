@@ -45,7 +45,7 @@ def test_a_worker_that_is_removed_finishes_first(here: Here) -> None:
     here.run("deploy", "--yes").ok()
 
     assert here.all_are("complete")
-    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}, here.events()
     assert here.running() == ["here-1"]
     assert not (here.root / "etc" / "conf.d" / "here-2.conf").exists()
     here.content["defaults"]["workers"]["count"] = 2

@@ -184,7 +184,7 @@ class Worker:
         for process in self.marked():
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        remove_leftovers(str(self.place.directory / f"{self.uuid}.pid"), ())
+        remove_leftovers(str(self.place.directory / f"{self.uuid}.pid"), lambda _: False)
 
 
 def _words(process: psutil.Process) -> list[str]:

@@ -55,11 +55,11 @@ def test_a_worker_that_is_removed_finishes_first(here: Here) -> None:
 
 def test_a_stop_at_once_gives_calculations_back_and_a_start_takes_them_again(here: Here) -> None:
     here.run("deploy", "--yes").ok()
-    here.submit(seconds=3, count=2)
+    here.submit(seconds=8, count=2)
     until(lambda: here.all_are("pending"), "both calculations to be taken")
 
     here.run("stop", "--yes", "--now").ok()
-    assert here.all_are("new")
+    assert here.all_are("new"), here.events()
     assert {item["executor"] for item in here.calculations()} == {""}
     assert here.running() == []
     # A deploy respects that they were stopped on purpose.

@@ -120,16 +120,16 @@ class Court:
 
     def _preside(self) -> datetime | None:
         """Stay, or sit down where nobody sits; return the server's clock, or None if somebody else sits."""
-        executor, lease_s, bench = self._claimant.executor, self._claimant.lease_s, self._store.bench(self._name)
+        executor, lease_s, seat = self._claimant.executor, self._claimant.lease_s, self._store.judge_seat(self._name)
         if self._sits:
-            server_now = bench.stay(executor, lease_s)
+            server_now = seat.stay(executor, lease_s)
         else:
-            seen = bench.look()
+            seen = seat.look()
             left = _left(seen, executor, self._store.server_time()) if seen else timedelta(0)
             if left > timedelta(0):
                 self.next_look = boot_time() + min(left.total_seconds() + _LATEST_LOOK_S, lease_s)
                 return None
-            server_now = bench.take(seen, executor, lease_s)
+            server_now = seat.take(seen, executor, lease_s)
             if server_now is not None:
                 self._log.info(f"from now on this worker resets what the dead leave in {self._name}")
         self._sits = server_now is not None

@@ -119,7 +119,7 @@ class FileFact:
 
 
 @dataclass(frozen=True)
-class ProgramState:
+class Program:
     """A program as supervisord sees it; `start`, `stop` and `now` are seconds of the host's clock."""
 
     name: str
@@ -148,7 +148,7 @@ class Supervisord:
     socket: str
     version: str | None
     problem: str | None
-    programs: tuple[ProgramState, ...]
+    programs: tuple[Program, ...]
 
     @property
     def silent(self) -> bool:
@@ -548,8 +548,8 @@ def _supervisord(reader: Reader) -> Supervisord:
     )
 
 
-def _program(reader: Reader) -> ProgramState:
-    return ProgramState(
+def _program(reader: Reader) -> Program:
+    return Program(
         name=reader.text("name"),
         state=reader.text("state"),
         pid=reader.whole("pid"),

@@ -17,7 +17,7 @@ from fleet.errors import InventoryError
 from fleet.hosts.hostsfile import path_problem
 from fleet.hosts.inventory import Fleet, Host
 from fleet.hosts.layout import Hardware, lay_out
-from fleet.reach.facts import Disk, Facts, ProgramState
+from fleet.reach.facts import Disk, Facts, Program
 from fleet.watch.examination import UNLIMITED, Examined, Limit, Place, WorkerFinding
 
 LONGEST_SOCKET_PATH = 97
@@ -319,7 +319,7 @@ def _workers(found: Examined) -> Iterator[Checked]:
         yield _ok("workers", f"{running} of {len(facts.supervisord.programs)} run{stopped}")
 
 
-def _problem_of(program: ProgramState) -> str:
+def _problem_of(program: Program) -> str:
     if program.state == "FATAL":
         return f"supervisord gave up: {program.spawnerr or 'it ended again and again'}"
     if program.state == "BACKOFF":

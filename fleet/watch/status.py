@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from fleet.reach.facts import ALIVE, ProgramState, States
+from fleet.reach.facts import ALIVE, Program, States
 from fleet.words import duration
 from puffin.records import WorkerRecord
 
@@ -373,7 +373,7 @@ def _looked_at(status: HostStatus, look: HostLook) -> HostStatus:
     return HostStatus(status.host, tuple(sorted(workers, key=_urgency)), look)
 
 
-def _on_host(worker: str, states: States, programs: Mapping[str, ProgramState]) -> OnHost:
+def _on_host(worker: str, states: States, programs: Mapping[str, Program]) -> OnHost:
     program = programs.get(worker)
     pid = states.pids.get(worker)
     down = program is not None and program.state in _DOWN_FOR_GOOD

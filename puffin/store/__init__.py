@@ -6,12 +6,12 @@ get better by itself).
 """
 
 from puffin.records import WorkerRecord
-from puffin.store.bench import Bench, Tenure
 from puffin.store.calculations import Calculations
 from puffin.store.control import Control, DrainNote
 from puffin.store.driver import Member, connection_uri, location
 from puffin.store.events import Event, EventRecord, Events, EventSelection, new_event_id
 from puffin.store.follower import EventFollower, Position
+from puffin.store.judge_seat import JudgeSeat, Tenure
 from puffin.store.notifier import NotifierSeat, Sitting
 from puffin.store.queue import Queue
 from puffin.store.registry import Registry
@@ -19,7 +19,6 @@ from puffin.store.results import CalculationResult
 from puffin.store.server import Store, wait_until_reachable
 
 __all__ = [
-    "Bench",
     "CalculationResult",
     "Calculations",
     "Control",
@@ -29,6 +28,7 @@ __all__ = [
     "EventRecord",
     "EventSelection",
     "Events",
+    "JudgeSeat",
     "Member",
     "NotifierSeat",
     "Position",

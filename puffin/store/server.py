@@ -15,11 +15,11 @@ from puffin import documents
 from puffin.documents import Molecule, Request
 from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.settings import DatabaseSettings
-from puffin.store.bench import JUDGE, Bench
 from puffin.store.calculations import WATCH_S, Calculations
 from puffin.store.control import CONTROL, Control
 from puffin.store.driver import Member, Pulse, client, location, members_of, translated
 from puffin.store.events import EVENTS, Events
+from puffin.store.judge_seat import JUDGE, JudgeSeat
 from puffin.store.notifier import NotifierSeat
 from puffin.store.queue import Queue
 from puffin.store.registry import WORKERS, Registry
@@ -173,7 +173,7 @@ class Store:
         """
         return Queue(name, self._database(name), self.where, self.server_time)
 
-    def bench(self, name: str) -> Bench:
+    def judge_seat(self, name: str) -> JudgeSeat:
         """Where the judge of one database sits.
 
         Parameters
@@ -181,7 +181,7 @@ class Store:
         name
             The database's name.
         """
-        return Bench(self._database(name)[JUDGE], self.where)
+        return JudgeSeat(self._database(name)[JUDGE], self.where)
 
     @property
     def registry(self) -> Registry:

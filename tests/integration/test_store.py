@@ -132,22 +132,22 @@ def test_what_is_too_large_is_refused_and_not_unavailable(calculations: Calculat
 
 
 def test_one_judge_sits_and_another_follows_when_it_has_left(store: Store, queue: Queue) -> None:
-    bench = store.bench(queue.name)
-    assert bench.look() is None
-    assert bench.take(None, "me", 60.0) is not None
-    assert bench.take(None, "other", 60.0) is None, "somebody was faster"
-    assert bench.stay("me", 60.0) is not None
-    assert bench.stay("other", 60.0) is None
-    seen = bench.look()
+    seat = store.judge_seat(queue.name)
+    assert seat.look() is None
+    assert seat.take(None, "me", 60.0) is not None
+    assert seat.take(None, "other", 60.0) is None, "somebody was faster"
+    assert seat.stay("me", 60.0) is not None
+    assert seat.stay("other", 60.0) is None
+    seen = seat.look()
     assert seen is not None
     assert (seen.executor, seen.lease_s) == ("me", 60.0)
-    assert bench.take(seen, "other", 60.0) is not None
-    assert bench.stay("me", 60.0) is None
-    assert bench.take(seen, "me", 60.0) is None, "what was seen is no longer so"
+    assert seat.take(seen, "other", 60.0) is not None
+    assert seat.stay("me", 60.0) is None
+    assert seat.take(seen, "me", 60.0) is None, "what was seen is no longer so"
 
 
 def test_the_judge_learns_the_servers_clock(store: Store, queue: Queue) -> None:
-    now = store.bench(queue.name).take(None, "me", 60.0)
+    now = store.judge_seat(queue.name).take(None, "me", 60.0)
     assert now is not None
     assert abs(now - store.server_time()) < timedelta(seconds=5)
 

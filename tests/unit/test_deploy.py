@@ -9,7 +9,7 @@ import pytest
 
 from fleet.deployment.host_deploy import left_behind, operations
 from fleet.deployment.plan import ChangeReason, HostPlan, WorkerChange
-from fleet.reach.facts import ProgramState, States, Supervisord
+from fleet.reach.facts import Program, States, Supervisord
 
 PLAN = HostPlan(
     "n",
@@ -20,7 +20,7 @@ PLAN = HostPlan(
 
 def states(**programs: str) -> States:
     found = tuple(
-        ProgramState(name.replace("_", "-"), state, 100 if state == "RUNNING" else 0, "", "", 0, 1, 0, 2)
+        Program(name.replace("_", "-"), state, 100 if state == "RUNNING" else 0, "", "", 0, 1, 0, 2)
         for name, state in programs.items()
     )
     supervisord = Supervisord(True, True, 1, "/run/sv.sock", "4.3.0", None, found)

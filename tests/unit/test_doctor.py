@@ -23,7 +23,7 @@ from fleet.reach.facts import (
     Holder,
     Lock,
     Orphan,
-    ProgramState,
+    Program,
     Python,
     Supervisord,
 )
@@ -46,8 +46,8 @@ ROOT = "/base/lab/hosts/node1"
 NOW = datetime(2026, 11, 22, 12, 0, 0)
 
 
-def program(name: str, state: str = "RUNNING", exitstatus: int = 0, spawnerr: str = "") -> ProgramState:
-    return ProgramState(name, state, 7, "", spawnerr, exitstatus, 0, 0, 0)
+def program(name: str, state: str = "RUNNING", exitstatus: int = 0, spawnerr: str = "") -> Program:
+    return Program(name, state, 7, "", spawnerr, exitstatus, 0, 0, 0)
 
 
 def good() -> Examined:
@@ -121,7 +121,7 @@ def with_examination(**changes: Any) -> Examined:
     return replace(good(), examination=replace(good().examination, **changes))
 
 
-def with_supervisord(*programs: ProgramState, **changes: Any) -> Examined:
+def with_supervisord(*programs: Program, **changes: Any) -> Examined:
     daemon = good().facts.supervisord
     return with_facts(supervisord=replace(daemon, programs=programs or daemon.programs, **changes))
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from fleet.deployment.health import Health, judge
-from fleet.reach.facts import ProgramState, States, Supervisord
+from fleet.reach.facts import Program, States, Supervisord
 from puffin.store import WorkerRecord
 
-PROGRAM = ProgramState("node1-1", "RUNNING", 100, "", "", 0, 1, 0, 2)
+PROGRAM = Program("node1-1", "RUNNING", 100, "", "", 0, 1, 0, 2)
 RECORD = WorkerRecord(
     uuid="puffin-lab@node1-1",
     fleet="lab",
@@ -28,7 +28,7 @@ RECORD = WorkerRecord(
 )
 
 
-def states(*programs: ProgramState, stop: bool = False, recycling: tuple[str, ...] = ()) -> States:
+def states(*programs: Program, stop: bool = False, recycling: tuple[str, ...] = ()) -> States:
     supervisord = Supervisord(True, True, 1, "/run/sv.sock", "4.3.0", None, programs)
     return States(supervisord, stop, frozenset(), frozenset(recycling), {}, "new", 0.0)
 
@@ -50,7 +50,7 @@ def states(*programs: ProgramState, stop: bool = False, recycling: tuple[str, ..
         (replace(PROGRAM, state="EXITED", exitstatus=-9), RECORD, Health.STARTING, "about to start again after -9"),
     ],
 )
-def test_a_worker(program: ProgramState, record: WorkerRecord | None, health: Health, detail: str) -> None:
+def test_a_worker(program: Program, record: WorkerRecord | None, health: Health, detail: str) -> None:
     (found,) = judge({"node1-1": "c0ffee"}, "new", states(program), [record] if record else [])
     assert (found.health, found.detail) == (health, detail)
 

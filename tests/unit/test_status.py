@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.reach.facts import ProgramState, States, Supervisord
+from fleet.reach.facts import Program, States, Supervisord
 from fleet.watch.status import SILENT_AFTER_S, HostLook, HostStatus, by_host, natural, status_of, to_json, totals
 from puffin.records import WorkerRecord
 from tests.unit.test_health import RECORD
@@ -19,12 +19,12 @@ def seen(seconds_ago: float, **changes: object) -> WorkerRecord:
     return replace(RECORD, seen=NOW - timedelta(seconds=seconds_ago), **changes)
 
 
-def program(name: str, state: str, pid: int = 100, why: str = "") -> ProgramState:
-    return ProgramState(name, state, pid, "", why, 0, 1, 0, 2)
+def program(name: str, state: str, pid: int = 100, why: str = "") -> Program:
+    return Program(name, state, pid, "", why, 0, 1, 0, 2)
 
 
 def look(
-    *programs: ProgramState,
+    *programs: Program,
     pids: dict[str, int] | None = None,
     stopped: tuple[str, ...] = (),
     recycling: tuple[str, ...] = (),

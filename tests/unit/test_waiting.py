@@ -14,12 +14,12 @@ from fleet.deployment import waiting
 from fleet.deployment.waiting import Cancelled, Place, Wanted, Watch, running, shared
 from fleet.errors import RemoteError
 from fleet.hosts.hostsfile import Update
-from fleet.reach.facts import ProgramState, States, Supervisord
+from fleet.reach.facts import Program, States, Supervisord
 from fleet.reach.remote import CommandResult, ConnectionLost, NotNow, UnreachableError
 from puffin.errors import DatabaseUnavailable
 from puffin.store import WorkerRecord
 
-PROGRAM = ProgramState("n-1", "RUNNING", 100, "", "", 0, 1, 0, 2)
+PROGRAM = Program("n-1", "RUNNING", 100, "", "", 0, 1, 0, 2)
 SUPERVISORD = Supervisord(True, True, 1, "/run/sv.sock", "4.3.0", None, (PROGRAM,))
 STATES = States(SUPERVISORD, False, frozenset(), frozenset(), {}, "new", 0.0)
 

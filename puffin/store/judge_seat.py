@@ -35,7 +35,7 @@ class Tenure:
     lease_s: float
 
 
-class Bench:
+class JudgeSeat:
     """Where the judge of one database sits."""
 
     _ID = "judge"

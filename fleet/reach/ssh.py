@@ -26,6 +26,7 @@ from fabric import Config, Connection
 from fleet.errors import RemoteError
 from fleet.reach.remote import (
     DEFAULT_PYTHON,
+    ActionFailed,
     AuthenticationRefused,
     ChangedHostKey,
     CommandResult,
@@ -156,6 +157,10 @@ class SshRemote:
             try:
                 channel.exec_command(remote_command(self.python))
                 result = _exchange(self.name, channel, frame(program), data, alarm.put_off)
+            except ActionFailed:
+                # It writes without end: what is still on its way would hold up whatever is asked next.
+                self._chain[0].close()
+                raise
             except (paramiko.SSHException, OSError, EOFError) as error:
                 raise self._lost(alarm.rung, timeout) from error
             if alarm.rung or result.status < 0:

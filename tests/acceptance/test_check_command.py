@@ -180,6 +180,7 @@ def test_a_password_that_is_wrong_on_the_host_alone(site: Site) -> None:
     assert PASSWORD not in str(found)
 
 
+@pytest.mark.soak
 def test_a_worker_that_cannot_start_is_shown_with_its_last_words(site: Site) -> None:
     settings = site.root / "etc/workers/good-1.yaml"
     text = settings.read_text()

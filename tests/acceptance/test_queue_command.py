@@ -453,6 +453,7 @@ def test_a_long_submission_on_a_terminal_is_summed_up(place: Place, tmp_path: Pa
     assert len(place.documents()) == 50
 
 
+@pytest.mark.soak
 def test_an_interrupted_submission_is_completed_by_the_same_command(place: Place, tmp_path: Path) -> None:
     many = tmp_path / "many.xyz"
     many.write_text("".join(f"1\n\nHe 0 0 {number}\n" for number in range(3000)))

@@ -53,6 +53,7 @@ def test_without_auto_revert_they_stay_for_a_look(here: Here) -> None:
     assert any("PYTHONHOME" in path.read_text() for path in (here.root / "etc/workers").glob("*.env"))
 
 
+@pytest.mark.soak
 def test_marked_workers_change_by_themselves_when_their_calculations_are_done(here: Here) -> None:
     here.run("deploy", "--yes").ok()
     before = here.workers()

@@ -130,6 +130,8 @@ class Reporter:
         event = Event(kind, worker, record.host, record.fleet, calculation, shorten(detail, 1000), id=new_event_id())
         with self._lock:
             self._events.append((time.time(), event))
+        # Else it would wait for the next regular report where nothing changes beside it, as when a loss is found.
+        self._wake.set()
 
     def lost(self, kind: str, calculation: str, loss: Loss, status: Status) -> None:
         """Note that a calculation was lost, and that it has failed where that was once too often.

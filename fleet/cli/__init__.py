@@ -7,6 +7,8 @@ import os
 import select
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn, TextIO
 
@@ -106,9 +108,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """
     # Modules and records are many objects and no garbage: to look for it after every 700 takes a tenth of the time.
     gc.set_threshold(50_000)
-    _heed_endings()
+    was_told_to_end = _heed_endings()
     try:
         code = _run(arguments)
+        if code == ExitCode.DONE and was_told_to_end():
+            code = int(ExitCode.INTERRUPTED)  # somebody swallowed it, as extension modules do while they are imported
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):
         # click makes an exit with 1 of a pipe that is read no more.
@@ -155,16 +159,25 @@ def _to_nowhere(stream: TextIO) -> None:
     os.close(nowhere)
 
 
-def _heed_endings() -> None:
-    """End as after Ctrl-C when told to end or when the terminal is gone: locks are given back, nothing is left over."""
+def _heed_endings() -> Callable[[], bool]:
+    """End as after Ctrl-C when told to end or when the terminal is gone: locks are given back, nothing is left over.
+
+    Returns
+    -------
+    Callable
+        Whether it was told to.
+    """
+    told = threading.Event()
+
+    def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+        told.set()
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # else somebody wants it otherwise, such as nohup
-            signal.signal(number, _interrupt)
-
-
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_DFL)
-    raise KeyboardInterrupt
+            signal.signal(number, interrupt)
+    return told.is_set
 
 
 def _interrupted(arguments: list[str] | None) -> str:

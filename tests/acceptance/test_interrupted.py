@@ -80,6 +80,7 @@ def change(fleet: Many, place: Path, cycle_time: float) -> None:
     fleet.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = cycle_time
 
 
+@pytest.mark.soak
 def test_the_controller_is_killed_at_each_step(fleet: Many, tmp_path: Path) -> None:
     fleet.run("deploy", "--yes").ok()
     old = {record["release"] for record in fleet.workers().values()}

@@ -129,6 +129,7 @@ def expected(plan: dict[str, Any], written: dict[str, Any], before: Tree) -> tup
     return appear, change, vanish
 
 
+@pytest.mark.soak
 def test_a_deploy_does_what_its_plan_says_and_nothing_else(site: Here, tmp_path: Path) -> None:
     first = deploy_as_planned(site)
     assert first["workers_added"] == ["here-1"]

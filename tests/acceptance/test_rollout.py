@@ -165,6 +165,7 @@ def test_a_deploy_in_a_hurry_gives_the_calculations_back(here: Here) -> None:
     assert here.all_are("pending")
 
 
+@pytest.mark.soak
 def test_a_rollback_goes_to_the_release_before_and_a_deploy_forward_again(here: Here, tmp_path: Path) -> None:
     here.run("deploy", "--yes").ok()
     (first,) = {record["release"] for record in here.workers().values()}

@@ -94,22 +94,22 @@ class WorkerOutcome(TypedDict):
     health: Annotated[str, "`healthy`, `starting`, `draining`, `stopped` or `failed`"]
 
 
-class _Deployed(TypedDict):
+class Deployed(TypedDict):
+    """One line for each host."""
+
     host: Annotated[str, "its name"]
     ok: Annotated[bool, "whether it is as hosts.yaml describes it"]
+    outcome: Annotated[
+        str,
+        "`deployed`, `unchanged`, `marked` where workers change later; `failed`, `put back` or `not begun` if not `ok`",
+    ]
     release: Annotated[str | None, "the release that it was to get"]
-
-
-class Deployed(_Deployed, total=False):
-    """One line for each host. A host where it worked has the first five optional keys, any other the last two."""
-
-    changed: Annotated[bool, "whether anything was changed"]
+    changed: Annotated[bool | None, "whether anything was changed; null if not `ok`"]
     workers: Annotated[list[WorkerOutcome], "its workers, where it was waited for them"]
     pending: Annotated[list[str], "workers that change when their calculation has ended"]
     later: Annotated[list[str], "workers that wait for the next deploy, where this one did not wait for others"]
-    seconds: Annotated[float, "time it took"]
-    outcome: Annotated[str, "`failed`, `put back` or `not begun`"]
-    error: Annotated[str, "why, and what to do"]
+    took_s: Annotated[float, "seconds it took"]
+    error: Annotated[str, "why not, and what to do; empty if `ok`"]
 
 
 class Stopped(TypedDict):
@@ -139,7 +139,7 @@ class Restarted(TypedDict):
 
     host: Annotated[str, "its name"]
     ok: Annotated[bool, "whether it went well"]
-    workers: Annotated[dict[str, str], "by worker: `healthy`, `starting`, `draining`, `stopped` or `failed`"]
+    workers: Annotated[list[WorkerOutcome], "its workers, where it was waited for them"]
     pending: Annotated[list[str], "workers that restart when their calculation has ended"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 
@@ -167,7 +167,7 @@ class Process(TypedDict):
     orphan: Annotated[bool, "whether nobody looks after it"]
     cpu: Annotated[float, "percent of one core since it began"]
     memory: Annotated[float, "resident, GB"]
-    age: Annotated[float, "seconds"]
+    age_s: Annotated[float, "seconds since it began"]
     state: Annotated[str, "the kernel's letter for it; `T` is frozen"]
     command: Annotated[str, "its command line"]
 
@@ -179,7 +179,7 @@ class Executed(TypedDict):
     ok: Annotated[bool, "whether the command ended with 0"]
     status: Annotated[int | None, "exit code, or minus the signal; null where it did not end by itself"]
     timed_out: Annotated[bool, "whether it took longer than `--timeout`"]
-    seconds: Annotated[float | None, "time it took"]
+    took_s: Annotated[float | None, "seconds it took"]
     stdout: Annotated[str, "what it printed"]
     stderr: Annotated[str, "what it printed to standard error"]
     error: Annotated[str, "why it could not be run; empty if it could"]
@@ -266,7 +266,7 @@ class Collected(TypedDict):
     ok: Annotated[bool, "whether it could be asked, and all that came is here as it was there"]
     files: Annotated[int, "files that are here now"]
     bytes: Annotated[int, "their size"]
-    fetched: Annotated[int, "bytes that were fetched now"]
+    fetched_bytes: Annotated[int, "how many of them were fetched now"]
     problems: Annotated[list[str], "what was left out, and why"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 
@@ -278,8 +278,8 @@ class DeedOnHost(TypedDict):
     id: Annotated[str, "of the deed"]
     verb: Annotated[str, "the command"]
     who: Annotated[str, "user@machine"]
-    began: Annotated[float | None, "seconds since 1970 by the host's clock"]
-    ended: Annotated[float | None, "seconds since 1970 by the host's clock; null if it has not"]
+    began: Annotated[str | None, "when, in UTC, by the host's clock"]
+    ended: Annotated[str | None, "when, in UTC, by the host's clock; null if it has not"]
     outcome: Annotated[str, "`done`, `failed`, `unchanged`, `interrupted` or `running`"]
     error: Annotated[str, "why it failed; may be empty"]
     release: Annotated[str, "the release the host had then; may be empty"]
@@ -291,10 +291,9 @@ class Deed(TypedDict):
     id: Annotated[str, "its own"]
     verb: Annotated[str, "the command"]
     who: Annotated[str, "user@machine"]
-    began: Annotated[float | None, "seconds since 1970, the earliest of all hosts"]
+    began: Annotated[str | None, "when, in UTC, by the clock of the machine where somebody did it"]
     hosts: Annotated[list[DeedOnHost], "what came of it on each host"]
     outcome: Annotated[str, "the worst of all hosts"]
-    when: Annotated[str, "when it began, for people, in local time"]
 
 
 class Removal(TypedDict):
@@ -303,7 +302,7 @@ class Removal(TypedDict):
     kind: Annotated[str, "`release`, `wheel`, `tool`, `supervisor` or `cache`"]
     name: Annotated[str, "what it is called"]
     path: Annotated[str, "where it is on the host"]
-    size: Annotated[int, "bytes that removing it gives back, after those above it"]
+    bytes: Annotated[int, "bytes that removing it gives back, after those above it"]
 
 
 class Pruned(TypedDict):
@@ -312,7 +311,7 @@ class Pruned(TypedDict):
     host: Annotated[str, "its name"]
     removals: Annotated[list[Removal], "what is removed; with `--dry-run`, what would be"]
     kept: Annotated[dict[str, str], "by release: why it stays"]
-    frees: Annotated[int, "bytes"]
+    bytes: Annotated[int, "that all of it gives back"]
 
 
 class Unlocked(TypedDict):
@@ -433,7 +432,7 @@ class Property(_Property, total=False):
     shape: Annotated[list[int], "of a vector or matrix"]
 
 
-class Outcome(_Calculation):
+class CalculationOutcome(_Calculation):
     """One line for each calculation, with what came of it."""
 
     inputs: Annotated[list[Structure], "structures it starts from"]
@@ -455,7 +454,7 @@ class CalculationEvent(TypedDict):
     detail: Annotated[str, "more, in words"]
 
 
-class Shown(Outcome):
+class Shown(CalculationOutcome):
     """One line: a calculation with all that is known of it."""
 
     cores: Annotated[int, "what it asks for"]
@@ -475,7 +474,7 @@ class Changed(TypedDict):
     id: Annotated[str, "its own"]
     database: Annotated[str, "the database it is in"]
     was: Annotated[str, "its status before"]
-    done: Annotated[bool, "whether it was changed"]
+    changed: Annotated[bool, "whether it was changed"]
     reason: Annotated[str, "why not; empty if it was"]
 
 
@@ -494,9 +493,9 @@ class DemoResult(TypedDict):
 class WorkerFinding(TypedDict):
     """One line for each thing that a worker needs."""
 
-    subject: Annotated[str, "what was looked at"]
-    verdict: Annotated[str, "`ok`, `warn` or `FAIL`"]
-    detail: Annotated[str, "what was found"]
+    check: Annotated[str, "what was looked at"]
+    severity: Annotated[str, "`ok`, `warn` or `fail`"]
+    what: Annotated[str, "what was found, and what to do about it"]
 
 
 class WorkerShape(TypedDict):
@@ -564,7 +563,7 @@ PRINTED: dict[str, type] = {
     "queue status": QueueStatus,
     "queue list": Calculation,
     "queue show": Shown,
-    "queue results": Outcome,
+    "queue results": CalculationOutcome,
     "queue requeue": Changed,
     "queue hold": Changed,
     "queue release": Changed,

@@ -8,7 +8,6 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 import psutil
@@ -22,19 +21,14 @@ from puffin.pidfile import PidFile
 from puffin.programs.environment import prepare
 from puffin.programs.verify import verify
 from puffin.settings import DaemonSettings, DatabaseSettings, ResourceSettings, Settings
+from puffin.severity import Severity
 from puffin.store import Store, location
 from puffin.tunnel import database_in_reach
 
 _GB = 1024**3
 _TUNNEL_PATIENCE_S = 15.0
-
-
-class Verdict(Enum):
-    """What a finding means for a worker."""
-
-    GOOD = "ok"
-    ODD = "warn"
-    BAD = "FAIL"
+_WORDS = {Severity.OK: "ok", Severity.WARN: "warn", Severity.FAIL: "FAIL"}
+"""As tables have it: what fails stands out also without colours."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +37,17 @@ class Finding:
 
     Parameters
     ----------
-    subject
-        What.
-    verdict
+    check
+        What was looked at, in one word or two.
+    severity
         Whether a worker can live with it.
-    detail
+    what
         What was found, and what to do about it.
     """
 
-    subject: str
-    verdict: Verdict
-    detail: str
+    check: str
+    severity: Severity
+    what: str
 
 
 def examine(config: Configuration) -> list[Finding]:
@@ -77,12 +71,12 @@ def examine(config: Configuration) -> list[Finding]:
         ("program", _programs),
         ("jobs", _jobs),
     )
-    findings = [Finding("configuration", Verdict.GOOD, config.source or "defaults and environment")]
+    findings = [Finding("configuration", Severity.OK, config.source or "defaults and environment")]
     for subject, look in looks:
         try:
             findings += look(config)
         except PuffinError as error:
-            findings.append(Finding(subject, Verdict.BAD, str(error)))
+            findings.append(Finding(subject, Severity.FAIL, str(error)))
     return findings
 
 
@@ -99,29 +93,29 @@ def table(findings: Sequence[Finding], width: int) -> list[str]:
     Returns
     -------
     list[str]
-        The lines; each finding begins with its verdict, further lines of it with spaces.
+        The lines; each finding begins with its severity, further lines of it with spaces.
     """
-    left = max(len(finding.subject) for finding in findings)
+    left = max(len(finding.check) for finding in findings)
     indent = " " * (6 + left + 2)
     lines = []
     for finding in findings:
         # A long path stays in one piece, so that it can be copied.
         wrapper = textwrap.TextWrapper(max(20, width - len(indent)), break_long_words=False, break_on_hyphens=False)
-        detail = [line for part in finding.detail.splitlines() for line in wrapper.wrap(part.strip())]
+        detail = [line for part in finding.what.splitlines() for line in wrapper.wrap(part.strip())]
         first, *rest = detail or [""]
-        lines.append(f"{finding.verdict.value:4}  {finding.subject:{left}}  {first}".rstrip())
+        lines.append(f"{_WORDS[finding.severity]:4}  {finding.check:{left}}  {first}".rstrip())
         lines += [f"{indent}{line}" for line in rest]
     return lines
 
 
-def _of(good: bool) -> Verdict:
-    return Verdict.GOOD if good else Verdict.BAD
+def _of(good: bool) -> Severity:
+    return Severity.OK if good else Severity.FAIL
 
 
 def _worker(config: Configuration) -> Iterator[Finding]:
     pid = PidFile(config["daemon"]["pid"]).owner()
     if pid is not None:
-        yield Finding("worker", Verdict.ODD, f"already runs as process {pid}; a second one would not start")
+        yield Finding("worker", Severity.WARN, f"already runs as process {pid}; a second one would not start")
 
 
 def _database(config: Configuration) -> Iterator[Finding]:
@@ -136,11 +130,11 @@ def _reached_database(config: Configuration, database: DatabaseSettings) -> Iter
     store = Store(database, timeout_s=5.0)
     try:
         store.check()
-        yield Finding("database", Verdict.GOOD, f"{where}, {', '.join(store.names)}")
+        yield Finding("database", Severity.OK, f"{where}, {', '.join(store.names)}")
         streams = store.calculations(store.names[0]).offers_change_streams()
         cycle = config["daemon"]["cycle_time_in_s"]
         wait = "the server tells of new calculations" if streams else f"the server is asked at least each {cycle:g} s"
-        yield Finding("waiting", Verdict.GOOD, wait)
+        yield Finding("waiting", Severity.OK, wait)
     finally:
         store.close()
 
@@ -176,7 +170,7 @@ def _resources(config: Configuration) -> Iterator[Finding]:
     there = psutil.virtual_memory().total / _GB
     memory = f"{there:.1f} GB there, {resources.memory:g} GB promised"
     yield Finding("memory", _of(there >= resources.memory), memory)
-    yield Finding("memory limit", Verdict.GOOD, _memory_limit(daemon))
+    yield Finding("memory limit", Severity.OK, _memory_limit(daemon))
     usable = len(resources.cpus or os.sched_getaffinity(0))
     yield Finding("cores", _of(usable >= resources.cores), f"{usable} usable, {resources.cores} promised")
     yield from _devices(resources)
@@ -191,7 +185,7 @@ def _devices(resources: ResourceSettings) -> Iterator[Finding]:
         there = devices.has_gpu_driver()
         detail = f"only {', '.join(resources.gpus)}"
         lacking = "; but neither /dev/nvidiactl nor /dev/kfd is there: install the driver, or empty resources.gpus"
-        yield Finding("gpus", Verdict.GOOD if there else Verdict.ODD, detail if there else detail + lacking)
+        yield Finding("gpus", Severity.OK if there else Severity.WARN, detail if there else detail + lacking)
 
 
 def _memory_limit(daemon: DaemonSettings) -> str:
@@ -206,10 +200,10 @@ def _programs(config: Configuration) -> Iterator[Finding]:
     for found in verify(config):
         subject = f"program {found.program}"
         if found.problem:
-            yield Finding(subject, Verdict.BAD, found.problem)
+            yield Finding(subject, Severity.FAIL, found.problem)
             continue
         words = [found.version or "works", ", ".join(found.models), found.note]
-        yield Finding(subject, Verdict.ODD if found.note else Verdict.GOOD, "; ".join(filter(None, words)))
+        yield Finding(subject, Severity.WARN if found.note else Severity.OK, "; ".join(filter(None, words)))
 
 
 def _jobs(config: Configuration) -> Iterator[Finding]:
@@ -230,6 +224,6 @@ def _is_wanted(kind: JobKind, settings: Settings) -> bool:
     return listed and all(program in settings.available_programs for program in kind.required_programs)
 
 
-def _gravity(kind: JobKind) -> Verdict:
+def _gravity(kind: JobKind) -> Severity:
     """A job that cannot be imported does not say what it needs: perhaps nobody misses it. All of a provider's are."""
-    return Verdict.BAD if kind.required_programs or kind.order == kind.provider else Verdict.ODD
+    return Severity.FAIL if kind.required_programs or kind.order == kind.provider else Severity.WARN

@@ -152,23 +152,24 @@ def check(path: str, json_lines: bool) -> int:
     import json
     import shutil
 
-    from puffin.check import Verdict, examine, table
+    from puffin.check import examine, table
     from puffin.config import Configuration
+    from puffin.severity import Severity
 
     config = Configuration()
     config.load(path or None)
     findings = examine(config)
-    bad = sum(finding.verdict is Verdict.BAD for finding in findings)
+    bad = sum(finding.severity is Severity.FAIL for finding in findings)
     if json_lines:
         for finding in findings:
-            record = {"subject": finding.subject, "verdict": finding.verdict.value, "detail": finding.detail}
+            record = {"check": finding.check, "severity": finding.severity.value, "what": finding.what}
             click.echo(json.dumps(record))
         return 1 if bad else 0
-    colours = {Verdict.GOOD: "green", Verdict.ODD: "yellow", Verdict.BAD: "red"}
-    shades = {verdict.value: colour for verdict, colour in colours.items()}
+    shades = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "red"}
     for line in table(findings, shutil.get_terminal_size().columns):
-        word = line[:4].strip()
-        click.echo(click.style(line[:4], fg=shades.get(word)) + line[4:])
+        word = line[:4].strip().lower()
+        shade = shades[Severity(word)] if word else None
+        click.echo(click.style(line[:4], fg=shade) + line[4:])
     if bad:
         click.echo(f"\nA worker started now would not work: {bad} of {len(findings)} checks failed.", err=True)
     return 1 if bad else 0

@@ -130,7 +130,7 @@ def to_property(document: Mapping[str, Any]) -> PropertyInfo:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CalculationOutcome:
     """A calculation with what it was about and what came of it.
 
     Parameters
@@ -200,7 +200,7 @@ class Details:
         What the job printed.
     """
 
-    outcome: Outcome
+    outcome: CalculationOutcome
     cores: int
     memory: float
     disk: float
@@ -211,7 +211,7 @@ class Details:
     raw_output: str
 
 
-def to_details(document: Mapping[str, Any], outcome: Outcome) -> Details:
+def to_details(document: Mapping[str, Any], outcome: CalculationOutcome) -> Details:
     """Read all of a calculation.
 
     Parameters

@@ -480,7 +480,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedCalculation:
     """A calculation that came to an end.
 
     Parameters
@@ -506,7 +506,7 @@ _BREATH_S = 30.0
 """Between calculations a worker may need that long; what is longer is a pause, in which there was nothing to do."""
 
 
-def pace(finished: int, ended: Sequence[Ended], left: int, now: datetime, window_s: float = 3600.0) -> Pace:
+def pace(finished: int, ended: Sequence[EndedCalculation], left: int, now: datetime, window_s: float = 3600.0) -> Pace:
     """How fast it goes while there is something to do, as of late.
 
     Parameters
@@ -539,7 +539,7 @@ def pace(finished: int, ended: Sequence[Ended], left: int, now: datetime, window
     return Pace(finished, per_second * 3600, left / per_second)
 
 
-def _busy_s(ends: Sequence[Ended], begin: datetime) -> float:
+def _busy_s(ends: Sequence[EndedCalculation], begin: datetime) -> float:
     """Seconds in which at least one of these ran, short pauses included."""
     spans = sorted((max(begin, end.at - timedelta(seconds=end.runtime_s)), end.at) for end in ends)
     busy, until = timedelta(), spans[0][0]

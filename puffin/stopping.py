@@ -24,7 +24,7 @@ class Stop(IntEnum):
 
 
 @dataclass(frozen=True)
-class Order:
+class StopOrder:
     """An order to stop, and who gave it."""
 
     stop: Stop
@@ -65,11 +65,11 @@ class Signals:
                 pass
 
     @property
-    def order(self) -> Order:
+    def order(self) -> StopOrder:
         """What the signals so far demand."""
         if self._harsh or self._gentle > 1:
-            return Order(Stop.NOW, "told twice, or by SIGQUIT")
-        return Order(Stop.DRAIN, "told by a signal") if self._gentle else Order(Stop.NO)
+            return StopOrder(Stop.NOW, "told twice, or by SIGQUIT")
+        return StopOrder(Stop.DRAIN, "told by a signal") if self._gentle else StopOrder(Stop.NO)
 
     def _on_gentle(self, _number: int, _frame: FrameType | None) -> None:
         self._gentle += 1
@@ -102,7 +102,7 @@ class Orders:
         self._clock = clock
         self._started = self._last_job = clock()
         self._jobs = 0
-        self._standing = self._given = Order(Stop.NO)
+        self._standing = self._given = StopOrder(Stop.NO)
         self._obeyed_files: tuple[Path, ...] = ()
 
     def job_ended(self) -> None:
@@ -111,7 +111,7 @@ class Orders:
         self._last_job = self._clock()
 
     @property
-    def current(self) -> Order:
+    def current(self) -> StopOrder:
         """The most urgent order now.
 
         A stop file that was taken away before it was obeyed is no order any more, nor is a stop of the fleet that
@@ -121,30 +121,30 @@ class Orders:
         self._given = max(orders, key=lambda order: order.stop)
         return self._given
 
-    def idle(self) -> Order:
+    def idle(self) -> StopOrder:
         """The most urgent order to a worker that has nothing to do."""
         hours = self._daemon.idle_timeout_in_h
         if 0 < hours * 3600 < self._clock() - self._last_job and self._standing.stop < Stop.DRAIN:
-            self._standing = Order(Stop.DRAIN, f"without work for {hours:g} h")
+            self._standing = StopOrder(Stop.DRAIN, f"without work for {hours:g} h")
         return self.current
 
-    def _by_time(self) -> Order:
+    def _by_time(self) -> StopOrder:
         hours = self._daemon.timeout_in_h
         if 0 < hours * 3600 < self._clock() - self._started:
-            return Order(Stop.NOW, f"timeout of {hours:g} h reached")
-        return Order(Stop.DRAIN, "the fleet was told to stop") if self._fleet_stop() else Order(Stop.NO)
+            return StopOrder(Stop.NOW, f"timeout of {hours:g} h reached")
+        return StopOrder(Stop.DRAIN, "the fleet was told to stop") if self._fleet_stop() else StopOrder(Stop.NO)
 
-    def _by_file(self) -> Order:
+    def _by_file(self) -> StopOrder:
         for path in self._stop_files():
             if path.exists():
-                return Order(Stop.DRAIN, f"found the stop file {path}")
+                return StopOrder(Stop.DRAIN, f"found the stop file {path}")
         if self._daemon.recycle and Path(self._daemon.recycle).exists():
-            return Order(Stop.RECYCLE, f"found the recycle file {self._daemon.recycle}")
-        return Order(Stop.NO)
+            return StopOrder(Stop.RECYCLE, f"found the recycle file {self._daemon.recycle}")
+        return StopOrder(Stop.NO)
 
-    def _by_count(self) -> Order:
+    def _by_count(self) -> StopOrder:
         most = self._daemon.max_number_of_jobs
-        return Order(Stop.DRAIN, f"{most} jobs done") if 0 < most <= self._jobs else Order(Stop.NO)
+        return StopOrder(Stop.DRAIN, f"{most} jobs done") if 0 < most <= self._jobs else StopOrder(Stop.NO)
 
     def obeyed(self) -> None:
         """Remove the files that were obeyed, as far as they are this worker's to remove, and note the others."""

@@ -26,7 +26,7 @@ from puffin.results import Abandoned, Results
 from puffin.runner import Runner
 from puffin.settings import Settings
 from puffin.spool import Spool
-from puffin.stopping import Order, Orders, Signals, Stop
+from puffin.stopping import Orders, Signals, Stop, StopOrder
 from puffin.store import Store, WorkerRecord, connection_uri
 from puffin.watcher import Proof, Watcher
 from puffin.worklog import Log, Ping
@@ -255,7 +255,7 @@ class Worker:
                 # What kills the jobs here would soon have killed those of the whole queue.
                 self._pause(min(_LONGEST_REST_S, 2.0 ** (self._losses - 2)), heed_news=False)
 
-    def _obey(self, order: Order) -> ExitCode:
+    def _obey(self, order: StopOrder) -> ExitCode:
         self._log.info(f"stopping: {order.reason}")
         self._orders.obeyed()
         return ExitCode.RECYCLE if order.stop is Stop.RECYCLE else ExitCode.DONE

@@ -23,10 +23,10 @@ from fleet.notify.telling import problems_of_hooks
 from fleet.reach import facts as host_facts
 from fleet.reach.execute import ask, fan_out
 from fleet.reach.remote import HostResult
-from fleet.watch.diagnosis import Finding, Severity
+from fleet.watch.diagnosis import Finding
 from fleet.watch.doctor import (
     DatabaseSeen,
-    Group,
+    FindingGroup,
     addresses,
     goes_to_members,
     grouped,
@@ -37,6 +37,7 @@ from fleet.watch.doctor import (
 )
 from fleet.watch.examination import ACTION, Examined, parse_examined
 from puffin.errors import DatabaseError
+from puffin.severity import Severity
 
 _STYLES = {Severity.FAIL: "bold red", Severity.WARN: "yellow", Severity.OK: "green"}
 _TIMEOUT_S = 180.0
@@ -159,7 +160,7 @@ def _as_record(finding: Finding) -> shapes.Finding:
     }
 
 
-def _show(groups: Sequence[Group], verbose: bool) -> None:
+def _show(groups: Sequence[FindingGroup], verbose: bool) -> None:
     shown = [group for group in groups if verbose or group.finding.severity is not Severity.OK]
     console = data_console()
     width = min(_WIDEST, console.width) if console.is_terminal else None

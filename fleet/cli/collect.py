@@ -24,7 +24,7 @@ from fleet.reach import facts as host_facts
 from fleet.reach.execute import Interrupted, fan_out
 from fleet.reach.remote import HostResult
 from fleet.watch.collection import MANIFEST, Listing, file_record
-from fleet.watch.collector import Collection, HostCollection, Wanted, fetch, look
+from fleet.watch.collector import Collection, Fetch, HostCollection, fetch, look
 from fleet.words import amount
 
 _ASK_ABOVE = 1 << 30
@@ -99,7 +99,7 @@ def _request(chosen: Chosen, host: Host, wanted: Mapping[str, object]) -> dict[s
     return {**probe, **wanted, **places}
 
 
-def _confirm(collection: Collection, missing: Mapping[str, Sequence[Wanted]], yes: bool) -> None:
+def _confirm(collection: Collection, missing: Mapping[str, Sequence[Fetch]], yes: bool) -> None:
     """Say how much it is, and refuse or ask where that is much."""
     sizes = {host: sum(each.missing for each in wanted) for host, wanted in missing.items()}
     total = sum(sizes.values())
@@ -122,7 +122,7 @@ class _Work:
     remotes: Remotes
     collection: Collection
     found: Mapping[str, Listing]
-    missing: Mapping[str, Sequence[Wanted]]
+    missing: Mapping[str, Sequence[Fetch]]
     parallel: int
 
     def run(self) -> list[HostResult[HostCollection]]:
@@ -174,7 +174,12 @@ def _report(results: list[HostResult[HostCollection]], directory: Path, json_lin
         done = result.value or HostCollection()
         size = sum(file.size for file in done.files.values())
         if json_lines:
-            counted = {"files": len(done.files), "bytes": size, "fetched": done.fetched, "problems": done.problems}
+            counted = {
+                "files": len(done.files),
+                "bytes": size,
+                "fetched_bytes": done.fetched,
+                "problems": done.problems,
+            }
             ok = result.ok and not done.spoiled
             print_json({"host": result.host, "ok": ok, **counted, "error": str(result.error or "")})
         problems = f"{len(done.problems)} problem{'' if len(done.problems) == 1 else 's'}" if done.problems else ""

@@ -15,7 +15,7 @@ from fleet.deployment.lock import new_deed
 from fleet.errors import ExitCode, UsageError
 from fleet.hosts.access import Remotes, open_remotes, open_store
 from fleet.operation.reported import Reported
-from fleet.operation.stopping import HostControl, Started, Stop, Stopped, stop_hosts
+from fleet.operation.stopping import HostControl, Started, StopOptions, Stopped, stop_hosts
 from fleet.reach.execute import fan_out
 from fleet.reach.remote import HostResult
 from puffin.errors import DatabaseError
@@ -61,12 +61,12 @@ def stop(
         raise UsageError("--supervisord ends it when its workers have ended, which --no-wait does not wait for")
     what = "gives running calculations back" if now else "lets running calculations finish"
     options.confirm(f"Stop {options.affected(chosen, workers)} ({what})?", yes, "stopped")
-    how = Stop(now=now, wait=not no_wait, timeout_s=timeout, supervisord=supervisord, workers=workers)
+    how = StopOptions(now=now, wait=not no_wait, timeout_s=timeout, supervisord=supervisord, workers=workers)
     code, _ = _stop(chosen, how, parallel, json_lines, whole=chosen.whole and not workers)
     return code
 
 
-def _stop(chosen: Chosen, how: Stop, parallel: int, json_lines: bool, whole: bool) -> tuple[int, list[str]]:
+def _stop(chosen: Chosen, how: StopOptions, parallel: int, json_lines: bool, whole: bool) -> tuple[int, list[str]]:
     """Stop, report, and return the exit code and the hosts that know of it."""
     store = open_store(chosen.fleet)
     reported = Reported(store, chosen.fleet.name)
@@ -198,7 +198,7 @@ def drain(
     if now:
         options.confirm(f"Drain {options.affected(chosen)} (gives running calculations back)?", yes, "drained")
     who = new_deed("drain").who
-    how = Stop(now=now, wait=not no_wait, timeout_s=timeout, drain=(who, why))
+    how = StopOptions(now=now, wait=not no_wait, timeout_s=timeout, drain=(who, why))
     code, told = _stop(chosen, how, parallel, json_lines, whole=False)
 
     def leave_word(control: Control) -> None:

@@ -26,7 +26,7 @@ from fleet.demo import DATABASE, Task
 from fleet.embedded import EmbeddedDatabase
 from fleet.errors import ExitCode, FleetError
 from fleet.hosts.access import open_remotes, open_store
-from fleet.operation.stopping import HostControl, Stop
+from fleet.operation.stopping import HostControl, StopOptions
 from fleet.queue import chemistry
 from puffin.calculations import FINISHED, Status
 from puffin.store import CalculationResult, Store, wait_until_reachable
@@ -122,7 +122,7 @@ class _Demo:
                 control = HostControl(chosen.fleet, host, remotes[host.name], lambda _: None)
                 # It may never have been deployed; whatever does not end this way is swept up afterwards.
                 with contextlib.suppress(FleetError):
-                    how = Stop(now=True, timeout_s=20.0, supervisord=True)
+                    how = StopOptions(now=True, timeout_s=20.0, supervisord=True)
                     control.see_off(control.tell(how), how)
 
     def _say_how_to_go_on(self) -> None:

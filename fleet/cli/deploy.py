@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import click
 from rich.text import Text
 
+from fleet import shapes
 from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.cli.planning import Known, known_of, refuse_without_consent, show_plans, survey_chosen, with_diffs
-from fleet.deployment.fleet_deploy import Ended, How, deploy_hosts, note_unchanged
+from fleet.deployment.fleet_deploy import DeployEnd, DeployOptions, deploy_hosts, note_unchanged
 from fleet.deployment.health import Health
 from fleet.deployment.hooks import check_hooks
 from fleet.deployment.host_deploy import Deployed
@@ -94,7 +95,7 @@ def deploy(
     """
     if json_lines and diff:
         raise UsageError("--json and --diff exclude each other: 'puffin-fleet plan --json --diff' has both")
-    how = How(new_deed("deploy"), options.manner_of(when_idle=when_idle, now=now), parallel, lock_timeout)
+    how = DeployOptions(new_deed("deploy"), options.manner_of(when_idle=when_idle, now=now), parallel, lock_timeout)
     look = _Look(refresh=refresh, diff=diff, repair=repair)
     return _run(options.choose(hosts_file, patterns), how, look, json_lines, yes)
 
@@ -125,11 +126,11 @@ def rollback(
     puffin-fleet rollback
     puffin-fleet rollback --release 3f9a1c20b7de --now
     """
-    how = How(new_deed("rollback"), options.manner_of(when_idle=when_idle, now=now), parallel, lock_timeout)
+    how = DeployOptions(new_deed("rollback"), options.manner_of(when_idle=when_idle, now=now), parallel, lock_timeout)
     return _run(options.choose(hosts_file, patterns), how, _Look(back_to=release), json_lines, yes)
 
 
-def _run(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> int:
+def _run(chosen: Chosen, how: DeployOptions, look: _Look, json_lines: bool, yes: bool) -> int:
     check_hooks(chosen.fleet)
 
     def attempt(lock_timeout_s: float) -> int:
@@ -138,7 +139,7 @@ def _run(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> 
     return again_when_changed(attempt, how.lock_timeout_s, lambda what: note(what, "yellow"))
 
 
-def _look_and_deploy(chosen: Chosen, how: How, look: _Look, json_lines: bool, yes: bool) -> int:
+def _look_and_deploy(chosen: Chosen, how: DeployOptions, look: _Look, json_lines: bool, yes: bool) -> int:
     store = open_store(chosen.fleet)
     known = known_of(chosen, store, must=True)
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
@@ -167,13 +168,15 @@ def _look_and_deploy(chosen: Chosen, how: How, look: _Look, json_lines: bool, ye
     return ExitCode.FAILED if ended.troubles or any(not result.ok for result in ended.results) else ExitCode.DONE
 
 
-def _look_at(chosen: Chosen, remotes: Remotes, known: Known, how: How, look: _Look) -> list[HostResult[HostWork]]:
+def _look_at(
+    chosen: Chosen, remotes: Remotes, known: Known, how: DeployOptions, look: _Look
+) -> list[HostResult[HostWork]]:
     return survey_chosen(
         chosen, remotes, known, how.parallel, refresh=look.refresh, repair=look.repair, back_to=look.back_to
     )
 
 
-def _wait_for_others(works: Sequence[HostResult[HostWork]], remotes: Remotes, how: How) -> bool:
+def _wait_for_others(works: Sequence[HostResult[HostWork]], remotes: Remotes, how: DeployOptions) -> bool:
     """Let others who change these hosts come to an end, now that no plan is made yet; say whether there were any."""
     if os.environ.get(TOKEN_VARIABLE):
         return False  # a hook runs under the lock that it would wait for
@@ -205,17 +208,17 @@ def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> 
         Hosts at a time.
     """
     works = survey_chosen(chosen, remotes, known_of(chosen, store, must=True), parallel, refresh=False)
-    return list(_carry_out(chosen, remotes, store, works, How(new_deed("deploy"), parallel=parallel)).results)
+    return list(_carry_out(chosen, remotes, store, works, DeployOptions(new_deed("deploy"), parallel=parallel)).results)
 
 
 def _carry_out(
-    chosen: Chosen, remotes: Remotes, store: Store, works: Sequence[HostResult[HostWork]], how: How
-) -> Ended:
+    chosen: Chosen, remotes: Remotes, store: Store, works: Sequence[HostResult[HostWork]], how: DeployOptions
+) -> DeployEnd:
     note_unchanged(chosen.fleet, store, [work.value for work in works if work.value is not None])
     results = {work.host: _before(work) for work in works}
     to_change = _to_change(works)
     if not to_change:
-        return Ended(tuple(results.values()))
+        return DeployEnd(tuple(results.values()))
     with Board("Deploying", len(to_change)) as board:
         try:
             ended = deploy_hosts(chosen.fleet, to_change, remotes, store, how, board)
@@ -223,7 +226,7 @@ def _carry_out(
             _say_how_far(to_change, interrupted.results if isinstance(interrupted, Interrupted) else ())
             raise
     results.update((result.host, result) for result in ended.results)
-    return Ended(tuple(results.values()), ended.troubles)
+    return DeployEnd(tuple(results.values()), ended.troubles)
 
 
 def _before(work: HostResult[HostWork]) -> HostResult[Deployed]:
@@ -272,23 +275,29 @@ def _not_well(works: Sequence[HostResult[HostWork]]) -> list[str]:
 
 def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | str]:
     release = releases.get(result.host, "")
+    outcome = _outcome(result)
     if result.value is None:
-        return [result.host, _failure(result.error), "", "", f"{result.seconds:.1f}"]
+        return [result.host, outcome, "", "", f"{result.seconds:.1f}"]
     if not result.value.changed:
-        return [result.host, "unchanged", "", release, ""]
+        return [result.host, outcome, "", release, ""]
     if result.value.pending or result.value.later:
         later = len(result.value.later)
         waits = "waits" if later == 1 else "wait"
         counts = ((len(result.value.pending), "will change when idle"), (later, f"{waits} for the next deploy"))
         workers = ", ".join(f"{count} {what}" for count, what in counts if count)
-        return [result.host, Text("marked", style="green"), workers, release, f"{result.value.seconds:.1f}"]
+        return [result.host, outcome, workers, release, f"{result.value.seconds:.1f}"]
     healthy = sum(worker.health is Health.HEALTHY for worker in result.value.workers)
     stopped = sum(worker.health is Health.STOPPED for worker in result.value.workers)
     workers = f"{healthy} healthy" + (f", {stopped} stopped" if stopped else "")
-    return [result.host, Text("deployed", style="green"), workers, release, f"{result.value.seconds:.1f}"]
+    return [result.host, outcome, workers, release, f"{result.value.seconds:.1f}"]
 
 
-def _failure(error: FleetError | None) -> Text:
+def _outcome(result: HostResult[Deployed]) -> Text:
+    value, error = result.value, result.error
+    if value is not None:
+        if not value.changed:
+            return Text("unchanged")
+        return Text("marked" if value.pending or value.later else "deployed", style="green")
     if isinstance(error, PutBack):
         return Text("put back", style="yellow")
     if isinstance(error, NotBegun):
@@ -296,10 +305,17 @@ def _failure(error: FleetError | None) -> Text:
     return Text("failed", style="red")
 
 
-def _as_record(result: HostResult[Deployed], releases: dict[str, str]) -> dict[str, object]:
-    record: dict[str, object] = {"host": result.host, "ok": result.ok, "release": releases.get(result.host)}
-    if result.value is not None:
-        workers = [{"worker": worker.worker, "health": worker.health.value} for worker in result.value.workers]
-        left = {"pending": list(result.value.pending), "later": list(result.value.later)}
-        return {**record, "changed": result.value.changed, "workers": workers, **left, "seconds": result.value.seconds}
-    return {**record, "outcome": _failure(result.error).plain, "error": str(result.error)}
+def _as_record(result: HostResult[Deployed], releases: dict[str, str]) -> shapes.Deployed:
+    value = result.value
+    return {
+        "host": result.host,
+        "ok": result.ok,
+        "outcome": _outcome(result).plain,
+        "release": releases.get(result.host),
+        "changed": value.changed if value else None,
+        "workers": [{"worker": each.worker, "health": each.health.value} for each in value.workers] if value else [],
+        "pending": list(value.pending) if value else [],
+        "later": list(value.later) if value else [],
+        "took_s": round(value.seconds if value else result.seconds, 3),
+        "error": str(result.error or ""),
+    }

@@ -19,7 +19,7 @@ from fleet.hosts.access import open_remotes, open_store
 from fleet.hosts.inventory import Host
 from fleet.hostside.loglines import LEVELS
 from fleet.reach.logs import LogLine
-from fleet.watch.tailing import Notice, Tailing
+from fleet.watch.tailing import Tailing, TailNotice
 from fleet.words import plain
 from puffin.errors import PuffinError
 
@@ -90,7 +90,7 @@ def logs(
         tailing = Tailing(remotes, hosts, _request(chosen, wanted), follow)
         printer = _Printer(json_lines)
         for found in tailing.lines():
-            if isinstance(found, Notice):
+            if isinstance(found, TailNotice):
                 _say(found)
             else:
                 printer.show(found)
@@ -152,7 +152,7 @@ def _ran_elsewhere(gone: Sequence[str], also: bool) -> str:
     return f"It also ran on {others}" if also else f"It ran on {others}"
 
 
-def _say(notice: Notice) -> None:
+def _say(notice: TailNotice) -> None:
     if notice.error is not None:
         print_error(notice.host, notice.error)
     if notice.what:

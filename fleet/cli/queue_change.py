@@ -14,7 +14,7 @@ import click
 
 from fleet.cli import options, queue_options
 from fleet.cli.output import note, print_json
-from fleet.cli.queue_options import Target, entry_of, opened, selected
+from fleet.cli.queue_options import QueueTarget, entry_of, opened, selected
 from fleet.errors import ExitCode, UsageError
 from puffin.calculations import Status
 from puffin.errors import DatabaseError
@@ -141,7 +141,7 @@ def _run(hosts_file: str | None, uri: str | None, databases: Sequence[str], aske
     return ExitCode.FAILED if refused or len(changed) < len(able) else ExitCode.DONE
 
 
-def _entries(target: Target, asked: _Asked) -> list[Entry]:
+def _entries(target: QueueTarget, asked: _Asked) -> list[Entry]:
     if asked.ids:
         named = [entry_of(target, prefix) for prefix in asked.ids]
         return list({(entry.database, entry.id): entry for entry in named}.values())
@@ -156,7 +156,7 @@ def _entries(target: Target, asked: _Asked) -> list[Entry]:
     return kept
 
 
-def _preview(target: Target, asked: _Asked, able: Sequence[Entry], refused: Sequence[tuple[Entry, str]]) -> None:
+def _preview(target: QueueTarget, asked: _Asked, able: Sequence[Entry], refused: Sequence[tuple[Entry, str]]) -> None:
     if not able and not refused:
         note(f"nothing to {asked.change.value} in {', '.join(target.names)}")
         return
@@ -175,7 +175,7 @@ def _preview(target: Target, asked: _Asked, able: Sequence[Entry], refused: Sequ
         note(f"... and {len(refused) - _LISTED} more", "yellow")
 
 
-def _change(target: Target, asked: _Asked, able: Sequence[Entry]) -> list[Entry]:
+def _change(target: QueueTarget, asked: _Asked, able: Sequence[Entry]) -> list[Entry]:
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     reason = cancellation(by, asked.reason)
     changed: list[Entry] = []
@@ -191,7 +191,7 @@ def _change(target: Target, asked: _Asked, able: Sequence[Entry]) -> list[Entry]
     return changed
 
 
-def _note_events(target: Target, asked: _Asked, changed: Sequence[Entry], by: str) -> None:
+def _note_events(target: QueueTarget, asked: _Asked, changed: Sequence[Entry], by: str) -> None:
     """Add to the calculations' history; that it was done is true without it."""
     events = [
         (time.time(), Event(_DONE[asked.change], by, socket.gethostname(), target.fleet, entry.id, asked.reason))
@@ -214,7 +214,7 @@ def _report(
     if asked.json_lines:
         outcomes = [(entry, "") for entry in changed] + [(entry, "changed meanwhile") for entry in lost]
         for entry, reason in [*outcomes, *refused]:
-            record = {"id": entry.id, "database": entry.database, "was": entry.status.value, "done": not reason}
+            record = {"id": entry.id, "database": entry.database, "was": entry.status.value, "changed": not reason}
             print_json({**record, "reason": reason})
     if able:
         note(f"{len(changed)} {_DONE[asked.change]}")

@@ -28,7 +28,7 @@ _STATUSES = [status.value for status in Status]
 
 
 @dataclass(frozen=True)
-class Target:
+class QueueTarget:
     """Where the calculations are.
 
     Parameters
@@ -66,7 +66,7 @@ def target(command: Command) -> Command:
 
 
 @contextmanager
-def opened(hosts_file: str | None, uri: str | None, databases: Sequence[str]) -> Iterator[Target]:
+def opened(hosts_file: str | None, uri: str | None, databases: Sequence[str]) -> Iterator[QueueTarget]:
     """The target of a command, closed at the end.
 
     Parameters
@@ -86,7 +86,7 @@ def opened(hosts_file: str | None, uri: str | None, databases: Sequence[str]) ->
         raise UsageError(f"no database {', '.join(lost)} in hosts.yaml{hints}; it has {', '.join(settings.names)}")
     store = Store(settings, _TIMEOUT_S)
     try:
-        yield Target(store, settings, tuple(databases) or settings.names, fleet)
+        yield QueueTarget(store, settings, tuple(databases) or settings.names, fleet)
     finally:
         store.close()
 
@@ -167,7 +167,7 @@ def selected(
     return Selection(chosen, tuple(orders), tuple(programs), tuple(workers), times.utc("--since", since))
 
 
-def entry_of(target: Target, prefix: str) -> Entry:
+def entry_of(target: QueueTarget, prefix: str) -> Entry:
     """The one calculation that an id, or its beginning, stands for.
 
     Parameters

@@ -12,7 +12,7 @@ from fleet.queue import chemistry
 from fleet.queue import results as queue_results
 from fleet.words import first_line
 from puffin.calculations import Status
-from puffin.outcomes import Outcome
+from puffin.outcomes import CalculationOutcome
 from puffin.queueing import Entry, Selection, Sort
 from puffin.store import Queue
 
@@ -95,7 +95,7 @@ def _print(found: list[tuple[Queue, list[Entry]]], form: str) -> None:
             click.echo(queue_results.sdf_text(outcome, chemistry.mol_block), nl=False)
 
 
-def _print_table(outcomes: list[Outcome]) -> None:
+def _print_table(outcomes: list[CalculationOutcome]) -> None:
     others = [name for name in queue_results.numbers_in(outcomes) if name != queue_results.ENERGY]
     columns = [
         Column("NAME"),
@@ -116,7 +116,7 @@ def _heading(name: str) -> str:
     return f"{name.upper()}/{unit.upper()}" if unit else name.upper()
 
 
-def _row(outcome: Outcome, others: list[str]) -> list[str]:
+def _row(outcome: CalculationOutcome, others: list[str]) -> list[str]:
     entry = outcome.entry
     return [
         first_line(queue_results.title_of(outcome), _LONGEST_NAME),

@@ -14,13 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fleet.cli import options, queue_options
 from fleet.cli.output import note, note_console, print_json
-from fleet.cli.queue_options import Target, opened
+from fleet.cli.queue_options import QueueTarget, opened
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.queue import chemistry
 from fleet.queue import model as queue_model
 from fleet.queue import submit as queue_submit
 from fleet.queue.files import Found, find_files
-from fleet.queue.model import Wanted
+from fleet.queue.model import JobTemplate
 from fleet.queue.submit import Survey
 from fleet.words import plain
 from puffin.calculations import Status
@@ -86,7 +86,7 @@ def submit(
         raise FleetError("molecules are read by SCINE: pip install 'puffin-fleet[scine]'")
     if len(databases) > 1:
         raise UsageError(f"--database: calculations go into one of {' and '.join(databases)}, not into both")
-    wanted = Wanted(
+    wanted = JobTemplate(
         order, *_model_and_settings(model_file, model, settings), charge, multiplicity, cores, memory, disk, priority
     )
     with opened(hosts_file, uri, databases) as target:
@@ -133,7 +133,7 @@ def _model_file(file: str | None) -> Any:
         raise UsageError(f"--model: cannot read {file}: {error}") from error
 
 
-def _unknown(wanted: Wanted, workers: Sequence[WorkerRecord]) -> list[str]:
+def _unknown(wanted: JobTemplate, workers: Sequence[WorkerRecord]) -> list[str]:
     """What no worker and no installation here knows: it would wait for ever."""
     accepted = {job for worker in workers for job in worker.jobs}
     installed = chemistry.installed_jobs()
@@ -146,7 +146,7 @@ def _unknown(wanted: Wanted, workers: Sequence[WorkerRecord]) -> list[str]:
     return [*found, "  --force submits it all the same"] if found else []
 
 
-def _survey(found: Found, wanted: Wanted) -> Survey:
+def _survey(found: Found, wanted: JobTemplate) -> Survey:
     with _bar("reading", len(found.files)) as advance:
         return queue_submit.survey(found.files, wanted, lambda: advance(1))
 
@@ -156,7 +156,7 @@ def _refusal(problems: Sequence[str], bad: Sequence[str]) -> str:
     return "\n".join([*problems, *bad, f"Nothing was submitted{hint}."])
 
 
-def _warn(wanted: Wanted, workers: Sequence[WorkerRecord], found: Found) -> None:
+def _warn(wanted: JobTemplate, workers: Sequence[WorkerRecord], found: Found) -> None:
     reason = unserved(queue_submit.request_of(wanted), workers)
     if reason:
         note(f"Nobody would take it now: {reason}", "yellow")
@@ -164,7 +164,7 @@ def _warn(wanted: Wanted, workers: Sequence[WorkerRecord], found: Found) -> None
         note(f"{len(found.repeated)} files are named twice, such as {found.repeated[0]}: taken once", "yellow")
 
 
-def _prepared(target: Target) -> Queue:
+def _prepared(target: QueueTarget) -> Queue:
     queue = target.queues[0]
     if not queue.is_initialised():
         chemistry.prepare_database(connection_uri(target.settings), queue.name)
@@ -173,7 +173,7 @@ def _prepared(target: Target) -> Queue:
     return queue
 
 
-def _write(queue: Queue, found: Found, molecules: int, wanted: Wanted, again: bool, json_lines: bool) -> int:
+def _write(queue: Queue, found: Found, molecules: int, wanted: JobTemplate, again: bool, json_lines: bool) -> int:
     """Submit and show what became of it; return how many were added."""
     there: Counter[Status] = Counter()
     others: list[Submitted] = []

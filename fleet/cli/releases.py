@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
+from typing import Any
 
 import click
 from rich.text import Text
@@ -14,7 +15,7 @@ from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, data_console, note, print_json, print_table, report_failures
 from fleet.cli.renamed import renamed
-from fleet.deployment.audit import Deed, Entry, merge, read_entries
+from fleet.deployment.audit import AuditEntry, PastDeed, merge, read_entries
 from fleet.deployment.lock import LockTarget, hold, new_deed, outcome_of
 from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, FleetError
@@ -24,7 +25,7 @@ from fleet.reach.execute import ask, fan_out
 from fleet.reach.facts import read_holder
 from fleet.reach.remote import HostResult
 from fleet.reach.reply import Reader
-from fleet.release.releases import Place, Pruning, carry_out, look, releases_in_use
+from fleet.release.releases import HostRoots, Pruning, carry_out, look, releases_in_use
 from fleet.words import amount
 from puffin.errors import DatabaseError
 
@@ -72,17 +73,17 @@ def history(
     return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
 
 
-def _entries(chosen: Chosen, host: Host, remotes: Remotes) -> list[Entry]:
+def _entries(chosen: Chosen, host: Host, remotes: Remotes) -> list[AuditEntry]:
     request = {"base_dir": host.base_dir, "fleet": chosen.fleet.name, "host": host.name, "limit": _MOST_LINES}
     reader = Reader(host.name, "", ask(remotes[host.name], "audit", request))
     holder = reader.optional("holder", lambda key: read_holder(reader.inner(key)))
     return read_entries(host.name, reader.texts("lines"), holder)
 
 
-def _show_history(deeds: Sequence[Deed], json_lines: bool, each_host: bool) -> None:
+def _show_history(deeds: Sequence[PastDeed], json_lines: bool, each_host: bool) -> None:
     if json_lines:
         for deed in deeds:
-            print_json({**dataclasses.asdict(deed), "outcome": deed.outcome, "when": _time(deed)})
+            print_json(_deed_record(deed))
         return
     if not deeds:
         note("Nothing was ever done to these hosts.")
@@ -99,7 +100,20 @@ def _show_history(deeds: Sequence[Deed], json_lines: bool, each_host: bool) -> N
             console.print(_host_line(entry, width))
 
 
-def _history_row(deed: Deed) -> list[Text | str]:
+def _deed_record(deed: PastDeed) -> dict[str, Any]:
+    hosts = [
+        {**dataclasses.asdict(entry), "began": _moment(entry.began), "ended": _moment(entry.ended)}
+        for entry in deed.hosts
+    ]
+    began = _moment(deed.when)
+    return {"id": deed.id, "verb": deed.verb, "who": deed.who, "began": began, "hosts": hosts, "outcome": deed.outcome}
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
+
+
+def _history_row(deed: PastDeed) -> list[Text | str]:
     hosts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(deed.counts.items()))
     release = ", ".join(deed.releases)
     return [
@@ -113,7 +127,7 @@ def _history_row(deed: Deed) -> list[Text | str]:
     ]
 
 
-def _host_line(entry: Entry, width: int) -> Text:
+def _host_line(entry: AuditEntry, width: int) -> Text:
     line = Text("  ")
     line.append(entry.host.ljust(width))
     line.append(f"  {entry.outcome}", style=_STYLES.get(entry.outcome, ""))
@@ -126,7 +140,7 @@ def _host_line(entry: Entry, width: int) -> Text:
     return line
 
 
-def _time(deed: Deed) -> str:
+def _time(deed: PastDeed) -> str:
     """When it began, in local time; by the clock of whoever did it, which its id holds."""
     if deed.when is None:
         return "unknown"
@@ -165,7 +179,7 @@ def prune(
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
         with Board("Looking at the hosts", len(chosen.hosts)):
             probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
-            places = {result.host: Place.of(result.value) for result in probed if result.value is not None}
+            places = {result.host: HostRoots.of(result.value) for result in probed if result.value is not None}
             looked = look(remotes, places, keep, used, parallel)
         lost: list[HostResult[object]] = [HostResult(one.host, error=one.error) for one in probed if not one.ok]
         lost += [HostResult(result.host, error=result.error) for result in looked if not result.ok]
@@ -205,7 +219,7 @@ class _How:
 
 def _prune(
     remotes: Remotes,
-    places: dict[str, Place],
+    places: dict[str, HostRoots],
     plans: Sequence[Pruning],
     how: _How,
     json_lines: bool,
@@ -233,7 +247,7 @@ def _prune(
 def _print_json(plans: Sequence[Pruning]) -> None:
     for plan in plans:
         removals = [dataclasses.asdict(removal) for removal in plan.removals]
-        print_json({"host": plan.host, "removals": removals, "kept": dict(plan.kept), "frees": plan.frees})
+        print_json({"host": plan.host, "removals": removals, "kept": dict(plan.kept), "bytes": plan.frees})
 
 
 def _show_plans(plans: Sequence[Pruning], json_lines: bool, all_kept: bool) -> None:
@@ -261,6 +275,6 @@ def _shared_name(plan: Pruning) -> str:
 
 def _lines(plan: Pruning) -> list[tuple[str, str, str]]:
     """One line for each removal, but a single one for all wheels."""
-    found = [(one.kind, one.name, amount(one.size)) for one in plan.removals if one.kind != "wheel"]
-    wheels = [one.size for one in plan.removals if one.kind == "wheel"]
+    found = [(one.kind, one.name, amount(one.bytes)) for one in plan.removals if one.kind != "wheel"]
+    wheels = [one.bytes for one in plan.removals if one.kind == "wheel"]
     return found + ([("wheels", f"{len(wheels)} files", amount(sum(wheels)))] if wheels else [])

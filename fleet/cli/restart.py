@@ -16,7 +16,7 @@ from fleet.deployment.lock import again_when_changed, new_deed
 from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, RemoteError
 from fleet.hosts.access import open_remotes, open_store
-from fleet.operation.restarting import How, restart_hosts, workers_of
+from fleet.operation.restarting import RestartOptions, restart_hosts, workers_of
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
 
@@ -56,7 +56,7 @@ def restart(
     puffin-fleet restart --when-idle --host 'node*'
     puffin-fleet restart --now --worker node7-2
     """
-    how = How(
+    how = RestartOptions(
         new_deed("restart"), options.manner_of(rolling=rolling, when_idle=when_idle, now=now), workers, lock_timeout
     )
     chosen = options.choose(hosts_file, patterns)
@@ -105,7 +105,9 @@ def _report(results: Sequence[HostResult[Deployed]], json_lines: bool) -> None:
             record: shapes.Restarted = {
                 "host": result.host,
                 "ok": result.ok,
-                "workers": {one.worker: one.health.value for one in value.workers} if value else {},
+                "workers": [{"worker": one.worker, "health": one.health.value} for one in value.workers]
+                if value
+                else [],
                 "pending": list(value.pending) if value else [],
                 "error": str(result.error or ""),
             }

@@ -17,7 +17,7 @@ from fleet.cli.output import Column, data_console, note, print_json, print_table
 from fleet.errors import ExitCode, UsageError
 from fleet.hosts.access import open_remotes
 from fleet.hosts.inventory import Host
-from fleet.operation.running import Command, Ended, Process, list_processes, run_command
+from fleet.operation.running import Command, CommandEnd, Process, list_processes, run_command
 from fleet.reach.execute import HostEvent, fan_out
 from fleet.reach.remote import HostResult
 
@@ -81,7 +81,7 @@ def exec_(
 
     with open_remotes(chosen.fleet, chosen.hosts) as remotes:
 
-        def run(host: Host) -> Ended:
+        def run(host: Host) -> CommandEnd:
             worker = as_worker.replace("*", host.name) if as_worker else None
             command = Command(words, shell, worker, timeout)
             return run_command(chosen.fleet, host, remotes[host.name], command, voices.of(host.name))
@@ -140,7 +140,7 @@ class _Voices:
                 self._unread = True
                 raise  # ends what runs on this host
 
-    def ended(self, event: HostEvent[Ended]) -> None:
+    def ended(self, event: HostEvent[CommandEnd]) -> None:
         if self._unread:
             raise BrokenPipeError
         if event.result is None:
@@ -155,13 +155,13 @@ class _Voices:
         else:
             self._group(event.result, said)
 
-    def _verdict(self, result: HostResult[Ended]) -> None:
+    def _verdict(self, result: HostResult[CommandEnd]) -> None:
         if result.value is None:
             report_failures([result])
         elif not result.value.ok:
             note(f"{result.host}: {result.value}", "red")
 
-    def _group(self, result: HostResult[Ended], said: Sequence[tuple[str, str]]) -> None:
+    def _group(self, result: HostResult[CommandEnd], said: Sequence[tuple[str, str]]) -> None:
         if result.value is not None:
             style = "bold green" if result.value.ok else "bold red"
             self._console.print(Text(f"== {result.host}: {result.value}", style=style))
@@ -175,14 +175,14 @@ class _Voices:
             report_failures([result])
 
 
-def _record(result: HostResult[Ended], said: Sequence[tuple[str, str]]) -> shapes.Executed:
+def _record(result: HostResult[CommandEnd], said: Sequence[tuple[str, str]]) -> shapes.Executed:
     value = result.value
     return {
         "host": result.host,
         "ok": value is not None and value.ok,
         "status": value.status if value else None,
         "timed_out": bool(value and value.timed_out),
-        "seconds": round(value.seconds, 3) if value else None,
+        "took_s": round(value.seconds, 3) if value else None,
         "stdout": "".join(text for stream, text in said if stream == "out"),
         "stderr": "".join(text for stream, text in said if stream == "err"),
         "error": str(result.error or ""),
@@ -248,7 +248,7 @@ def _row(host: str, process: Process) -> list[Text | str]:
         process.calculation,
         f"{process.cpu:.0f}",
         f"{process.memory:.2f}",
-        _age(process.age),
+        _age(process.age_s),
         command,
     ]
 

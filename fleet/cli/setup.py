@@ -18,7 +18,7 @@ from fleet.errors import Declined, ExitCode, FleetError, UsageError
 from fleet.hosts.access import Remotes, open_remotes
 from fleet.hosts.inventory import Fleet, Host, expand_range, json_schema, parse_inventory
 from fleet.hosts.names import condensed
-from fleet.hosts.proposal import Group, group
+from fleet.hosts.proposal import HostGroup, group
 from fleet.hosts.scout import look
 from fleet.hosts.templates import HERE, answer_problem, hosts_template, named_hosts
 from fleet.reach.remote import UnknownHostKey
@@ -86,7 +86,7 @@ def init(
     return ExitCode.DONE
 
 
-def _look_at_hosts(fleet: Fleet, keys: Sequence[str], path: str) -> tuple[Group, ...]:
+def _look_at_hosts(fleet: Fleet, keys: Sequence[str], path: str) -> tuple[HostGroup, ...]:
     """What to propose for hosts, as far as they can be reached; what is in the way of the others is said."""
     names = {key: expand_range(key)[0] for key in keys[:_MOST_HOSTS]}
     note(f"looking at {', '.join(names.values())} (--no-probe leaves that out)")

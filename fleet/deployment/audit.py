@@ -16,7 +16,7 @@ RUNNING = "running"
 
 
 @dataclass(frozen=True)
-class Entry:
+class AuditEntry:
     """One deed on one host, as the host wrote it down.
 
     Parameters
@@ -47,7 +47,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Deed:
+class PastDeed:
     """One run of a command on some hosts.
 
     Parameters
@@ -64,7 +64,7 @@ class Deed:
     verb: str
     who: str
     began: float | None
-    hosts: tuple[Entry, ...]
+    hosts: tuple[AuditEntry, ...]
 
     @property
     def when(self) -> float | None:
@@ -92,7 +92,7 @@ class Deed:
         return tuple(sorted({entry.release for entry in self.hosts if entry.release}))
 
 
-def read_entries(host: str, lines: Iterable[str], holder: Holder | None) -> list[Entry]:
+def read_entries(host: str, lines: Iterable[str], holder: Holder | None) -> list[AuditEntry]:
     """Read the lines of a host; what cannot be read is left out, since a power cut can damage a line.
 
     Parameters
@@ -109,10 +109,10 @@ def read_entries(host: str, lines: Iterable[str], holder: Holder | None) -> list
         return found
     outcome = Result.INTERRUPTED.value if holder.expired else RUNNING
     error = "it was never ended: its time limit is over" if holder.expired else ""
-    return [*found, Entry(host, holder.id, holder.verb, holder.who, holder.since, None, outcome, error, "")]
+    return [*found, AuditEntry(host, holder.id, holder.verb, holder.who, holder.since, None, outcome, error, "")]
 
 
-def _read(host: str, line: str) -> Entry | None:
+def _read(host: str, line: str) -> AuditEntry | None:
     try:
         value = json.loads(line)
     except ValueError:
@@ -120,7 +120,7 @@ def _read(host: str, line: str) -> Entry | None:
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
         return None
     texts = {key: str(value.get(key) or "") for key in ("verb", "who", "outcome", "error", "release")}
-    return Entry(host, value["id"], began=_number(value, "began"), ended=_number(value, "ended"), **texts)
+    return AuditEntry(host, value["id"], began=_number(value, "began"), ended=_number(value, "ended"), **texts)
 
 
 def _number(value: Mapping[str, object], key: str) -> float | None:
@@ -128,7 +128,7 @@ def _number(value: Mapping[str, object], key: str) -> float | None:
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
-def merge(entries: Iterable[Entry]) -> list[Deed]:
+def merge(entries: Iterable[AuditEntry]) -> list[PastDeed]:
     """Put together what hosts wrote down about the same deed, the newest first.
 
     Parameters
@@ -136,15 +136,15 @@ def merge(entries: Iterable[Entry]) -> list[Deed]:
     entries
         Of all hosts; where one wrote more than once about a deed, the last one counts.
     """
-    found: dict[str, dict[str, Entry]] = {}
+    found: dict[str, dict[str, AuditEntry]] = {}
     for entry in entries:
         found.setdefault(entry.id, {})[entry.host] = entry
     # Not by the hosts' clocks, which differ: the id begins with the time by the clock of whoever did it.
     return [_deed(found[id_]) for id_ in sorted(found, reverse=True)]
 
 
-def _deed(hosts: Mapping[str, Entry]) -> Deed:
-    entries: Sequence[Entry] = sorted(hosts.values(), key=lambda entry: entry.host)
+def _deed(hosts: Mapping[str, AuditEntry]) -> PastDeed:
+    entries: Sequence[AuditEntry] = sorted(hosts.values(), key=lambda entry: entry.host)
     first = entries[0]
     began = [entry.began for entry in entries if entry.began is not None]
-    return Deed(first.id, first.verb, first.who, min(began, default=None), tuple(entries))
+    return PastDeed(first.id, first.verb, first.who, min(began, default=None), tuple(entries))

@@ -37,7 +37,7 @@ class Result(Enum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DeedOutcome:
     """What is written down on a host about a deed.
 
     Parameters
@@ -55,7 +55,7 @@ class Outcome:
     release: str = ""
 
 
-def outcome_of(error: Exception | None) -> Outcome:
+def outcome_of(error: Exception | None) -> DeedOutcome:
     """What is written down about a host on which something went well, or failed with an error.
 
     Parameters
@@ -64,5 +64,5 @@ def outcome_of(error: Exception | None) -> Outcome:
         Why it failed; its first line is written down.
     """
     if error is None:
-        return Outcome(Result.DONE)
-    return Outcome(Result.FAILED, mask_secrets(str(error).partition("\n")[0]))
+        return DeedOutcome(Result.DONE)
+    return DeedOutcome(Result.FAILED, mask_secrets(str(error).partition("\n")[0]))

@@ -12,27 +12,27 @@ from fleet.deployment.deed import Deed
 from fleet.deployment.difftext import mask_secrets
 from fleet.deployment.hooks import Hook, HookEnvironment, run_hook
 from fleet.deployment.host_deploy import Deployed, Deployment
-from fleet.deployment.lock import Lock, LockTarget, Outcome, Result, hold
+from fleet.deployment.lock import DeedOutcome, Lock, LockTarget, Result, hold
 from fleet.deployment.manner import Manner
 from fleet.deployment.revert import GoodState, Reversal
 from fleet.deployment.roller import HostSigns, NotBegun, Roller
 from fleet.deployment.rollout import Rollout, policy_of
 from fleet.deployment.survey import HostWork
-from fleet.deployment.waiting import LONGEST_TROUBLE_S, Place, ReadRecords, Watch, shared
+from fleet.deployment.waiting import LONGEST_TROUBLE_S, ReadRecords, Watch, WatchedHost, shared
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
 from fleet.hosts.render import worker_uuid
 from fleet.reach.execute import Audience, HostEvent, Interrupted, Say, fan_out
 from fleet.reach.remote import HostResult
-from fleet.release.releases import Place as ReleasePlace
+from fleet.release.releases import HostRoots as ReleasePlace
 from fleet.release.releases import prune_host, releases_in_use
 from puffin.errors import DatabaseError
 from puffin.store import Event, Store
 
 
 @dataclass(frozen=True)
-class How:
+class DeployOptions:
     """How a deploy goes.
 
     Parameters
@@ -85,7 +85,7 @@ class HostPart:
         work: HostWork,
         remotes: Remotes,
         store: Store,
-        how: How,
+        how: DeployOptions,
         say: Say,
         lock: str | None,
         read_records: ReadRecords,
@@ -101,7 +101,7 @@ class HostPart:
         self._how = how
         self._remotes = remotes
         facts = work.facts
-        self._place = Place(work.host.name, facts.fleet_root, facts.host_root, lock)
+        self._place = WatchedHost(work.host.name, facts.fleet_root, facts.host_root, lock)
 
     def prepare(self) -> None:
         """Upload and install; nothing that runs notices."""
@@ -179,7 +179,7 @@ class HostPart:
 
 
 @dataclass(frozen=True)
-class Ended:
+class DeployEnd:
     """How a deploy ended.
 
     Parameters
@@ -195,8 +195,8 @@ class Ended:
 
 
 def deploy_hosts(
-    fleet: Fleet, works: Sequence[HostWork], remotes: Remotes, store: Store, how: How, audience: Audience
-) -> Ended:
+    fleet: Fleet, works: Sequence[HostWork], remotes: Remotes, store: Store, how: DeployOptions, audience: Audience
+) -> DeployEnd:
     """Carry out the plans of hosts that have something to change, under their lock and between the hooks.
 
     Parameters
@@ -246,24 +246,26 @@ def deploy_hosts(
             troubles = (*_after(fleet, lock, how, results), *unnoted)
         except KeyboardInterrupt as interrupted:
             raise Interrupted(results) from interrupted
-    return Ended(tuple(results), troubles)
+    return DeployEnd(tuple(results), troubles)
 
 
 def _of_this_machine(audience: Audience) -> Say:
     return lambda what: audience.step("this machine", what)
 
 
-def _before(fleet: Fleet, lock: Lock, how: How) -> None:
+def _before(fleet: Fleet, lock: Lock, how: DeployOptions) -> None:
     environment = HookEnvironment(lock.token, sorted(lock.hosts), how.deed.id, how.deed.verb)
     try:
         run_hook(fleet, Hook.PRE_DEPLOY, environment)
     except FleetError as error:
         for host in lock.hosts:
-            lock.conclude(host, Outcome(Result.UNCHANGED, _first_line(error)))
+            lock.conclude(host, DeedOutcome(Result.UNCHANGED, _first_line(error)))
         raise
 
 
-def _after(fleet: Fleet, lock: Lock, how: How, results: Sequence[HostResult[Deployed]]) -> tuple[FleetError, ...]:
+def _after(
+    fleet: Fleet, lock: Lock, how: DeployOptions, results: Sequence[HostResult[Deployed]]
+) -> tuple[FleetError, ...]:
     failed = [result.host for result in results if not result.ok]
     environment = HookEnvironment(
         lock.token,
@@ -280,11 +282,11 @@ def _after(fleet: Fleet, lock: Lock, how: How, results: Sequence[HostResult[Depl
     return ()
 
 
-def _outcome(result: HostResult[Deployed], release: str) -> Outcome:
+def _outcome(result: HostResult[Deployed], release: str) -> DeedOutcome:
     if result.error is None:
-        return Outcome(Result.DONE, release=release)
+        return DeedOutcome(Result.DONE, release=release)
     kind = Result.UNCHANGED if isinstance(result.error, NotBegun) else Result.FAILED
-    return Outcome(kind, mask_secrets(_first_line(result.error)))
+    return DeedOutcome(kind, mask_secrets(_first_line(result.error)))
 
 
 def _first_line(error: BaseException) -> str:
@@ -296,7 +298,7 @@ def _roll_out(
     works: Sequence[HostWork],
     remotes: Remotes,
     store: Store,
-    how: How,
+    how: DeployOptions,
     audience: Audience,
     lock: Lock,
 ) -> list[HostResult[Deployed]]:
@@ -378,7 +380,7 @@ def note_unchanged(fleet: Fleet, store: Store, works: Sequence[HostWork]) -> Non
 
 
 def _leave_word(
-    fleet: Fleet, store: Store, how: How, releases: Mapping[str, str], results: Sequence[HostResult[Deployed]]
+    fleet: Fleet, store: Store, how: DeployOptions, releases: Mapping[str, str], results: Sequence[HostResult[Deployed]]
 ) -> tuple[FleetError, ...]:
     done = {result.host: releases[result.host] for result in results if result.ok}
     events = [

@@ -16,7 +16,7 @@ MOST_STARTS = 3
 """A worker seen in more processes than this, while it should become healthy, is in a crash loop."""
 
 
-class Verdict(Enum):
+class Standing(Enum):
     """What is to be thought of a host now."""
 
     WAIT = "wait"
@@ -30,7 +30,7 @@ class Look:
 
     Parameters
     ----------
-    verdict
+    standing
         Whether to go on waiting.
     proven
         Whether at least one worker has been healthy for long enough.
@@ -44,7 +44,7 @@ class Look:
         When it will have passed if all stays as it is, on the clock of the gate; None where it would not.
     """
 
-    verdict: Verdict
+    standing: Standing
     proven: bool = False
     computing: bool = False
     failed: tuple[WorkerHealth, ...] = ()
@@ -125,16 +125,16 @@ class Gate:
         proven = self._proven(workers, now)
         if failed := self._failed(workers, now):
             why = "; ".join(f"{worker.worker}: {worker.detail or worker.health.value}" for worker in failed)
-            return Look(Verdict.FAILED, proven, failed=failed, why=why)
+            return Look(Standing.FAILED, proven, failed=failed, why=why)
         open_ = [worker for worker in workers if not self._passed(worker, now)]
         if not open_:
-            return Look(Verdict.PASSED, proven)
+            return Look(Standing.PASSED, proven)
         computing = all(worker.health is Health.DRAINING for worker in open_)
         ready = len(workers) - len(open_)
         why = (
             f"{ready} of {len(workers)} workers ready; {open_[0].worker}: {open_[0].detail or 'in good health so far'}"
         )
-        return Look(Verdict.WAIT, proven, computing, why=why, passes_at=self._passes_at(open_))
+        return Look(Standing.WAIT, proven, computing, why=why, passes_at=self._passes_at(open_))
 
     def _note(self, worker: WorkerHealth, now: float) -> None:
         if worker.health is Health.STARTING:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TypeVar
 
-from fleet.deployment.deed import Deed, Outcome, Result, outcome_of
+from fleet.deployment.deed import Deed, DeedOutcome, Result, outcome_of
 from fleet.deployment.lock_keeper import Keeper, Lock, LockTarget, wait_until_free
 from fleet.deployment.refusals import ChangedMeanwhile, LockedError, describe
 from fleet.reach.execute import Say
@@ -24,10 +24,10 @@ from fleet.reach.remote import Remote
 __all__ = [
     "ChangedMeanwhile",
     "Deed",
+    "DeedOutcome",
     "Lock",
     "LockTarget",
     "LockedError",
-    "Outcome",
     "Result",
     "again_when_changed",
     "describe",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.deployment.deed import Deed, Outcome, Result
+from fleet.deployment.deed import Deed, DeedOutcome, Result
 from fleet.deployment.refusals import ChangedMeanwhile, LockedError, describe
 from fleet.errors import FleetError
 from fleet.reach.execute import Say, ask, fan_out
@@ -65,9 +65,9 @@ class Lock:
         self.hosts = hosts
         self.failed = dict(failed)
         self._mutex = threading.Lock()
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, DeedOutcome] = {}
 
-    def conclude(self, host: str, outcome: Outcome) -> None:
+    def conclude(self, host: str, outcome: DeedOutcome) -> None:
         """Set what is written down on a host when the lock is given back; without it, that it was interrupted.
 
         Parameters
@@ -80,7 +80,7 @@ class Lock:
         with self._mutex:
             self._outcomes[host] = outcome
 
-    def outcome(self, host: str) -> Outcome:
+    def outcome(self, host: str) -> DeedOutcome:
         """What was concluded for a host so far.
 
         Parameters
@@ -89,7 +89,7 @@ class Lock:
             Its name.
         """
         with self._mutex:
-            return self._outcomes.get(host, Outcome(Result.INTERRUPTED))
+            return self._outcomes.get(host, DeedOutcome(Result.INTERRUPTED))
 
 
 def wait_until_free(

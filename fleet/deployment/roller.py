@@ -14,7 +14,7 @@ from fleet.deployment.gate import Look
 from fleet.deployment.health import Health
 from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.revert import GoodState
-from fleet.deployment.rollout import Command, Order, Rollout, Stage
+from fleet.deployment.rollout import Instruction, Order, Rollout, Stage
 from fleet.errors import FleetError, RemoteError
 from fleet.reach.execute import Interrupted, as_fleet_error
 from fleet.reach.remote import HostResult
@@ -183,7 +183,7 @@ class Roller:
             self._looks[host] = look.why
             self._rollout.progressed(host, now)
 
-    def _obey(self, commands: Sequence[Command]) -> None:
+    def _obey(self, commands: Sequence[Instruction]) -> None:
         for command in commands:
             if command.order is Order.CANCEL:
                 self._parts[command.host].cancel()

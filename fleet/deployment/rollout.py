@@ -64,7 +64,7 @@ class Order(Enum):
 
 
 @dataclass(frozen=True)
-class Command:
+class Instruction:
     """Something to do with a host, and why."""
 
     host: str
@@ -271,7 +271,7 @@ class Rollout:
         """
         self._set(host, stage=Stage.STUCK, reason=f"{self._hosts[host].reason}; {reason}".lstrip("; "), since=now)
 
-    def advance(self, now: float) -> tuple[Command, ...]:
+    def advance(self, now: float) -> tuple[Instruction, ...]:
         """What to do now; each thing is said once.
 
         Parameters
@@ -320,7 +320,7 @@ class Rollout:
         elif self._failures > self._policy.failure_budget:
             self._halt = self._halt or f"{_hosts(self._failures)} failed, more than update.failure_budget allows"
 
-    def _overdue(self, now: float) -> list[Command]:
+    def _overdue(self, now: float) -> list[Instruction]:
         late = [
             host
             for host, state in self._hosts.items()
@@ -333,9 +333,9 @@ class Rollout:
             # Counted now, since it may take long to give up.
             self._count_failure(host)
             self._set(host, cancelled=True, reason=reason)
-        return [Command(host, Order.CANCEL, reason) for host in late]
+        return [Instruction(host, Order.CANCEL, reason) for host in late]
 
-    def _wind_up(self) -> list[Command]:
+    def _wind_up(self) -> list[Instruction]:
         """After a halt: who waits is held back; who is under way gives up, if it can be put back."""
         commands = []
         for host, state in self._hosts.items():
@@ -343,10 +343,10 @@ class Rollout:
                 self._set(host, stage=Stage.HELD, reason=self._halt)
             elif state.stage in {Stage.WORKING, Stage.DRAINING} and self._policy.auto_revert and not state.cancelled:
                 self._set(host, cancelled=True)
-                commands.append(Command(host, Order.CANCEL, self._halt))
+                commands.append(Instruction(host, Order.CANCEL, self._halt))
         return commands
 
-    def _reverts(self, now: float) -> list[Command]:
+    def _reverts(self, now: float) -> list[Instruction]:
         stages = {Stage.FAILED, Stage.DONE} if self._halt else {Stage.FAILED}
         chosen = [
             host
@@ -355,9 +355,9 @@ class Rollout:
         ]
         for host in chosen:
             self._set(host, stage=Stage.REVERTING, since=now)
-        return [Command(host, Order.REVERT, self._hosts[host].reason or self._halt) for host in chosen]
+        return [Instruction(host, Order.REVERT, self._hosts[host].reason or self._halt) for host in chosen]
 
-    def _beginnings(self, now: float) -> list[Command]:
+    def _beginnings(self, now: float) -> list[Instruction]:
         if self._last_begun is not None and now < self._last_begun + self._policy.stagger:
             return []
         waiting = [host for host, state in self._hosts.items() if state.stage is Stage.WAITING]
@@ -367,7 +367,7 @@ class Rollout:
         for host in chosen:
             self._last_begun = now
             self._set(host, stage=Stage.WORKING, since=now)
-        return [Command(host, Order.BEGIN) for host in chosen]
+        return [Instruction(host, Order.BEGIN) for host in chosen]
 
     def _next_of(self, waiting: Sequence[str], now: float) -> list[str]:
         fresh = self._policy.fresh

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fleet.deployment import health
-from fleet.deployment.gate import Gate, Look, Verdict
+from fleet.deployment.gate import Gate, Look, Standing
 from fleet.deployment.health import Health, WorkerHealth
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.hostsfile import Update
@@ -44,7 +44,7 @@ class Cancelled(FleetError):
 
 
 @dataclass(frozen=True)
-class Place:
+class WatchedHost:
     """A host to be watched.
 
     Parameters
@@ -64,7 +64,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Goal:
     """What the workers of a host shall run.
 
     Parameters
@@ -126,7 +126,7 @@ class Watch:
     def __init__(
         self,
         *,
-        place: Place,
+        place: WatchedHost,
         update: Update,
         remote: Remote,
         read_records: ReadRecords,
@@ -222,7 +222,7 @@ class Watch:
         workers: Sequence[str],
         *,
         now: bool = False,
-        beside: Wanted | None = None,
+        beside: Goal | None = None,
         on_look: Callable[[Look], None] = lambda _: None,
     ) -> States:
         """Have workers end, and wait until they have.
@@ -268,14 +268,14 @@ class Watch:
             why = f"waiting for {', '.join(left)} to finish"
             self._say(why)
             others = self._look_beside(beside, gate, states)
-            computing = not now and (others.computing or others.verdict is Verdict.PASSED)
-            on_look(Look(Verdict.WAIT, others.proven, computing, why=why))
+            computing = not now and (others.computing or others.standing is Standing.PASSED)
+            on_look(Look(Standing.WAIT, others.proven, computing, why=why))
             self._pause(begun)
             states = self.states()
         return states
 
     def wait_until_healthy(
-        self, wanted: Wanted, on_look: Callable[[Look], None] = lambda _: None
+        self, wanted: Goal, on_look: Callable[[Look], None] = lambda _: None
     ) -> tuple[WorkerHealth, ...]:
         """Wait until all workers run what they shall, in good health for long enough.
 
@@ -303,26 +303,26 @@ class Watch:
             look = gate.look(workers, time.monotonic())
             on_look(look)
             self._refuse_failed(look)
-            if look.verdict is Verdict.PASSED:
+            if look.standing is Standing.PASSED:
                 return workers
             self._say(look.why)
             if not look.computing:
                 changing_since = time.monotonic()
             self._await_news(changing_since, look.passes_at)
 
-    def _look_beside(self, beside: Wanted | None, gate: Gate, states: States) -> Look:
+    def _look_beside(self, beside: Goal | None, gate: Gate, states: States) -> Look:
         if beside is None or not beside.configurations:
-            return Look(Verdict.PASSED)
+            return Look(Standing.PASSED)
         look = gate.look(self._judge(beside, gate, states), time.monotonic())
         self._refuse_failed(look)
         return look
 
     def _refuse_failed(self, look: Look) -> None:
-        if look.verdict is Verdict.FAILED:
+        if look.standing is Standing.FAILED:
             hint = self._last_lines(look.failed[0].worker)
             raise RemoteError(self._place.host, "waiting for workers", look.why, hint)
 
-    def _judge(self, wanted: Wanted, gate: Gate, states: States) -> tuple[WorkerHealth, ...]:
+    def _judge(self, wanted: Goal, gate: Gate, states: States) -> tuple[WorkerHealth, ...]:
         # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
         pids = {program.name: program.pid for program in states.supervisord.programs if program.pid}
         gate.saw(pids)
@@ -379,7 +379,7 @@ class Watch:
 
 
 def _telling(records: Sequence[WorkerRecord]) -> frozenset[tuple[object, ...]]:
-    """What of the workers' reports a verdict depends on; not what they compute, which changes all the time."""
+    """What of the workers' reports a judgement depends on; not what they compute, which changes all the time."""
     return frozenset(
         (record.worker, record.pid, record.release, record.configuration, record.state in {"starting", "stopped"})
         for record in records

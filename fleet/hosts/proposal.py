@@ -49,7 +49,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Group:
+class HostGroup:
     """Hosts for which the same is proposed.
 
     Parameters
@@ -125,7 +125,7 @@ def describe(name: str, facts: Facts) -> str:
     return plain(f"{name}: {', '.join(parts)}")
 
 
-def group(found: Mapping[str, Facts], names: Mapping[str, str]) -> tuple[Group, ...]:
+def group(found: Mapping[str, Facts], names: Mapping[str, str]) -> tuple[HostGroup, ...]:
     """Put hosts together for which the same is proposed, the most hosts first.
 
     Parameters
@@ -142,7 +142,7 @@ def group(found: Mapping[str, Facts], names: Mapping[str, str]) -> tuple[Group, 
     ordered = sorted(by_proposal.items(), key=lambda entry: -len(entry[1]))
     titles = _titles([found[keys[0]] for _, keys in ordered])
     return tuple(
-        Group(
+        HostGroup(
             name=title if index else None,
             proposal=proposal,
             hosts=tuple(keys),

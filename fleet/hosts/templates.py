@@ -10,7 +10,7 @@ from typing import Any
 
 from fleet.errors import InventoryError, Problem
 from fleet.hosts.inventory import parse_inventory
-from fleet.hosts.proposal import Group
+from fleet.hosts.proposal import HostGroup
 from fleet.hosts.values import split_place
 
 HERE = "localhost"
@@ -31,7 +31,7 @@ def hosts_template(
     user: str | None = None,
     username: str | None = None,
     password_file: str | None = None,
-    groups: Sequence[Group] = (),
+    groups: Sequence[HostGroup] = (),
 ) -> str:
     """Write a commented hosts.yaml.
 
@@ -133,14 +133,14 @@ def named_hosts(given: Sequence[str]) -> list[NamedHost]:
     return found
 
 
-def _layout(groups: Sequence[Group]) -> str:
+def _layout(groups: Sequence[HostGroup]) -> str:
     """What stands in `defaults`."""
     if not groups:
         return _PLAIN_LAYOUT
     return "\n".join(f"  {line}" for line in _proposed(groups[0], None))
 
 
-def _groups(groups: Sequence[Group]) -> str:
+def _groups(groups: Sequence[HostGroup]) -> str:
     blocks = [
         f"  {_scalar(group.name or '')}:\n" + "\n".join(f"    {line}" for line in _proposed(group, groups[0]))
         for group in groups[1:]
@@ -148,7 +148,7 @@ def _groups(groups: Sequence[Group]) -> str:
     return "\n".join(["groups:", *blocks]) if blocks else _NO_GROUPS
 
 
-def _proposed(group: Group, defaults: Group | None) -> list[str]:
+def _proposed(group: HostGroup, defaults: HostGroup | None) -> list[str]:
     """Lines of a block; what `defaults` says is said again where the group wants the usual."""
     proposal, above = group.proposal, defaults.proposal if defaults else None
     disk = f", disk: {proposal.disk:g}" if proposal.disk is not None else ""
@@ -167,7 +167,7 @@ def _proposed(group: Group, defaults: Group | None) -> list[str]:
     return lines
 
 
-def _group_of(host: NamedHost, groups: Sequence[Group]) -> str | None:
+def _group_of(host: NamedHost, groups: Sequence[HostGroup]) -> str | None:
     return next((group.name for group in groups if host.key in group.hosts), None)
 
 

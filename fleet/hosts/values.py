@@ -167,7 +167,7 @@ AnyShare = Annotated[Share, BeforeValidator(share, json_schema_input_type=str | 
 Gigabytes = Annotated[float, Field(gt=0)]
 
 
-class Target(Section):
+class HookTarget(Section):
     """Who is told of an event: a command, a URL, or a file with one. Exactly one of them is not empty."""
 
     command: str = ""
@@ -184,21 +184,21 @@ def is_url(value: str) -> bool:
     return _URL.match(value) is not None
 
 
-def _target(value: object) -> Target:
-    if isinstance(value, Target):
+def _target(value: object) -> HookTarget:
+    if isinstance(value, HookTarget):
         return value
     if isinstance(value, Mapping) and list(value) == ["url_file"]:
         value = value["url_file"]
         if isinstance(value, str) and value.strip() and not re.search(r"[\n\0]", value):
-            return Target(url_file=value)
+            return HookTarget(url_file=value)
         raise refuse("url_file must be the path of a file whose first line is a URL")
     if not isinstance(value, str) or not value.strip() or re.search(r"[\n\0]", value):
         raise refuse("must be a command, a URL, 'url_file: PATH', or a list of those")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
         if not is_url(value):
             raise refuse("must be a URL such as https://host/path, without a user or spaces (not repeated here)")
-        return Target(url=value)
-    return Target(command=value)
+        return HookTarget(url=value)
+    return HookTarget(command=value)
 
 
 def targets(value: object) -> object:
@@ -299,7 +299,7 @@ Devices = Annotated[
     BeforeValidator(_devices, json_schema_input_type=Literal["auto"] | list[int | str]),
 ]
 Targets = Annotated[
-    tuple[Target, ...],
+    tuple[HookTarget, ...],
     BeforeValidator(targets, json_schema_input_type=str | dict[Literal["url_file"], str] | list[str | dict[str, str]]),
     Field(strict=False),
 ]

@@ -49,7 +49,7 @@ DIRECTORIES = {
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedFile:
     """One file as it shall be."""
 
     name: str
@@ -88,16 +88,16 @@ def main(request: Json) -> Json:
     }
 
 
-def _wanted(root: Path, entry: Json) -> Wanted:
+def _wanted(root: Path, entry: Json) -> WantedFile:
     content = base64.b64decode(entry["content_b64"], validate=True)
-    return Wanted(entry["path"], inside(root, entry["path"]), content, int(entry["mode"]))
+    return WantedFile(entry["path"], inside(root, entry["path"]), content, int(entry["mode"]))
 
 
-def _manifest(root: Path, content: str | None) -> list[Wanted]:
+def _manifest(root: Path, content: str | None) -> list[WantedFile]:
     """Nobody else may read it: digests of secrets are in it."""
     if content is None:
         return []
-    return [Wanted("manifest.json", root / "manifest.json", base64.b64decode(content, validate=True), 0o600)]
+    return [WantedFile("manifest.json", root / "manifest.json", base64.b64decode(content, validate=True), 0o600)]
 
 
 def _directories(root: Path, request: Json) -> None:
@@ -128,14 +128,14 @@ def _empty(run: Path) -> None:
         raise Failure(f"{run} has to move to another file system but is in use", "making links", hint) from error
 
 
-def put_files(files: Sequence[Wanted]) -> None:
+def put_files(files: Sequence[WantedFile]) -> None:
     """Write files, all beside their places before the first is put there."""
     with _staged(files) as steps:
         _commit(steps)
 
 
 @contextlib.contextmanager
-def _staged(files: Sequence[Wanted], mark: str = "") -> Iterator[list[Staged]]:
+def _staged(files: Sequence[WantedFile], mark: str = "") -> Iterator[list[Staged]]:
     """Files written beside their places; what is not put there goes again."""
     steps: list[Staged] = []
     try:

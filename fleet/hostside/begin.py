@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fleet.hostside.common import Json
-from fleet.hostside.control import Order, obey
+from fleet.hostside.control import Operation, obey
 from fleet.hostside.halt import matching, workers_of
 from fleet.hostside.places import drain_file, drained, host_root, stop_file
 from fleet.hostside.states import look
@@ -38,7 +38,7 @@ def main(request: Json) -> Json:
 
 
 def _lift_drain(root: Path) -> None:
-    obey(root, Order("clear_stop_file", None, "", _SECONDS))
+    obey(root, Operation("clear_stop_file", None, "", _SECONDS))
     drain_file(root).unlink(missing_ok=True)
 
 
@@ -48,12 +48,12 @@ def _start(root: Path, patterns: Sequence[str] | None) -> list[str]:
     if not chosen:
         return []
     if patterns is None:
-        obey(root, Order("clear_stop_file", None, "", _SECONDS))
+        obey(root, Operation("clear_stop_file", None, "", _SECONDS))
     else:
         _start_only(root, chosen, everyone)
     drain_file(root).unlink(missing_ok=True)
     supervise({"host_root": str(root)})
-    obey(root, Order("start", None if patterns is None else tuple(chosen), "", _SECONDS))
+    obey(root, Operation("start", None if patterns is None else tuple(chosen), "", _SECONDS))
     return chosen
 
 
@@ -62,7 +62,7 @@ def _start_only(root: Path, chosen: Sequence[str], everyone: Sequence[str]) -> N
     if stop_file(root).exists():
         rest = tuple(name for name in everyone if name not in chosen)
         if rest:
-            obey(root, Order("stop_file", rest, "", _SECONDS))
+            obey(root, Operation("stop_file", rest, "", _SECONDS))
     for name in chosen:
         stop_file(root, name).unlink(missing_ok=True)
     stop_file(root).unlink(missing_ok=True)

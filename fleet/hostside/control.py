@@ -40,7 +40,7 @@ STEP = "controlling workers"
 
 
 @dataclass(frozen=True)
-class Order:
+class Operation:
     """One operation on some workers, or on the whole host."""
 
     operation: str
@@ -49,7 +49,7 @@ class Order:
     seconds: float
 
     @classmethod
-    def of(cls, entry: Json, seconds: float) -> Order:
+    def of(cls, entry: Json, seconds: float) -> Operation:
         """Read one operation of a request."""
         workers = entry.get("workers")
         names = None if workers is None else tuple(plain_name(name) for name in workers)
@@ -63,7 +63,7 @@ def main(request: Json) -> Json:
     if not (root / "etc").is_dir():
         raise Failure(f"nothing is deployed in {root}", STEP, "deploy to this host first")
     seconds = float(request.get("timeout", 20))
-    orders = [Order.of(entry, seconds) for entry in request["operations"]]
+    orders = [Operation.of(entry, seconds) for entry in request["operations"]]
     for order in orders:
         if order.operation not in OPERATIONS:
             raise Failure(f"no operation {order.operation!r}", STEP)
@@ -71,7 +71,7 @@ def main(request: Json) -> Json:
     return {"done": done, **look(root)}
 
 
-def obey(root: Path, order: Order) -> list[Json]:
+def obey(root: Path, order: Operation) -> list[Json]:
     """Do one operation."""
     try:
         changed = OPERATIONS[order.operation](root, order)
@@ -80,7 +80,7 @@ def obey(root: Path, order: Order) -> list[Json]:
     return [{"operation": order.operation, "worker": worker, "changed": done} for worker, done in changed.items()]
 
 
-def _targets(root: Path, order: Order) -> list[tuple[str, Path]]:
+def _targets(root: Path, order: Operation) -> list[tuple[str, Path]]:
     """The stop files of workers, or the one for the whole host."""
     if order.workers is None:
         return [("*", stop_file(root))]
@@ -100,12 +100,12 @@ def _erase(path: Path) -> bool:
     return there
 
 
-def _stop_file(root: Path, order: Order) -> dict[str, bool]:
+def _stop_file(root: Path, order: Operation) -> dict[str, bool]:
     directory(root / ORDERS, 0o700)
     return {worker: _touch(path) for worker, path in _targets(root, order)}
 
 
-def _clear_stop_file(root: Path, order: Order) -> dict[str, bool]:
+def _clear_stop_file(root: Path, order: Operation) -> dict[str, bool]:
     """For the whole host, also the files of its single workers."""
     targets = _targets(root, order)
     if order.workers is None:
@@ -113,19 +113,19 @@ def _clear_stop_file(root: Path, order: Order) -> dict[str, bool]:
     return {worker: _erase(path) for worker, path in targets}
 
 
-def _recycle(root: Path, order: Order) -> dict[str, bool]:
+def _recycle(root: Path, order: Operation) -> dict[str, bool]:
     """Only workers that run: to another, the file would be an order to end at once when it is started."""
     running = {program["name"] for program in _observed(root)["programs"] if program["state"] in ACTIVE}
     chosen = running if order.workers is None else running & set(order.workers)
     return {worker: _touch(root / "run" / f"recycle.{worker}") for worker in sorted(chosen)}
 
 
-def _clear_recycle(root: Path, order: Order) -> dict[str, bool]:
+def _clear_recycle(root: Path, order: Operation) -> dict[str, bool]:
     names = suffixes(root / "run", "recycle.") if order.workers is None else order.workers
     return {worker: _erase(root / "run" / f"recycle.{worker}") for worker in names}
 
 
-def _each(root: Path, order: Order, method: str, *arguments: object, accept: Sequence[int]) -> dict[str, bool]:
+def _each(root: Path, order: Operation, method: str, *arguments: object, accept: Sequence[int]) -> dict[str, bool]:
     """One call of supervisord per worker, none of which is waited for."""
     supervisor = Supervisor(socket_path(root))
     known = [program["name"] for program in supervisor.programs()]
@@ -153,11 +153,11 @@ def _ours(root: Path, programs: Sequence[str]) -> list[str]:
     return [name for name in programs if called.fullmatch(name) or (root / "etc/workers" / f"{name}.yaml").exists()]
 
 
-def _start(root: Path, order: Order) -> dict[str, bool]:
+def _start(root: Path, order: Operation) -> dict[str, bool]:
     return _each(root, order, "startProcess", False, accept=(ALREADY_STARTED,))
 
 
-def _end(root: Path, order: Order) -> dict[str, bool]:
+def _end(root: Path, order: Operation) -> dict[str, bool]:
     """Whoever was cut off while it waited says it again; the calculation that runs must not pay for that."""
     supervisor = Supervisor(socket_path(root))
     programs = supervisor.programs()
@@ -177,13 +177,13 @@ def _end(root: Path, order: Order) -> dict[str, bool]:
     return done
 
 
-def _signal(root: Path, order: Order) -> dict[str, bool]:
+def _signal(root: Path, order: Operation) -> dict[str, bool]:
     if not Supervisor(socket_path(root)).answers():
         return _signal_orphans(root, order)
     return _each(root, order, "signalProcess", order.signal, accept=(NOT_RUNNING, BAD_NAME))
 
 
-def _signal_orphans(root: Path, order: Order) -> dict[str, bool]:
+def _signal_orphans(root: Path, order: Operation) -> dict[str, bool]:
     """Workers outlive a supervisord that was killed; their locks say which processes they are."""
     number = getattr(signal, f"SIG{order.signal}")
     pids = running_pids(root)
@@ -194,7 +194,7 @@ def _signal_orphans(root: Path, order: Order) -> dict[str, bool]:
     return dict.fromkeys(chosen, True)
 
 
-def _shutdown(root: Path, order: Order) -> dict[str, bool]:
+def _shutdown(root: Path, order: Operation) -> dict[str, bool]:
     """It kills what runs when it goes, so nothing may run."""
     seen = _observed(root)
     pid = daemon_pid(root)
@@ -217,7 +217,7 @@ def _observed(root: Path) -> Json:
     return seen
 
 
-OPERATIONS: dict[str, Callable[[Path, Order], dict[str, bool]]] = {
+OPERATIONS: dict[str, Callable[[Path, Operation], dict[str, bool]]] = {
     "stop_file": _stop_file,
     "clear_stop_file": _clear_stop_file,
     "recycle": _recycle,

@@ -4,7 +4,7 @@ Request: that of `probe`; addresses [[host, port]] of the database, for hosts on
 members [[host, port]] of its replica set.
 Reply: that of `probe`, and examination {clock_first, clock_last, python_home, base, scratch, limits {name: [soft,
 hard]}, release_problem, unfinished, logs {worker: [lines]}, reachable [{address, problem}], members [{address,
-problem}], worker, worker_findings [{subject, verdict, detail}], worker_problem}.
+problem}], worker, worker_findings [{check, severity, what}], worker_problem}.
 
 Where a worker is deployed, its own `check` is asked, in the environment that supervisord has: only that way the
 credentials, and the paths of programs, are the ones that it will use.
@@ -31,6 +31,7 @@ from fleet.hostside.places import Places, file_system, nearest_existing
 
 CONNECT_SECONDS = 5.0
 CHECK_SECONDS = 60.0
+_SEVERITIES = ("fail", "warn", "ok")
 VERSION_SECONDS = 20.0
 _TROUBLE = frozenset({"FATAL", "BACKOFF", "EXITED"})
 _LINES = 5
@@ -205,8 +206,8 @@ def _findings(text: str) -> Iterator[Json]:
     for line in text.splitlines():
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
-            if isinstance(entry, dict) and {"subject", "verdict", "detail"} <= set(entry):
-                yield {name: str(entry[name]) for name in ("subject", "verdict", "detail")}
+            if isinstance(entry, dict) and {"check", "what"} <= set(entry) and entry.get("severity") in _SEVERITIES:
+                yield {name: str(entry[name]) for name in ("check", "severity", "what")}
 
 
 def _environment(supervisord: int | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ import os
 import shutil
 from pathlib import Path
 
-from fleet.hostside.apply import Wanted, put_files, switch_previous, switch_release
+from fleet.hostside.apply import WantedFile, put_files, switch_previous, switch_release
 from fleet.hostside.common import Failure, Json, digest, os_failure, read_text
 from fleet.hostside.files import UNFINISHED, same, write
 from fleet.hostside.guard import still_locked
@@ -178,9 +178,9 @@ def _begin(root: Path, place: Path) -> None:
     write(root / MANIFEST, json.dumps(content, indent=1).encode(), 0o600)
 
 
-def _wanted(root: Path, place: Path, path: Path) -> Wanted:
+def _wanted(root: Path, place: Path, path: Path) -> WantedFile:
     name = str(path.relative_to(place))
-    return Wanted(name, root / name, path.read_bytes(), path.stat().st_mode & 0o777)
+    return WantedFile(name, root / name, path.read_bytes(), path.stat().st_mode & 0o777)
 
 
 def _owned(root: Path) -> list[str]:

@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fleet.hostside.common import Json
-from fleet.hostside.control import Order, obey
+from fleet.hostside.control import Operation, obey
 from fleet.hostside.files import directory, write
 from fleet.hostside.places import ORDERS, drain_file, drained, host_root
 from fleet.hostside.states import look, running_pids
@@ -47,7 +47,7 @@ def main(request: Json) -> Json:
 
 def _order(root: Path, operation: str, workers: list[str] | None) -> list[Json]:
     names = None if workers is None else tuple(workers)
-    return obey(root, Order(operation, names, "QUIT", _SECONDS))
+    return obey(root, Operation(operation, names, "QUIT", _SECONDS))
 
 
 def _note(root: Path, drain: Json) -> None:

@@ -141,7 +141,7 @@ def _belongs(text: str, before: Message) -> bool:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class MessageFilter:
     """Which messages somebody wants.
 
     Parameters

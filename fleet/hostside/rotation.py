@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fleet.hostside.common import Json
-from fleet.hostside.loglines import Gathering, Line, Message, Wanted
+from fleet.hostside.loglines import Gathering, Line, Message, MessageFilter
 
 _MARK = 256
 """Bytes before a position that tell it from the same offset in another file."""
@@ -146,7 +146,7 @@ class Last(NamedTuple):
 
 
 def last_messages(
-    opened: Sequence[Piece], count: int, wanted: Wanted, alive: Callable[[], None] = lambda: None
+    opened: Sequence[Piece], count: int, wanted: MessageFilter, alive: Callable[[], None] = lambda: None
 ) -> list[Last]:
     """The last messages that are wanted, with so many lines or, for the first of them, more; reads no more for it."""
     found: list[Last] = []
@@ -161,7 +161,7 @@ def last_messages(
     return found
 
 
-def _ending(piece: Piece, count: int, wanted: Wanted) -> list[Message]:
+def _ending(piece: Piece, count: int, wanted: MessageFilter) -> list[Message]:
     size = piece.status().st_size
     window = _BLOCK
     while True:
@@ -195,7 +195,7 @@ class Position(NamedTuple):
         return {"file": file, "offset": self.offset, "mark": mark, "mtime": mtime}
 
 
-class Log:
+class LogReader:
     """One log, from some position on.
 
     Parameters

@@ -27,9 +27,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fleet.hostside.common import Failure, Json
-from fleet.hostside.loglines import LEVELS, Message, Wanted
+from fleet.hostside.loglines import LEVELS, Message, MessageFilter
 from fleet.hostside.places import Places, host_root
-from fleet.hostside.rotation import Last, Log, Position, last_messages, pieces
+from fleet.hostside.rotation import Last, LogReader, Position, last_messages, pieces
 
 STEP = "reading logs"
 PAUSE = 0.2
@@ -60,7 +60,7 @@ def main(request: Json) -> Json:
     return {}
 
 
-def _wanted(request: Json) -> Wanted:
+def _wanted(request: Json) -> MessageFilter:
     level = request.get("level")
     if level is not None and level not in LEVELS:
         raise Failure(f"{level!r} is no level", STEP)
@@ -69,7 +69,7 @@ def _wanted(request: Json) -> Wanted:
     except re.error as error:
         version = ".".join(map(str, sys.version_info[:2]))
         raise Failure(f"the pattern is not understood by Python {version} here: {error}", STEP) from error
-    return Wanted(request.get("since"), request.get("until"), pattern, level, request.get("calculation"))
+    return MessageFilter(request.get("since"), request.get("until"), pattern, level, request.get("calculation"))
 
 
 class _Speaker:
@@ -105,12 +105,12 @@ class Tail:
         Says it.
     """
 
-    def __init__(self, directory: Path, patterns: Sequence[str], wanted: Wanted, speaker: _Speaker) -> None:
+    def __init__(self, directory: Path, patterns: Sequence[str], wanted: MessageFilter, speaker: _Speaker) -> None:
         self._directory = directory
         self._patterns = patterns or ["*"]
         self._wanted = wanted
         self._speaker = speaker
-        self._logs: dict[str, Log] = {}
+        self._logs: dict[str, LogReader] = {}
 
     def begin(self, count: int | None, resume: Json | None) -> None:
         """Choose where to start: with the last messages of each worker, with all, or where somebody was before."""
@@ -126,14 +126,14 @@ class Tail:
 
     def _resume(self, positions: Json) -> None:
         for name in sorted({*self._names(), *positions}):
-            log = self._logs[name] = Log(self._directory / _checked(name))
+            log = self._logs[name] = LogReader(self._directory / _checked(name))
             if name in positions:
                 log.resume(positions[name])
                 if log.cut:
                     self._speaker.say({"cut": name})
 
     def _start(self, name: str, at: tuple[int, int] | None) -> None:
-        log = self._logs[name] = Log(self._directory / name)
+        log = self._logs[name] = LogReader(self._directory / name)
         opened = pieces(log.path)
         if at is None:
             since = self._wanted.since
@@ -152,7 +152,7 @@ class Tail:
         ]
         chosen = _fitting(sorted(last, key=lambda pair: pair[0].at), count)
         for name, files in opened.items():
-            log = self._logs[name] = Log(self._directory / name)
+            log = self._logs[name] = LogReader(self._directory / name)
             starts = [(each.piece, each.start) for each, of in chosen if of == name]
             if starts:
                 log.start(files, *min(starts))
@@ -184,7 +184,7 @@ class Tail:
         """Logs that were not there before are new from their beginning."""
         for name in self._names():
             if name not in self._logs:
-                self._logs[name] = Log(self._directory / name)
+                self._logs[name] = LogReader(self._directory / name)
 
     def catch_up(self, flush: bool) -> None:
         """Say all that is there, merged by time."""

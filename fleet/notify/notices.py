@@ -221,7 +221,7 @@ class Silence:
 
 
 @dataclass(frozen=True)
-class Watch:
+class LastLook:
     """What the last look found.
 
     Parameters
@@ -243,7 +243,7 @@ class Watch:
         return {"silent": silent, "was_open": self.was_open}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Watch:
+    def from_json(cls, data: Mapping[str, Any]) -> LastLook:
         """What :meth:`to_json` made.
 
         Parameters
@@ -283,7 +283,7 @@ class Seen:
     any_open: bool | None
 
 
-def look(watch: Watch, seen: Seen, lost_after_s: float) -> tuple[Watch, list[Notice]]:
+def look(watch: LastLook, seen: Seen, lost_after_s: float) -> tuple[LastLook, list[Notice]]:
     """What to tell after a look.
 
     Parameters
@@ -308,7 +308,7 @@ def look(watch: Watch, seen: Seen, lost_after_s: float) -> tuple[Watch, list[Not
     notices = _together(notices)
     if watch.was_open and seen.any_open is False:
         notices.append(_of_empty(seen))
-    return Watch(silent, watch.was_open if seen.any_open is None else seen.any_open), notices
+    return LastLook(silent, watch.was_open if seen.any_open is None else seen.any_open), notices
 
 
 def _silent_hosts(seen: Seen) -> dict[str, datetime]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from fleet.errors import ExitCode, FleetError
 from fleet.hosts.inventory import Fleet
-from fleet.notify.notices import OF_EVENTS, Kind, Notice, Outbox, Seen, Waiting, Watch, look, of_events
+from fleet.notify.notices import OF_EVENTS, Kind, LastLook, Notice, Outbox, Seen, Waiting, look, of_events
 from fleet.notify.telling import Caller, Hooked, NotTold
 from fleet.watch.status import status_of
 from puffin.store import EventFollower, EventRecord, EventSelection, Position, Sitting, Store
@@ -87,7 +87,7 @@ class Notifier:
         self._seat = store.notifier(fleet.name)
         self._holder = secrets.token_hex(8)
         self._follower: EventFollower | None = None
-        self._watch = Watch()
+        self._watch = LastLook()
         self._outbox = Outbox()
         self._busy: set[str] = set()
         self._answers: queue.SimpleQueue[tuple[Waiting, str]] = queue.SimpleQueue()
@@ -132,7 +132,7 @@ class Notifier:
 
     def _go_on_from(self, memory: dict[str, Any]) -> None:
         targets = self._hooked.targets
-        self._watch = Watch.from_json(memory.get("watch", {}))
+        self._watch = LastLook.from_json(memory.get("watch", {}))
         self._outbox = Outbox.from_json(memory.get("outbox", ())).only(targets)
         kinds = tuple(name for name, kind in OF_EVENTS.items() if kind in targets)
         if kinds:

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from fleet.deployment.hooks import FILE_VARIABLE, check_hooks, path_of
 from fleet.errors import FleetError, InventoryError, Problem
 from fleet.hosts.inventory import Fleet
-from fleet.hosts.values import Target, is_url
+from fleet.hosts.values import HookTarget, is_url
 from fleet.notify.notices import Kind, Notice, to_json, variables
 from puffin import __version__
 
@@ -67,7 +67,7 @@ class Caller(Protocol):
         """End what is under way."""
 
 
-class Command:
+class CommandHook:
     """A program of the operator's. It finds the notice as JSON on its standard input.
 
     Parameters
@@ -319,13 +319,13 @@ def problems_of_hooks(fleet: Fleet) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
-def _name(kind: Kind, target: Target) -> str:
+def _name(kind: Kind, target: HookTarget) -> str:
     """The same from run to run, and says nothing of the address: it is written into the database."""
     address = "\n".join((target.command, target.url, target.url_file))
     return f"{kind.value} {hashlib.sha256(address.encode()).hexdigest()[:16]}"
 
 
-def _caller(fleet: Fleet, target: Target) -> tuple[Caller, str]:
+def _caller(fleet: Fleet, target: HookTarget) -> tuple[Caller, str]:
     if target.url:
         return Webhook(target.url), ""
     # Links stay.
@@ -333,6 +333,6 @@ def _caller(fleet: Fleet, target: Target) -> tuple[Caller, str]:
     if target.url_file:
         return Webhook("", path), "" if os.access(path, os.R_OK) else f"url_file {path} cannot be read"
     if not path.is_file():
-        return Command(path, path_of(fleet)), f"no file {path}"
+        return CommandHook(path, path_of(fleet)), f"no file {path}"
     wrong = "" if os.access(path, os.X_OK) else f"{path} cannot be executed: 'chmod +x' it"
-    return Command(path, path_of(fleet)), wrong
+    return CommandHook(path, path_of(fleet)), wrong

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fleet.errors import RemoteError
 from fleet.hosts.inventory import Fleet, Host
-from fleet.operation.stopping import HostControl, Stop, Told
+from fleet.operation.stopping import HostControl, StopOptions, ToldHost
 from fleet.reach.execute import Say, ask
 from fleet.reach.facts import Facts
 from fleet.reach.remote import Remote
@@ -68,7 +68,7 @@ class HostDestroyer:
     token
         Of its lock.
     say
-        Told what is being done.
+        ToldHost what is being done.
     """
 
     def __init__(self, *, fleet: Fleet, host: Host, facts: Facts, remote: Remote, token: str, say: Say) -> None:
@@ -79,7 +79,7 @@ class HostDestroyer:
         self._say = say
         self._control = HostControl(fleet, host, remote, say)
 
-    def tell(self, now: bool) -> Told:
+    def tell(self, now: bool) -> ToldHost:
         """Tell the workers to end when their jobs are done, or at once.
 
         Parameters
@@ -92,9 +92,9 @@ class HostDestroyer:
         RemoteError
             The host cannot be reached.
         """
-        return self._control.tell(Stop(now=now))
+        return self._control.tell(StopOptions(now=now))
 
-    def finish(self, told: Told, timeout_s: float | None) -> Destroyed:
+    def finish(self, told: ToldHost, timeout_s: float | None) -> Destroyed:
         """Wait until the workers have ended, then remove everything but what calculations left.
 
         Parameters
@@ -128,9 +128,9 @@ class HostDestroyer:
             hint = "remove the line of 'crontab -l' that names this fleet, then run it again"
             raise RemoteError(self._host.name, "removing the start at boot", reader.text("why"), hint)
 
-    def _wait(self, told: Told, timeout_s: float | None) -> None:
+    def _wait(self, told: ToldHost, timeout_s: float | None) -> None:
         # Without supervisord there is nothing to end but workers that it left behind.
-        how = Stop(timeout_s=timeout_s, supervisord=self._facts.supervisord.running)
+        how = StopOptions(timeout_s=timeout_s, supervisord=self._facts.supervisord.running)
         running = self._control.see_off(told, how).running
         if running:
             what = f"{', '.join(running)} still run{'s' if len(running) == 1 else ''}"

@@ -17,7 +17,7 @@ from fleet.deployment.manner import Manner
 from fleet.deployment.revert import GoodState
 from fleet.deployment.roller import HostSigns, Roller
 from fleet.deployment.rollout import Rollout, policy_of
-from fleet.deployment.waiting import Place, ReadRecords, Wanted, Watch, shared
+from fleet.deployment.waiting import Goal, ReadRecords, Watch, WatchedHost, shared
 from fleet.errors import RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
@@ -30,7 +30,7 @@ _ATTEMPTS_OF_ALL = 64
 
 
 @dataclass(frozen=True)
-class How:
+class RestartOptions:
     """How a restart goes.
 
     Parameters
@@ -79,7 +79,7 @@ class HostRestart:
         facts: Facts,
         remotes: Remotes,
         read_records: ReadRecords,
-        how: How,
+        how: RestartOptions,
         say: Say,
         lock: str | None,
     ) -> None:
@@ -88,7 +88,7 @@ class HostRestart:
         self._say = say
         self._cancelled = threading.Event()
         self._watch = Watch(
-            place=Place(facts.host, facts.fleet_root, facts.host_root, lock),
+            place=WatchedHost(facts.host, facts.fleet_root, facts.host_root, lock),
             update=fleet.update,
             remote=remotes[facts.host],
             read_records=read_records,
@@ -155,7 +155,7 @@ class HostRestart:
 
     def _wait(self, chosen: Sequence[str], up: Mapping[str, int], signs: HostSigns) -> tuple[WorkerHealth, ...]:
         configurations = {name: digest for name, digest in _configurations(self._facts).items() if name in chosen}
-        wanted = Wanted(self._facts.current or "", configurations, leaving=up)
+        wanted = Goal(self._facts.current or "", configurations, leaving=up)
         return self._watch.wait_until_healthy(wanted, signs.looked)
 
     def _operate(self, operation: dict[str, Any]) -> None:
@@ -185,7 +185,7 @@ def workers_of(facts: Facts) -> tuple[str, ...]:
 
 
 def restart_hosts(
-    fleet: Fleet, found: Sequence[Facts], remotes: Remotes, store: Store, how: How, audience: Audience
+    fleet: Fleet, found: Sequence[Facts], remotes: Remotes, store: Store, how: RestartOptions, audience: Audience
 ) -> list[HostResult[Deployed]]:
     """Restart the workers of hosts, under their lock.
 
@@ -236,7 +236,7 @@ def restart_hosts(
 
 
 def _carry_out(
-    fleet: Fleet, parts: Mapping[str, HostRestart], lock: Lock, how: How, audience: Audience
+    fleet: Fleet, parts: Mapping[str, HostRestart], lock: Lock, how: RestartOptions, audience: Audience
 ) -> list[HostResult[Deployed]]:
     if how.manner is not Manner.ROLLING:
 

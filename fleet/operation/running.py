@@ -38,7 +38,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandEnd:
     """How a command ended.
 
     Parameters
@@ -66,7 +66,7 @@ class Ended:
         return f"ended by signal {-self.status}" if self.status < 0 else f"exit code {self.status}"
 
 
-def run_command(fleet: Fleet, host: Host, remote: Remote, command: Command, hear: Hear) -> Ended:
+def run_command(fleet: Fleet, host: Host, remote: Remote, command: Command, hear: Hear) -> CommandEnd:
     """Run a command on a host to its end.
 
     Parameters
@@ -93,7 +93,7 @@ def run_command(fleet: Fleet, host: Host, remote: Remote, command: Command, hear
     for entry in follow(remote, "command", request):
         reader = Reader(host.name, "", entry)
         if "ok" in entry:
-            return Ended(reader.whole("status"), reader.number("seconds"), reader.flag("timed_out"))
+            return CommandEnd(reader.whole("status"), reader.number("seconds"), reader.flag("timed_out"))
         if "stream" in entry:
             hear(reader.text("stream"), reader.text("text"))
     raise RemoteError(host.name, "command", "the program on the host ended without saying how the command did")
@@ -117,8 +117,8 @@ class Process:
         Percent of one core, since it began.
     memory
         Resident, in GB.
-    age
-        Seconds.
+    age_s
+        Seconds since it began.
     state
         The kernel's letter for it; T is frozen.
     command
@@ -133,7 +133,7 @@ class Process:
     orphan: bool
     cpu: float
     memory: float
-    age: float
+    age_s: float
     state: str
     command: str
 
@@ -165,7 +165,7 @@ def _process(item: Reader) -> Process:
         orphan=item.flag("orphan"),
         cpu=item.number("cpu"),
         memory=item.number("memory"),
-        age=item.number("age"),
+        age_s=item.number("age"),
         state=item.text("state"),
         command=item.text("command"),
     )

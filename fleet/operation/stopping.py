@@ -30,7 +30,7 @@ _GATHER_S = 3.0
 
 
 @dataclass(frozen=True)
-class Stop:
+class StopOptions:
     """How to stop.
 
     Parameters
@@ -58,7 +58,7 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class Told:
+class ToldHost:
     """A host that was told to stop: where it keeps its things, and the workers that ran then.
 
     Parameters
@@ -141,7 +141,7 @@ class HostControl:
     remote
         The connection to it.
     say
-        Told what is being done.
+        ToldHost what is being done.
     reported
         What its workers told the database; None where that does not matter.
     patience_s
@@ -174,7 +174,7 @@ class HostControl:
         """
         self._remote.connect()
 
-    def tell(self, how: Stop) -> Told:
+    def tell(self, how: StopOptions) -> ToldHost:
         """Write the stop file, so that the workers end when their jobs are done and stay down; one round trip.
 
         Parameters
@@ -184,7 +184,7 @@ class HostControl:
 
         Returns
         -------
-        Told
+        ToldHost
             The workers that still run; none where nothing was ever deployed.
 
         Raises
@@ -200,9 +200,9 @@ class HostControl:
         running = self._running(parse_states(self._host.name, reply)) if deployed else ()
         told = reader.texts("told")
         mine = running if "*" in told else tuple(name for name in running if name in told)
-        return Told(reader.text("host_root"), mine, deployed, bool(told), reader.flag("changed"))
+        return ToldHost(reader.text("host_root"), mine, deployed, bool(told), reader.flag("changed"))
 
-    def see_off(self, told: Told, how: Stop) -> Stopped:
+    def see_off(self, told: ToldHost, how: StopOptions) -> Stopped:
         """Wait until workers that were told to stop have ended, or the time is over.
 
         At its end those still run that did when the host was last seen.
@@ -258,7 +258,7 @@ class HostControl:
         place = {"base_dir": host.base_dir, "fleet": self._fleet.name, "host": host.name}
         return ask(self._remote, action, {**place, **request})
 
-    def _wait_until_ended(self, told: Told, timeout_s: float | None) -> tuple[tuple[str, ...], str]:
+    def _wait_until_ended(self, told: ToldHost, timeout_s: float | None) -> tuple[tuple[str, ...], str]:
         """The workers that still run at the end of the time, and why nothing newer is known of them."""
         deadline = _deadline(timeout_s)
         running, pause = told.running, _POLL_S
@@ -286,7 +286,7 @@ class HostControl:
     def _doing(self, workers: Sequence[str]) -> str:
         return self._reported.doing(self._host.name, workers) if self._reported else ", ".join(workers)
 
-    def _states(self, told: Told, deadline: float) -> States:
+    def _states(self, told: ToldHost, deadline: float) -> States:
         """The present states; a connection that fails for a while is no reason to give up a wait."""
         give_up = min(time.monotonic() + self._patience_s, deadline)
         request = {"host_root": told.host_root}
@@ -311,7 +311,7 @@ class HostControl:
 
 def stop_hosts(
     controls: Mapping[str, HostControl],
-    how: Stop,
+    how: StopOptions,
     reported: Reported,
     audience: Audience,
     parallel: int = _TOLD_AT_A_TIME,
@@ -328,7 +328,7 @@ def stop_hosts(
     reported
         What workers told the database.
     audience
-        Told how it goes.
+        ToldHost how it goes.
     parallel
         Hosts told at a time.
     order
@@ -376,7 +376,9 @@ def stop_hosts(
     return ended, problem
 
 
-def _see_off(control: HostControl, told: Told, how: Stop, by_report: Callable[[FleetError], Stopped] | None) -> Stopped:
+def _see_off(
+    control: HostControl, told: ToldHost, how: StopOptions, by_report: Callable[[FleetError], Stopped] | None
+) -> Stopped:
     """Wait as long as the host can be reached, then by what its workers report: a power cut takes hosts away, too."""
     try:
         return control.see_off(told, how)
@@ -386,11 +388,11 @@ def _see_off(control: HostControl, told: Told, how: Stop, by_report: Callable[[F
         return by_report(error)
 
 
-def _tell_together(controls: Mapping[str, HostControl], how: Stop, parallel: int) -> list[HostResult[Told]]:
+def _tell_together(controls: Mapping[str, HostControl], how: StopOptions, parallel: int) -> list[HostResult[ToldHost]]:
     """Connect to all hosts before the first is told, so that all are told at the same moment."""
     gathering = _Gathering(min(parallel, len(controls)))
 
-    def tell(control: HostControl) -> Told:
+    def tell(control: HostControl) -> ToldHost:
         try:
             control.connect()
         finally:

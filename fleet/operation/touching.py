@@ -11,7 +11,7 @@ from fleet.deployment.lock import new_deed
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes, open_remotes
 from fleet.hosts.inventory import Fleet, Host
-from fleet.operation.stopping import HostControl, Stop
+from fleet.operation.stopping import HostControl, StopOptions
 from fleet.reach.execute import ask, follow
 from fleet.reach.logs import messages_of
 from fleet.reach.remote import Remote
@@ -21,7 +21,7 @@ from puffin.store import Control
 _TIMEOUT_S = 60.0
 
 
-class Order(Enum):
+class Verb(Enum):
     """What can be done with a worker."""
 
     STOP = "stop"
@@ -33,7 +33,7 @@ class Order(Enum):
     @property
     def of_a_host(self) -> bool:
         """Whether it is always given to all workers of a host."""
-        return self in {Order.DRAIN, Order.RESUME}
+        return self in {Verb.DRAIN, Verb.RESUME}
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,15 @@ class Target:
 
 
 _MEANING = {
-    Order.STOP: "They finish their calculations first, and stay stopped until started.",
-    Order.START: "What was stopped takes work again.",
-    Order.RESTART: "They finish their calculations, then start again with the release and settings of their host.",
-    Order.DRAIN: "They finish their calculations, and stay down through reboots, deploys and starts, until resumed.",
-    Order.RESUME: "The host works again.",
+    Verb.STOP: "They finish their calculations first, and stay stopped until started.",
+    Verb.START: "What was stopped takes work again.",
+    Verb.RESTART: "They finish their calculations, then start again with the release and settings of their host.",
+    Verb.DRAIN: "They finish their calculations, and stay down through reboots, deploys and starts, until resumed.",
+    Verb.RESUME: "The host works again.",
 }
 
 
-def meaning(order: Order) -> str:
+def meaning(order: Verb) -> str:
     """What an order does, for whoever is asked to confirm it.
 
     Parameters
@@ -72,7 +72,7 @@ def meaning(order: Order) -> str:
     return _MEANING[order]
 
 
-def give(fleet: Fleet, target: Target, order: Order, control: Control) -> str:
+def give(fleet: Fleet, target: Target, order: Verb, control: Control) -> str:
     """Give an order, as the verb of that name does.
 
     Parameters
@@ -98,26 +98,26 @@ def give(fleet: Fleet, target: Target, order: Order, control: Control) -> str:
     """
     with open_remotes(fleet, [target.host]) as remotes:
         remote = remotes[target.host.name]
-        if order is Order.RESTART:
+        if order is Verb.RESTART:
             return _restart(fleet, target, remote)
         host = HostControl(fleet, target.host, remote, lambda _: None)
-        if order in {Order.START, Order.RESUME}:
+        if order in {Verb.START, Verb.RESUME}:
             _start(host, target, order)
         else:
             _stop(host, target, order)
     return f"{target}: told to {order.value}" + _word(fleet, target.host.name, order, control)
 
 
-def _stop(host: HostControl, target: Target, order: Order) -> None:
-    drain = (new_deed("drain").who, "") if order is Order.DRAIN else None
-    told = host.tell(Stop(wait=False, workers=tuple(target.workers or ()), drain=drain))
+def _stop(host: HostControl, target: Target, order: Verb) -> None:
+    drain = (new_deed("drain").who, "") if order is Verb.DRAIN else None
+    told = host.tell(StopOptions(wait=False, workers=tuple(target.workers or ()), drain=drain))
     if not told.deployed and drain is None:
         hint = "run 'puffin-fleet deploy' first"
         raise RemoteError(target.host.name, "stopping", "nothing is deployed there", hint)
 
 
-def _start(host: HostControl, target: Target, order: Order) -> None:
-    started = host.start(target.workers or (), resume=order is Order.RESUME)
+def _start(host: HostControl, target: Target, order: Verb) -> None:
+    started = host.start(target.workers or (), resume=order is Verb.RESUME)
     if started.drained is not None:
         raise RemoteError(target.host.name, "starting", str(started.drained), "resume it")
 
@@ -131,21 +131,21 @@ def _restart(fleet: Fleet, target: Target, remote: Remote) -> str:
     return f"{', '.join(changed)}: told to restart"
 
 
-def _word(fleet: Fleet, host: str, order: Order, control: Control) -> str:
+def _word(fleet: Fleet, host: str, order: Verb, control: Control) -> str:
     """Leave word of a drain in the database; what stands there against what was started."""
     try:
         _leave_word(fleet, host, order, control)
-        if order in {Order.START, Order.RESUME} and control.is_stopped(fleet.name):
+        if order in {Verb.START, Verb.RESUME} and control.is_stopped(fleet.name):
             return "; the whole fleet is stopped, so it stops again: 'puffin-fleet start' lifts that"
     except DatabaseError as error:
         return f"; {error}"
     return ""
 
 
-def _leave_word(fleet: Fleet, host: str, order: Order, control: Control) -> None:
-    if order is Order.DRAIN:
+def _leave_word(fleet: Fleet, host: str, order: Verb, control: Control) -> None:
+    if order is Verb.DRAIN:
         control.note_drained(fleet.name, host, new_deed("drain").who, "")
-    elif order is Order.RESUME:
+    elif order is Verb.RESUME:
         control.lift_drained(fleet.name, host)
 
 

@@ -22,7 +22,7 @@ _FIELDS = tuple(field.name for field in fields(Model))
 
 
 @dataclass(frozen=True)
-class Wanted:
+class JobTemplate:
     """What is to be done with every molecule.
 
     Parameters

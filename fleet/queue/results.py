@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from puffin.documents import Molecule
-from puffin.outcomes import Outcome, PropertyInfo, StructureInfo
+from puffin.outcomes import CalculationOutcome, PropertyInfo, StructureInfo
 from puffin.queueing import Entry
 
 ENERGY = "electronic_energy"
@@ -27,7 +27,7 @@ def method_of(entry: Entry) -> str:
     return f"{method}/{entry.basis_set}" if entry.basis_set else method
 
 
-def title_of(outcome: Outcome) -> str:
+def title_of(outcome: CalculationOutcome) -> str:
     """What to call it: the name of its structures, else their formula.
 
     Parameters
@@ -38,7 +38,7 @@ def title_of(outcome: Outcome) -> str:
     return outcome.name or " + ".join(structure.formula for structure in outcome.inputs)
 
 
-def numbers_in(outcomes: Iterable[Outcome]) -> list[str]:
+def numbers_in(outcomes: Iterable[CalculationOutcome]) -> list[str]:
     """The names of all properties that are numbers, energies first.
 
     Parameters
@@ -94,7 +94,7 @@ def _time(when: Any) -> str | None:
     return None if when is None else when.isoformat(timespec="milliseconds") + "Z"
 
 
-def outcome_record(outcome: Outcome) -> dict[str, Any]:
+def outcome_record(outcome: CalculationOutcome) -> dict[str, Any]:
     """A calculation with its results for JSON; lengths are in angstrom.
 
     Parameters
@@ -152,7 +152,7 @@ _CSV_FIELDS = (
 )
 
 
-def csv_text(outcomes: Sequence[Outcome]) -> str:
+def csv_text(outcomes: Sequence[CalculationOutcome]) -> str:
     """A table for a spreadsheet, with a column for every property that is a number.
 
     Parameters
@@ -192,7 +192,7 @@ def _full(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
-def xyz_text(outcome: Outcome) -> str:
+def xyz_text(outcome: CalculationOutcome) -> str:
     """The structures that a calculation made, or else those it was about, in XYZ.
 
     What is in the second lines is understood by ``queue submit``.
@@ -205,7 +205,7 @@ def xyz_text(outcome: Outcome) -> str:
     return "".join(_xyz_frame(outcome, structure) for structure in _shown(outcome))
 
 
-def _xyz_frame(outcome: Outcome, structure: StructureInfo) -> str:
+def _xyz_frame(outcome: CalculationOutcome, structure: StructureInfo) -> str:
     words = [
         "_".join(title_of(outcome).split()),  # a line end would begin the atoms too early
         f"charge={structure.charge}",
@@ -222,7 +222,7 @@ def _xyz_frame(outcome: Outcome, structure: StructureInfo) -> str:
     return "\n".join(lines) + "\n"
 
 
-def sdf_text(outcome: Outcome, mol_block: Callable[[Molecule], str]) -> str:
+def sdf_text(outcome: CalculationOutcome, mol_block: Callable[[Molecule], str]) -> str:
     """The same in SDF, with the properties that are numbers as data items.
 
     Parameters
@@ -235,7 +235,7 @@ def sdf_text(outcome: Outcome, mol_block: Callable[[Molecule], str]) -> str:
     return "".join(_sdf_record(outcome, structure, mol_block) for structure in _shown(outcome))
 
 
-def _sdf_record(outcome: Outcome, structure: StructureInfo, mol_block: Callable[[Molecule], str]) -> str:
+def _sdf_record(outcome: CalculationOutcome, structure: StructureInfo, mol_block: Callable[[Molecule], str]) -> str:
     molecule = Molecule(
         " ".join(title_of(outcome).split()),
         structure.elements,
@@ -255,5 +255,5 @@ def _sdf_record(outcome: Outcome, structure: StructureInfo, mol_block: Callable[
     return "\n".join([*lines, "$$$$"]) + "\n"
 
 
-def _shown(outcome: Outcome) -> Iterator[StructureInfo]:
+def _shown(outcome: CalculationOutcome) -> Iterator[StructureInfo]:
     return (structure for structure in outcome.structures or outcome.inputs if structure.elements)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fleet.queue.chemistry import MoleculeReader
 from fleet.queue.frames import Flaw
-from fleet.queue.model import Wanted
+from fleet.queue.model import JobTemplate
 from puffin.calculations import Status
 from puffin.documents import Model, Molecule, Request
 from puffin.queueing import Submission, Submitted
@@ -46,7 +46,7 @@ class Survey:
     problems: tuple[str, ...]
 
 
-def survey(files: Iterable[Path], wanted: Wanted, advance: Callable[[], None]) -> Survey:
+def survey(files: Iterable[Path], wanted: JobTemplate, advance: Callable[[], None]) -> Survey:
     """Read all files, and keep nothing of them but what is wrong.
 
     Parameters
@@ -72,7 +72,7 @@ def survey(files: Iterable[Path], wanted: Wanted, advance: Callable[[], None]) -
 
 
 def submit(
-    queue: Queue, files: Iterable[Path], wanted: Wanted, again: bool
+    queue: Queue, files: Iterable[Path], wanted: JobTemplate, again: bool
 ) -> Iterator[list[tuple[Molecule, Submitted]]]:
     """Add the calculations, in pieces; molecules that cannot be read are left out.
 
@@ -100,7 +100,7 @@ def submit(
             yield list(zip(piece, done, strict=True))
 
 
-def request_of(wanted: Wanted) -> Request:
+def request_of(wanted: JobTemplate) -> Request:
     """The calculation, without a structure.
 
     Parameters
@@ -119,7 +119,7 @@ def request_of(wanted: Wanted) -> Request:
     )
 
 
-def asks_for_other(done: Submitted, wanted: Wanted) -> bool:
+def asks_for_other(done: Submitted, wanted: JobTemplate) -> bool:
     """Whether a calculation that was there, and waits or may run again, has other needs than it would have now.
 
     Parameters

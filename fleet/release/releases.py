@@ -31,14 +31,14 @@ class Removal:
         What it is called.
     path
         Where it is on the host.
-    size
+    bytes
         Bytes that removing it gives back, once those before it are gone: files are shared with what stays.
     """
 
     kind: str
     name: str
     path: str
-    size: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Pruning:
 
 
 @dataclass(frozen=True)
-class Place:
+class HostRoots:
     """Where things are on a host, as its probe reported.
 
     Parameters
@@ -85,7 +85,7 @@ class Place:
     host_root: str
 
     @classmethod
-    def of(cls, facts: Facts) -> Place:
+    def of(cls, facts: Facts) -> HostRoots:
         """The place of a host that was probed."""
         return cls(facts.fleet_root, facts.host_root)
 
@@ -102,7 +102,7 @@ def releases_in_use(records: Sequence[WorkerRecord]) -> frozenset[str]:
 
 
 def look(
-    remotes: Mapping[str, Remote], places: Mapping[str, Place], keep: int, used: frozenset[str], parallel: int
+    remotes: Mapping[str, Remote], places: Mapping[str, HostRoots], keep: int, used: frozenset[str], parallel: int
 ) -> list[HostResult[Pruning]]:
     """Find out what can be removed; changes nothing.
 
@@ -150,7 +150,7 @@ def _in_use_of_all(pruning: Pruning, found: Mapping[str, Pruning]) -> frozenset[
 
 def carry_out(
     remotes: Mapping[str, Remote],
-    places: Mapping[str, Place],
+    places: Mapping[str, HostRoots],
     plans: Sequence[Pruning],
     keep: int,
     used: frozenset[str],
@@ -182,7 +182,7 @@ def carry_out(
     return fan_out({plan.host: plan for plan in plans if plan.removals}, one, parallel)
 
 
-def prune_host(remote: Remote, place: Place, keep: int, used: frozenset[str], token: str | None) -> Pruning:
+def prune_host(remote: Remote, place: HostRoots, keep: int, used: frozenset[str], token: str | None) -> Pruning:
     """Remove what one host no longer needs, in one round trip.
 
     Parameters
@@ -208,7 +208,7 @@ def prune_host(remote: Remote, place: Place, keep: int, used: frozenset[str], to
 
 def _ask(
     remote: Remote,
-    place: Place,
+    place: HostRoots,
     keep: int,
     used: frozenset[str],
     carry_out: bool,

@@ -54,7 +54,7 @@ class HostCollection:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Fetch:
     """A file to fetch, and how much of it is here already."""
 
     file: RemoteFile
@@ -114,7 +114,7 @@ class Collection:
         """Bytes that may be written here."""
         return shutil.disk_usage(self._directory).free - RESERVE
 
-    def prepare(self, host: str, listing: Listing) -> list[Wanted]:
+    def prepare(self, host: str, listing: Listing) -> list[Fetch]:
         """Find out which files of a host are missing or have grown; what only has another name by now is renamed.
 
         What was `x.log` is `x.log.1` after a rotation, and need not come again.
@@ -137,14 +137,14 @@ class Collection:
             self.write_manifest({})
         sizes = {file.local: place.size(file.local) for file in listing.files}
         return [
-            Wanted(file, sizes[file.local] if sizes[file.local] <= file.size else 0)
+            Fetch(file, sizes[file.local] if sizes[file.local] <= file.size else 0)
             for file in listing.files
             if file.local not in known or not known[file.local].is_still(file, sizes[file.local])
         ]
 
-    def place(self, host: str) -> Place:
+    def place(self, host: str) -> HostFolder:
         """The directory of one host."""
-        return Place(self._directory / host, self.free)
+        return HostFolder(self._directory / host, self.free)
 
     def write_manifest(self, hosts: Mapping[str, Mapping[str, Any]], **about: object) -> None:
         """Say what is here.
@@ -173,7 +173,7 @@ def _write(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-class Place:
+class HostFolder:
     """Where files of one host are written: never through a link, never outside, for nobody else to read.
 
     Parameters
@@ -269,9 +269,9 @@ def look(remote: Remote, request: Mapping[str, Any]) -> Listing:
 def fetch(
     remote: Remote,
     listing: Listing,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[Fetch],
     known: Mapping[str, LocalFile],
-    place: Place,
+    place: HostFolder,
     progress: Callable[[int], None],
 ) -> HostCollection:
     """Fetch what is missing of one host's files, and write down what it says of itself.
@@ -319,8 +319,8 @@ class _Fetching:
     def __init__(
         self,
         host: str,
-        wanted: Sequence[Wanted],
-        place: Place,
+        wanted: Sequence[Fetch],
+        place: HostFolder,
         done: HostCollection,
         progress: Callable[[int], None],
     ) -> None:
@@ -332,7 +332,7 @@ class _Fetching:
         self._digests: dict[int, str] = {}
         self._begun = [self._begin(each) for each in wanted]
 
-    def _begin(self, each: Wanted) -> Any:
+    def _begin(self, each: Fetch) -> Any:
         """Digest of what is here of a file."""
         digest = hashlib.sha256()
         if each.there:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from fleet.deployment import manifest
 from fleet.deployment.drift import changed_by_hand
@@ -18,7 +17,8 @@ from fleet.hosts.hostsfile import path_problem
 from fleet.hosts.inventory import Fleet, Host
 from fleet.hosts.layout import Hardware, lay_out
 from fleet.reach.facts import Disk, Facts, Program
-from fleet.watch.examination import UNLIMITED, Examined, Limit, Place, WorkerFinding
+from fleet.watch.examination import UNLIMITED, Examined, Limit, TriedDirectory, WorkerFinding
+from puffin.severity import Severity
 
 LONGEST_SOCKET_PATH = 97
 """supervisord binds `<path>.<pid>` first, and the kernel takes 107 bytes."""
@@ -42,14 +42,6 @@ _NO_SCINE = (
 )
 _LOGS = "see 'puffin-fleet logs --host {host}'"
 _EXIT_CODES = {2: "its settings are refused", 3: "quarantined after many failures in a row"}
-
-
-class Severity(str, Enum):
-    """What a finding means; what is worse comes first."""
-
-    FAIL = "fail"
-    WARN = "warn"
-    OK = "ok"
 
 
 @dataclass(frozen=True)
@@ -154,7 +146,7 @@ def _directories(host: Host, found: Examined) -> Iterator[Checked]:
             yield _fail("path", f"{name} is {path!r}: it {problem}", f"choose another one for {host.name}")
 
 
-def _place(name: str, place: Place, disk: Disk, shared: bool) -> Iterator[Checked]:
+def _place(name: str, place: TriedDirectory, disk: Disk, shared: bool) -> Iterator[Checked]:
     advice = f"choose another {name}, or have {_literal(place.tried)} corrected"
     if place.write:
         full = any(words in place.write for words in _FULL)
@@ -171,7 +163,7 @@ def _place(name: str, place: Place, disk: Disk, shared: bool) -> Iterator[Checke
     yield from _space(name, place, disk, network)
 
 
-def _space(name: str, place: Place, disk: Disk, network: str) -> Iterator[Checked]:
+def _space(name: str, place: TriedDirectory, disk: Disk, network: str) -> Iterator[Checked]:
     # Some file systems have no fixed number of inodes, and say 0.
     scarce = 0 < disk.inodes < _INODES
     if disk.free < _NO_GB or 0 < disk.inodes < _NO_INODES:
@@ -182,7 +174,7 @@ def _space(name: str, place: Place, disk: Disk, network: str) -> Iterator[Checke
         yield _ok(name, f"{place.path}: {disk.free:.0f} GB free{network}")
 
 
-def _free(place: Place, disk: Disk) -> str:
+def _free(place: TriedDirectory, disk: Disk) -> str:
     inodes = f" and {disk.inodes} inodes" if disk.inodes else ""
     return f"{disk.free:.1f} GB{inodes} free on the file system of {place.tried} ({place.file_system})"
 
@@ -447,8 +439,8 @@ def _of_worker(fleet: Fleet, host: Host, found: Examined) -> Iterator[Checked]:
     seen = found.examination
     lacking = _not_asked_for(fleet, host, seen.worker_findings)
     for finding in seen.worker_findings:
-        if finding.subject not in lacking:
-            yield from _said(seen.worker or "", finding.subject, finding.verdict, finding.detail)
+        if finding.check not in lacking:
+            yield from _said(seen.worker or "", finding)
     if lacking:
         names = [subject.removeprefix("program ") for subject in lacking]
         what = f"{', '.join(names)} not installed: only jobs that need none of them are taken, such as sleep"
@@ -460,25 +452,26 @@ def _not_asked_for(fleet: Fleet, host: Host, findings: Sequence[WorkerFinding]) 
     if _SCINE in fleet.release.extras:
         return []
     named = {*(host.puffin.get("programs") or {}), *(name for shape in host.workers for name in shape.programs)}
-    missing = [each.subject for each in findings if each.verdict == "FAIL" and _is_uninstalled(each)]
+    missing = [each.check for each in findings if each.severity is Severity.FAIL and _is_uninstalled(each)]
     return [subject for subject in missing if subject.removeprefix("program ") not in named]
 
 
 def _is_uninstalled(finding: WorkerFinding) -> bool:
-    return finding.subject.startswith("program ") and _BOOTSTRAP in finding.detail
+    return finding.check.startswith("program ") and _BOOTSTRAP in finding.what
 
 
-def _said(worker: str, subject: str, verdict: str, detail: str) -> Iterator[Checked]:
+def _said(worker: str, finding: WorkerFinding) -> Iterator[Checked]:
     """That it runs already is as it should be, and disk is taken while it does."""
-    if subject in {"worker", "configuration"}:
+    check, severity, detail = finding.check, finding.severity, finding.what
+    if check in {"worker", "configuration"}:
         return
     said_by = f"this is what {worker} says of itself on the host"
-    if verdict == "ok":
-        yield _ok(subject, detail.splitlines()[0] if detail else "")
-    elif verdict == "FAIL" and subject.startswith("program ") and _BOOTSTRAP in detail:
+    if severity is Severity.OK:
+        yield _ok(check, detail.splitlines()[0] if detail else "")
+    elif severity is Severity.FAIL and _is_uninstalled(finding):
         what = detail.replace(f": run '{_BOOTSTRAP}'", "")
-        yield _fail(subject, what, f"{_EXTRAS.format(subject.removeprefix('program '))}; {said_by}")
-    elif verdict == "FAIL" and subject != "disk":
-        yield _fail(subject, detail, said_by)
+        yield _fail(check, what, f"{_EXTRAS.format(check.removeprefix('program '))}; {said_by}")
+    elif severity is Severity.FAIL and check != "disk":
+        yield _fail(check, detail, said_by)
     else:
-        yield _warn(subject, detail, said_by)
+        yield _warn(check, detail, said_by)

@@ -12,9 +12,10 @@ from fleet.errors import FleetError, Problem, RemoteError
 from fleet.hosts.inventory import Fleet, Host, deep_merge
 from fleet.hosts.render import database_settings
 from fleet.reach.remote import HostResult, NoPythonError
-from fleet.watch.diagnosis import CLOCK_TOLERANCE_S, Finding, Severity, diagnose
+from fleet.watch.diagnosis import CLOCK_TOLERANCE_S, Finding, diagnose
 from fleet.watch.examination import Examined
 from fleet.watch.status import status_of
+from puffin.severity import Severity
 
 if TYPE_CHECKING:
     from puffin.records import WorkerRecord
@@ -59,7 +60,7 @@ class DatabaseSeen:
 
 
 @dataclass(frozen=True)
-class Group:
+class FindingGroup:
     """The same finding on some hosts; none for the whole fleet."""
 
     hosts: tuple[str, ...]
@@ -198,7 +199,7 @@ def _reported(fleet: Fleet, seen: DatabaseSeen) -> Iterator[Finding]:
             )
 
 
-def grouped(findings: Sequence[Finding]) -> list[Group]:
+def grouped(findings: Sequence[Finding]) -> list[FindingGroup]:
     """Put the same findings of several hosts together, what is wrong first.
 
     Parameters
@@ -224,11 +225,11 @@ def _general(finding: Finding) -> Finding:
     return replace(finding, host="", what=own.sub("<host>", finding.what), advice=own.sub("<host>", advice))
 
 
-def _group(hosts: Sequence[str], general: Finding, findings: Sequence[Finding]) -> Group:
+def _group(hosts: Sequence[str], general: Finding, findings: Sequence[Finding]) -> FindingGroup:
     names = tuple(dict.fromkeys(host for host in hosts if host))
     if len(names) != 1:
-        return Group(names, general)
-    return Group(names, next(each for each in findings if each.host == names[0] and _general(each) == general))
+        return FindingGroup(names, general)
+    return FindingGroup(names, next(each for each in findings if each.host == names[0] and _general(each) == general))
 
 
 def addresses(fleet: Fleet, host: Host) -> tuple[tuple[str, int], ...]:

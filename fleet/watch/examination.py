@@ -8,13 +8,14 @@ from typing import Any
 
 from fleet.reach.facts import Facts, parse
 from fleet.reach.reply import Reader
+from puffin.severity import Severity
 
 ACTION = "examine"
 UNLIMITED = -1
 
 
 @dataclass(frozen=True)
-class Place:
+class TriedDirectory:
     """A directory and what was tried there; `write`, `link` and `run` say what went wrong, or are empty.
 
     Parameters
@@ -51,11 +52,11 @@ class Reached:
 
 @dataclass(frozen=True)
 class WorkerFinding:
-    """What a worker's own `check` found; verdict is ok, warn or FAIL."""
+    """What a worker's own `check` found."""
 
-    subject: str
-    verdict: str
-    detail: str
+    check: str
+    severity: Severity
+    what: str
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class Examination:
     clock_first: float
     clock_last: float
     python_home: str
-    base: Place
-    scratch: Place | None
+    base: TriedDirectory
+    scratch: TriedDirectory | None
     limits: Mapping[str, Limit]
     release_problem: str
     unfinished: tuple[str, ...]
@@ -169,7 +170,7 @@ def _examination(reader: Reader) -> Examination:
         members=_all_reached(reader, "members"),
         worker=reader.optional("worker", reader.text),
         worker_findings=tuple(
-            WorkerFinding(item.text("subject"), item.text("verdict"), item.text("detail"))
+            WorkerFinding(item.text("check"), Severity(item.text("severity")), item.text("what"))
             for item in reader.items("worker_findings")
         ),
         worker_problem=reader.text("worker_problem"),
@@ -180,8 +181,8 @@ def _all_reached(reader: Reader, key: str) -> tuple[Reached, ...]:
     return tuple(Reached(item.text("address"), item.text("problem")) for item in reader.items(key))
 
 
-def _place(reader: Reader) -> Place:
-    return Place(
+def _place(reader: Reader) -> TriedDirectory:
+    return TriedDirectory(
         path=reader.text("path"),
         tried=reader.text("tried"),
         file_system=reader.text("file_system"),

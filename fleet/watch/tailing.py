@@ -28,7 +28,7 @@ _LINES = 5000
 
 
 @dataclass(frozen=True)
-class Notice:
+class TailNotice:
     """Something about a host that is not in its logs; `error` where that is why."""
 
     host: str
@@ -103,7 +103,7 @@ class Tailing:
         self._request = request
         self._follow = follow
         self._patience = patience
-        self._arrived: queue.SimpleQueue[_Lines | _Connected | _CaughtUp | _Ended | Notice] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[_Lines | _Connected | _CaughtUp | _Ended | TailNotice] = queue.SimpleQueue()
         self._room = {host.name: threading.Semaphore(_BATCHES) for host in hosts}
         self._taken = dict.fromkeys(self._room, 0)
         self._seen: set[str] = set()
@@ -111,7 +111,7 @@ class Tailing:
         self.failed: dict[str, FleetError] = {}
         """Hosts that could not be read, or not to the end, and why."""
 
-    def lines(self) -> Iterator[LogLine | Notice]:
+    def lines(self) -> Iterator[LogLine | TailNotice]:
         """Lines in the order of their times, and what happens to connections; with `follow` while there is a host."""
         merge = Merge(self._room, time.monotonic(), self._patience, _HOLD)
         for host in self._hosts:
@@ -125,18 +125,18 @@ class Tailing:
                     late.add(name)
                     answered = name in self._seen
                     what = "is still reading its logs" if answered else "has not answered yet"
-                    yield Notice(name, f"{what}; the others are shown meanwhile")
+                    yield TailNotice(name, f"{what}; the others are shown meanwhile")
             yield from merge.ready(time.monotonic())
             self._make_room(merge)
         yield from merge.rest()
 
-    def _take(self, merge: Merge) -> Iterator[Notice]:
+    def _take(self, merge: Merge) -> Iterator[TailNotice]:
         """Take what has arrived; wait for it for a moment."""
         try:
             item = self._arrived.get(timeout=_HOLD / 4)
         except queue.Empty:
             return
-        if isinstance(item, Notice):
+        if isinstance(item, TailNotice):
             yield item
         elif isinstance(item, _Lines):
             merge.add(item.lines, time.monotonic())
@@ -145,13 +145,13 @@ class Tailing:
             self._seen.add(item.host)
             self._away.discard(item.host)
             if self.failed.pop(item.host, None) is not None:
-                yield Notice(item.host, "is connected again; its logs go on where they were")
+                yield TailNotice(item.host, "is connected again; its logs go on where they were")
         else:
             merge.caught_up(item.host)
             if isinstance(item, _Ended):
                 yield from self._ended(item)
 
-    def _ended(self, ended: _Ended) -> Iterator[Notice]:
+    def _ended(self, ended: _Ended) -> Iterator[TailNotice]:
         # Who never answered may yet do so, but nobody waits for that alone.
         if not ended.again or ended.host not in self._seen:
             self._away.add(ended.host)
@@ -161,13 +161,13 @@ class Tailing:
             yield self._told(ended.host, ended.error, ended.again)
         self.failed[ended.host] = ended.error
 
-    def _told(self, host: str, error: FleetError, again: bool) -> Notice:
+    def _told(self, host: str, error: FleetError, again: bool) -> TailNotice:
         if not again:
-            return Notice(host, "", error)
+            return TailNotice(host, "", error)
         if host not in self._seen:
-            return Notice(host, "is tried again from time to time", error)
+            return TailNotice(host, "is tried again from time to time", error)
         what = error.what if isinstance(error, RemoteError) else str(error)
-        return Notice(host, f"is away: {what}; connecting again")
+        return TailNotice(host, f"is away: {what}; connecting again")
 
     def _make_room(self, merge: Merge) -> None:
         for name, taken in self._taken.items():
@@ -219,4 +219,4 @@ class Tailing:
             self._arrived.put(_CaughtUp(host))
         if "cut" in entry:
             what = f"{entry['cut']} was thrown away before all of it was read: lines may be missing"
-            self._arrived.put(Notice(host, what))
+            self._arrived.put(TailNotice(host, what))

@@ -23,7 +23,7 @@ from puffin.programs.program import PYPI, Program
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProgramCheck:
     """What the check of one program found.
 
     Parameters
@@ -47,7 +47,7 @@ class Verdict:
     note: str = ""
 
 
-def verify(config: Configuration) -> list[Verdict]:
+def verify(config: Configuration) -> list[ProgramCheck]:
     """Check every available program.
 
     Parameters
@@ -57,12 +57,12 @@ def verify(config: Configuration) -> list[Verdict]:
 
     Returns
     -------
-    list[Verdict]
+    list[ProgramCheck]
         One for each.
     """
     environment = merged(environment_of(config), os.environ)
     waiting: dict[str, Any] = {program.name: program.settings for program in available_programs(config.settings)}
-    verdicts: list[Verdict] = []
+    verdicts: list[ProgramCheck] = []
     while waiting:
         found, crashed = _check_in_process(waiting, environment)
         if crashed is not None:
@@ -75,7 +75,7 @@ def verify(config: Configuration) -> list[Verdict]:
     return [_with_note_on_builds(verdict, config) for verdict in verdicts]
 
 
-def _with_note_on_builds(verdict: Verdict, config: Configuration) -> Verdict:
+def _with_note_on_builds(verdict: ProgramCheck, config: Configuration) -> ProgramCheck:
     """Say so where a module works only because this Python happens to have it from elsewhere."""
     program = program_of(verdict.program, config.settings.programs[verdict.program])
     if verdict.problem or not isinstance(program, ScineModule) or program.source in {"", PYPI} or program.root:
@@ -87,7 +87,7 @@ def _with_note_on_builds(verdict: Verdict, config: Configuration) -> Verdict:
 
 def _check_in_process(
     programs: Mapping[str, Any], environment: Mapping[str, str]
-) -> tuple[list[Verdict], Verdict | None]:
+) -> tuple[list[ProgramCheck], ProgramCheck | None]:
     """Check programs until the process has ended; return what it found, and the verdict on what ended it early."""
     words = [sys.executable, "-c", "from puffin.programs.verify import main; main()"]
     # Python looks for modules where it is started: that must be an empty place, not the user's.
@@ -106,13 +106,13 @@ def _check_in_process(
     for message in _messages(done.stdout):
         begun = message["program"]
         if "problem" in message:
-            found.append(Verdict(**{**message, "models": tuple(message["models"])}))
+            found.append(ProgramCheck(**{**message, "models": tuple(message["models"])}))
             begun = ""
     if not begun:
         return found, None
     tail = " / ".join(done.stderr.strip().splitlines()[-3:])
     how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    return found, Verdict(begun, f"the process that used it ended with {how}: {tail or 'it printed nothing'}")
+    return found, ProgramCheck(begun, f"the process that used it ended with {how}: {tail or 'it printed nothing'}")
 
 
 def _messages(output: str) -> Iterator[dict[str, Any]]:
@@ -131,7 +131,7 @@ def main() -> None:
             _answer(answers, asdict(check(CATALOGUE[name](settings))))
 
 
-def check(program: Program) -> Verdict:
+def check(program: Program) -> ProgramCheck:
     """Check one program in this process.
 
     Parameters
@@ -144,8 +144,8 @@ def check(program: Program) -> Verdict:
         version = program.found_version()
         models = tuple(program.available_models())
     except ProgramError as error:
-        return Verdict(program.name, problem=str(error))
-    return Verdict(program.name, version=version, models=models, note=_note(program, version))
+        return ProgramCheck(program.name, problem=str(error))
+    return ProgramCheck(program.name, version=version, models=models, note=_note(program, version))
 
 
 def _note(program: Program, version: str) -> str:

@@ -14,8 +14,8 @@ from pymongo.database import Database as MongoDatabase
 
 from puffin import calculations, documents, outcomes, queueing
 from puffin.calculations import Status
-from puffin.outcomes import Details, Outcome, PropertyInfo, StructureInfo
-from puffin.queueing import Change, Ended, Entry, Selection, Sort, Submission, Submitted, Tally
+from puffin.outcomes import CalculationOutcome, Details, PropertyInfo, StructureInfo
+from puffin.queueing import Change, EndedCalculation, Entry, Selection, Sort, Submission, Submitted, Tally
 from puffin.store.driver import only_duplicates, translated
 
 _CHUNK = 500
@@ -157,7 +157,7 @@ class Queue:
             for row in rows
         ]
 
-    def ended_since(self, since: datetime) -> tuple[int, list[Ended]]:
+    def ended_since(self, since: datetime) -> tuple[int, list[EndedCalculation]]:
         """How many calculations ended since then, and the newest of these ends.
 
         Parameters
@@ -173,7 +173,7 @@ class Queue:
             newest = list(found.sort("_lastmodified", -1).limit(queueing.NEWEST_ENDS))
             full = len(newest) == queueing.NEWEST_ENDS
             count = self._calculations.count_documents(selection) if full else len(newest)
-        return count, [Ended(document["_lastmodified"], document["runtime"]) for document in newest]
+        return count, [EndedCalculation(document["_lastmodified"], document["runtime"]) for document in newest]
 
     def count(self, selection: Selection) -> int:
         """How many calculations a selection has.
@@ -250,7 +250,7 @@ class Queue:
             changed = {str(document["_id"]) for document in found}
         return [entry for entry in entries if entry.id in changed]
 
-    def outcomes(self, entries: Sequence[Entry]) -> Iterator[Outcome]:
+    def outcomes(self, entries: Sequence[Entry]) -> Iterator[CalculationOutcome]:
         """What came of calculations, in the same order.
 
         Parameters
@@ -261,7 +261,7 @@ class Queue:
         for start in range(0, len(entries), _CHUNK):
             yield from self._outcomes(entries[start : start + _CHUNK])
 
-    def _outcomes(self, entries: Sequence[Entry]) -> list[Outcome]:
+    def _outcomes(self, entries: Sequence[Entry]) -> list[CalculationOutcome]:
         with translated("reading results", self._where):
             wanted = {"_id": {"$in": [ObjectId(entry.id) for entry in entries]}}
             results = {
@@ -273,7 +273,7 @@ class Queue:
             used = [ObjectId(item) for entry in entries for item in entry.structures]
             structures = self._structures({*made, *used})
         return [
-            Outcome(
+            CalculationOutcome(
                 entry=entry,
                 inputs=_all_of(structures, entry.structures),
                 properties=_all_of(properties, results.get(entry.id, {}).get("properties", ())),

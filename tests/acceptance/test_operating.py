@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -108,7 +109,8 @@ def test_a_worker_that_cannot_start_fails_the_deploy_with_its_own_words(here: He
     here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
     ran = here.run("deploy", "--yes")
     assert ran.code == 1
-    assert "here failed at waiting for workers: here-1:" in ran.err
+    # Which of the two supervisord gives up first is its affair.
+    assert re.search(r"here failed at waiting for workers: here-[12]:", ran.err)
     assert "last lines of its log:" in ran.err
     assert "No module named 'encodings'" in ran.err
 

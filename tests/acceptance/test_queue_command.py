@@ -370,7 +370,7 @@ def test_hold_release_cancel_requeue(place: Place) -> None:
     held = place.queue("hold", "--program", "sparrow", "--yes", "--json").ok()
     assert "to hold in" in held.err
     assert "20 scine_single_point (new)" in held.err
-    assert {(record["was"], record["done"]) for record in held.json()} == {("new", True)}
+    assert {(record["was"], record["changed"]) for record in held.json()} == {("new", True)}
 
     place.queue("release", ids[0], ids[1][:23] + ids[1][23], "--yes").ok()
     place.queue("cancel", "--status", "hold", "--reason", "wrong method", "--yes").ok()
@@ -401,7 +401,7 @@ def test_what_cannot_be_changed_is_reported(place: Place) -> None:
         ran = place.queue(verb, record["id"], "--yes", "--json")
         assert ran.code == 1
         assert said in ran.err
-        assert [item["done"] for item in ran.json()] == [False]
+        assert [item["changed"] for item in ran.json()] == [False]
     assert [item["status"] for item in place.documents()] == ["pending"]
 
 

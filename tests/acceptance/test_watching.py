@@ -16,7 +16,7 @@ import yaml
 
 from fleet.cli import options
 from fleet.hosts.access import open_remotes, open_store
-from fleet.operation.touching import Order, Target, give, lines_of
+from fleet.operation.touching import Target, Verb, give, lines_of
 from puffin.records import WorkerRecord
 from puffin.store import Event
 from tests.acceptance.commands import BIN, Ran, puffin_fleet
@@ -192,13 +192,13 @@ def test_what_the_host_knows_beside_the_database_and_orders_to_single_workers(he
         assert (busy["job"], 0 <= busy["age_s"] < 60, busy["troubles"]) == ("sleep", True, [])
 
         one = Target(fleet.hosts[0], idle)
-        assert give(fleet, one, Order.STOP, store.control) == f"{idle}: told to stop"
+        assert give(fleet, one, Verb.STOP, store.control) == f"{idle}: told to stop"
         until(lambda: records()[idle].state == "stopped", "the worker's end")
         assert "told to stop" in here.run("status", "--deep").ok().out
-        give(fleet, one, Order.START, store.control)
+        give(fleet, one, Verb.START, store.control)
         until(lambda: records()[idle].state == "idle", "the worker's return")
         before = records()[idle].pid
-        assert give(fleet, one, Order.RESTART, store.control) == f"{idle}: told to restart"
+        assert give(fleet, one, Verb.RESTART, store.control) == f"{idle}: told to restart"
         until(lambda: (records()[idle].pid != before, records()[idle].state) == (True, "idle"), "another process")
     with open_remotes(fleet, fleet.hosts) as remotes:
         lines = lines_of(fleet, Target(fleet.hosts[0], busy["worker"]), [], remotes, 50)

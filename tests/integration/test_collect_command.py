@@ -82,7 +82,7 @@ def test_everything_that_tells_why_is_collected_once(fleet: LoggingFleet, tmp_pa
     (logs / "node1-1.log").rename(logs / "node1-1.log.1")
     fleet.write("node1", "node1-1.log", "new")
     by_host = {each["host"]: each for each in fleet.run("-o", place, "--json", verb="collect").ok().json()}
-    assert (by_host["node1"]["fetched"], by_host["node2"]["fetched"]) == (len("more\nnew\n"), 0)
+    assert (by_host["node1"]["fetched_bytes"], by_host["node2"]["fetched_bytes"]) == (len("more\nnew\n"), 0)
     again = contents(place)
     assert again["node1/log/node1-1.log"] == b"new\n"
     assert again["node1/log/node1-1.log.1"] == found["node1/log/node1-1.log"] + b"more\n"
@@ -104,7 +104,7 @@ def test_an_interrupted_download_goes_on(fleet: LoggingFleet, tmp_path: Path) ->
     before = here.stat().st_size
     assert 1_000_000 < before < size
     (done,) = fleet.run("-o", place, "--host", "node1", "--json", verb="collect").ok().json()
-    assert size - before <= done["fetched"] <= size - before + 10_000
+    assert size - before <= done["fetched_bytes"] <= size - before + 10_000
     assert here.read_bytes() == large.read_bytes()
 
 
@@ -149,7 +149,7 @@ def test_a_narrower_run_keeps_what_is_there_in_the_manifest(fleet: LoggingFleet,
     after = manifest(place)["hosts"]["node1"]["files"]
     assert set(after) == set(before) - {"log/node1-1.log.1"}
     (done,) = fleet.run("-o", place, "--host", "node1", "--json", verb="collect").ok().json()
-    assert done["fetched"] == len("before\n")
+    assert done["fetched_bytes"] == len("before\n")
 
 
 def test_a_file_that_cannot_be_written_here_is_named_and_makes_it_a_failure(

@@ -24,9 +24,9 @@ import pytest
 from fleet.deployment.lock import (
     ChangedMeanwhile,
     Deed,
+    DeedOutcome,
     LockedError,
     LockTarget,
-    Outcome,
     Result,
     hold,
     new_deed,
@@ -391,8 +391,8 @@ def test_all_are_held_and_given_back(places: dict[str, Path], local: dict[str, R
     with hold(local, targets(places, 0), deed, 0, 3) as held:
         assert held.hosts == frozenset(places)
         assert {guard.read_holder(place)["token"] for place in places.values()} == {held.token}
-        held.conclude("a", Outcome(Result.DONE, release="r1"))
-        held.conclude("b", Outcome(Result.FAILED, "disk full"))
+        held.conclude("a", DeedOutcome(Result.DONE, release="r1"))
+        held.conclude("b", DeedOutcome(Result.FAILED, "disk full"))
     assert [guard.read_holder(place) for place in places.values()] == [None] * 3
     found = [(line["id"], line["outcome"], line["error"]) for place in places.values() for line in lines(place)]
     assert found == [(deed.id, "done", ""), (deed.id, "failed", "disk full"), (deed.id, "interrupted", "")]
@@ -487,7 +487,7 @@ def test_a_command_that_a_hook_runs_uses_the_lock_it_runs_under(
         with hold(local, targets(places), new_deed("deploy"), 0, 3, inherited=outer.token) as inner:
             assert inner.token == outer.token
             assert inner.hosts == frozenset(places)
-            inner.conclude("a", Outcome(Result.DONE))
+            inner.conclude("a", DeedOutcome(Result.DONE))
         assert guard.read_holder(places["a"]) is not None
         assert guard.read_holder(places["b"]) is None
     assert guard.read_holder(places["a"]) is None
@@ -527,7 +527,7 @@ def test_a_holder_that_is_killed_is_followed_when_its_time_limit_is_over(
     process.wait()
     with hold(local, targets(places), new_deed("deploy"), 60, 3) as held:
         assert held.hosts == frozenset(places)
-        held.conclude("a", Outcome(Result.DONE))
+        held.conclude("a", DeedOutcome(Result.DONE))
     assert [line["outcome"] for line in lines(places["a"])] == ["interrupted", "done"]
 
 

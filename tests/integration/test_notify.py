@@ -20,7 +20,7 @@ import yaml
 from fleet.errors import InventoryError
 from fleet.hosts.inventory import parse_inventory
 from fleet.notify.notices import Kind, Notice
-from fleet.notify.telling import Command, NotTold, Webhook, hooks_on_events
+from fleet.notify.telling import CommandHook, NotTold, Webhook, hooks_on_events
 from puffin.documents import Model, Request
 from puffin.records import WorkerRecord
 from puffin.settings import DatabaseSettings
@@ -281,11 +281,11 @@ def test_a_command_has_its_time_and_what_it_leaves_is_not_waited_for(tmp_path: P
     file = tmp_path / "hosts.yaml"
     slow = script(tmp_path, "slow", "sleep 600 & echo $! > child; wait")
     with pytest.raises(NotTold, match=r"did not end within 0\.5 s"):
-        Command(slow, file, timeout_s=0.5).tell(NOTICE)
+        CommandHook(slow, file, timeout_s=0.5).tell(NOTICE)
     child = int((tmp_path / "child").read_text())
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
     with pytest.raises(NotTold, match="cannot be started"):
-        Command(tmp_path / "none", file).tell(NOTICE)
+        CommandHook(tmp_path / "none", file).tell(NOTICE)
 
 
 def test_what_webhooks_answer_is_told_without_their_address(tmp_path: Path, web: Receiver) -> None:

@@ -19,7 +19,7 @@ from fleet.hostside.common import Failure
 from fleet.hostside.installed import mark_of
 from fleet.hostside.sizes import freed_by, freed_by_each
 from fleet.reach.local import LocalRemote
-from fleet.release.releases import Place, carry_out, look, prune_host
+from fleet.release.releases import HostRoots, carry_out, look, prune_host
 
 KB = 1 << 10
 
@@ -225,8 +225,8 @@ def test_hosts_that_share_a_home_are_pruned_once(home: Home, sleeper: subprocess
     for place in (home, other):
         for name in ("r1", "r2"):
             place.environment(f"releases/{name}", name)
-    places = {name: Place(str(home.fleet), str(home.host(name, current="r2"))) for name in ("h1", "h2")}
-    places["h3"] = Place(str(other.fleet), str(other.host("h3", current="r2")))
+    places = {name: HostRoots(str(home.fleet), str(home.host(name, current="r2"))) for name in ("h1", "h2")}
+    places["h3"] = HostRoots(str(other.fleet), str(other.host("h3", current="r2")))
     remotes = {name: LocalRemote(name, sys.executable) for name in places}
     plans = {result.host: result.value for result in look(remotes, places, 1, frozenset(), 3)}
     assert sorted(plans) == ["h1", "h3"]

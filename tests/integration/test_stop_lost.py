@@ -14,7 +14,7 @@ import yaml
 from fleet.cli import options
 from fleet.hosts.access import open_store
 from fleet.operation.reported import Reported
-from fleet.operation.stopping import HostControl, Stop, Stopped, stop_hosts
+from fleet.operation.stopping import HostControl, StopOptions, Stopped, stop_hosts
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import CommandResult, ConnectionLost
 from puffin.store import Store
@@ -52,7 +52,7 @@ class Outage:
         record = replace(RECORD, uuid="puffin-lab@node1-1", fleet="lab", host="node1", worker="node1-1", state=state)
         self.store.registry.report(record)
 
-    def stop(self, how: Stop, ordered: bool, patience_s: float = 120.0) -> Stopped:
+    def stop(self, how: StopOptions, ordered: bool, patience_s: float = 120.0) -> Stopped:
         reported = Reported(self.store, "lab")
         remote = Vanishing("node1", "python3")
         control = HostControl(self.chosen.fleet, self.chosen.hosts[0], remote, lambda _: None, reported, patience_s)
@@ -101,14 +101,14 @@ def test_the_time_to_wait_is_kept_by_a_host_that_is_gone(
     outage: Outage, state: str, ordered: bool, running: tuple[str, ...]
 ) -> None:
     outage.report(state)
-    found = outage.stop(Stop(timeout_s=2.0), ordered)
+    found = outage.stop(StopOptions(timeout_s=2.0), ordered)
     assert (found.running, found.by_database, found.trouble) == (running, False, "the cable is cut")
 
 
 def test_a_host_that_stays_away_is_followed_through_the_database(outage: Outage) -> None:
     outage.report("stopped")
-    found = outage.stop(Stop(), ordered=True, patience_s=0.0)
+    found = outage.stop(StopOptions(), ordered=True, patience_s=0.0)
     assert (found.running, found.by_database, found.trouble) == ((), False, "the cable is cut")
-    for how, ordered in ((Stop(), False), (Stop(supervisord=True), True)):
+    for how, ordered in ((StopOptions(), False), (StopOptions(supervisord=True), True)):
         with pytest.raises(ConnectionLost, match="the cable is cut"):
             outage.stop(how, ordered, patience_s=0.0)

@@ -93,6 +93,7 @@ FLEET_MAY_IMPORT = frozenset(
         "puffin.queueing",
         "puffin.records",
         "puffin.settings",
+        "puffin.severity",
         "puffin.store",
     }
 )

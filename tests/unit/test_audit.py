@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fleet.deployment.audit import Deed, Entry, merge, read_entries
+from fleet.deployment.audit import AuditEntry, PastDeed, merge, read_entries
 from fleet.reach.facts import Holder
 
 
@@ -44,7 +44,7 @@ def test_a_lock_that_is_still_held_is_a_deed_without_an_end(left: float, outcome
 def test_what_cannot_be_read_is_left_out() -> None:
     damaged = ["", "{", "[]", '{"id": 3}', "null", line("1-a")[:-4], '{"id": "9", "began": "soon"}']
     [entry] = read_entries("n1", damaged, None)
-    assert entry == Entry("n1", "9", "", "", None, None, "", "", "")
+    assert entry == AuditEntry("n1", "9", "", "", None, None, "", "", "")
     assert merge([entry])[0].outcome == "unknown"
 
 
@@ -59,8 +59,8 @@ def test_what_cannot_be_read_is_left_out() -> None:
     ],
 )
 def test_the_worst_host_decides(outcomes: list[str], worst: str) -> None:
-    entries = [Entry(str(n), "1", "", "", None, None, outcome, "", "") for n, outcome in enumerate(outcomes)]
-    assert Deed("1", "", "", None, tuple(entries)).outcome == worst
+    entries = [AuditEntry(str(n), "1", "", "", None, None, outcome, "", "") for n, outcome in enumerate(outcomes)]
+    assert PastDeed("1", "", "", None, tuple(entries)).outcome == worst
 
 
 def test_the_last_line_of_a_host_about_a_deed_counts() -> None:

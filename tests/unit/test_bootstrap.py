@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from puffin.bootstrap import bootstrap
-from puffin.check import Finding, Verdict, table
+from puffin.check import Finding, table
 from puffin.config import Configuration
 from puffin.errors import ConfigurationError, ProgramError
 from puffin.programs import building, builds, sources, wheels
@@ -19,6 +19,7 @@ from puffin.programs.module import ScineModule
 from puffin.programs.places import Places, locked
 from puffin.programs.workshop import Workshop
 from puffin.settings import PROGRAMS, ProgramSettings, Settings, parse
+from puffin.severity import Severity
 
 
 def settings(**programs: dict[str, Any]) -> Settings:
@@ -261,9 +262,9 @@ def test_the_table_fits_and_loses_nothing() -> None:
     long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
     path = "/a" * 60
     findings = [
-        Finding("disk", Verdict.GOOD, "fine"),
-        Finding("molassembler", Verdict.ODD, long),
-        Finding("folder", Verdict.BAD, f"{path}\nsecond part"),
+        Finding("disk", Severity.OK, "fine"),
+        Finding("molassembler", Severity.WARN, long),
+        Finding("folder", Severity.FAIL, f"{path}\nsecond part"),
     ]
     lines = table(findings, 60)
     assert lines[0] == "ok    disk          fine"

@@ -23,7 +23,7 @@ from fleet.reach.local import LocalRemote
 from fleet.reach.remote import CommandResult, build_program
 from fleet.watch.blocks import Frames
 from fleet.watch.collection import Listing, RemoteFile, parse_listing, safe_path
-from fleet.watch.collector import Collection, Place, Wanted, fetch
+from fleet.watch.collector import Collection, Fetch, HostFolder, fetch
 
 
 @given(
@@ -105,15 +105,15 @@ def archive(*members: tuple[str, bytes, bytes]) -> bytes:
     return packed.getvalue()
 
 
-def ask_for(remote: Hostile, place: Place, size: int = 5) -> list[str]:
+def ask_for(remote: Hostile, place: HostFolder, size: int = 5) -> list[str]:
     file = RemoteFile("log/x", "/log/x", size, 0.0, (1, 1), "log/x")
-    done = fetch(remote, Listing((file,), (), {}, {}), [Wanted(file, 0)], {}, place, lambda _: None)
+    done = fetch(remote, Listing((file,), (), {}, {}), [Fetch(file, 0)], {}, place, lambda _: None)
     return done.problems
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "evil", lambda: 1 << 30)
+def place(tmp_path: Path) -> HostFolder:
+    return HostFolder(tmp_path / "evil", lambda: 1 << 30)
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ def place(tmp_path: Path) -> Place:
     ],
 )
 def test_what_was_not_asked_for_is_refused(
-    place: Place, tmp_path: Path, members: list[tuple[str, bytes, bytes]], message: str
+    place: HostFolder, tmp_path: Path, members: list[tuple[str, bytes, bytes]], message: str
 ) -> None:
     with pytest.raises(RemoteError, match=message):
         ask_for(Hostile(archive(*members)), place)
     assert {path.name for path in tmp_path.rglob("*")} <= {"evil", "log", "x", "facts.json", "supervisord.json"}
 
 
-def test_a_small_archive_that_holds_a_full_disk(place: Place) -> None:
+def test_a_small_archive_that_holds_a_full_disk(place: HostFolder) -> None:
     bomb = gzip.compress(bytes(1 << 26))
     header = tarfile.TarInfo("name")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, 1 << 26
@@ -144,7 +144,7 @@ def test_a_small_archive_that_holds_a_full_disk(place: Place) -> None:
         ask_for(Hostile(gzip.compress(header.tobuf()) + bomb, blocks=1 << 16), place)
 
 
-def test_what_arrives_damaged_is_not_kept(place: Place) -> None:
+def test_what_arrives_damaged_is_not_kept(place: HostFolder) -> None:
     remote = Hostile(archive(("0:0", b"12345", tarfile.REGTYPE)), ["0" * 64])
     assert ask_for(remote, place) == ["log/x: arrived damaged; run it again"]
     assert place.size("log/x") == 0
@@ -167,7 +167,7 @@ def test_a_host_that_reads_for_long_shows_life(tmp_path: Path) -> None:
     assert stream.reply()["files"] == [{"size": len(content), "sha256": digest, "problem": ""}]
 
 
-def test_a_link_that_waits_here_is_not_followed(place: Place, tmp_path: Path) -> None:
+def test_a_link_that_waits_here_is_not_followed(place: HostFolder, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (tmp_path / "evil").mkdir()
@@ -178,7 +178,7 @@ def test_a_link_that_waits_here_is_not_followed(place: Place, tmp_path: Path) ->
 
 
 def test_it_stops_before_the_disk_is_full(tmp_path: Path) -> None:
-    place = Place(tmp_path / "evil", lambda: -1)
+    place = HostFolder(tmp_path / "evil", lambda: -1)
     remote = Hostile(archive(("0:0", os.urandom(1 << 24), tarfile.REGTYPE)), blocks=1 << 20)
     with pytest.raises(FleetError, match="the disk here is almost full"):
         ask_for(remote, place, 1 << 24)

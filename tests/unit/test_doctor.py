@@ -29,9 +29,10 @@ from fleet.reach.facts import (
 )
 from fleet.reach.remote import ChangedHostKey, HostResult, NoPythonError, UnknownHostKey, UnreachableError
 from fleet.watch import doctor
-from fleet.watch.diagnosis import Finding, Severity, diagnose
+from fleet.watch.diagnosis import Finding, diagnose
 from fleet.watch.doctor import DatabaseSeen, addresses, goes_to_members, grouped, of_database, of_hosts
-from fleet.watch.examination import Examination, Examined, Limit, Place, Reached, WorkerFinding
+from fleet.watch.examination import Examination, Examined, Limit, Reached, TriedDirectory, WorkerFinding
+from puffin.severity import Severity
 from tests.unit.test_health import RECORD
 
 TEXT = """\
@@ -91,8 +92,8 @@ def good() -> Examined:
         clock_first=100.5,
         clock_last=101.5,
         python_home="",
-        base=Place("/base", "/base", "ext4", "", "", ""),
-        scratch=Place("/scratch", "/scratch", "xfs", "", "", ""),
+        base=TriedDirectory("/base", "/base", "ext4", "", "", ""),
+        scratch=TriedDirectory("/scratch", "/scratch", "xfs", "", "", ""),
         limits={"nofile": Limit(1024, 4096), "nproc": Limit(-1, -1), "core": Limit(0, -1)},
         release_problem="",
         unfinished=(),
@@ -100,7 +101,10 @@ def good() -> Examined:
         reachable=(),
         members=(),
         worker="node1-1",
-        worker_findings=(WorkerFinding("database", "ok", "db:27017, a"), WorkerFinding("worker", "warn", "runs")),
+        worker_findings=(
+            WorkerFinding("database", Severity.OK, "db:27017, a"),
+            WorkerFinding("worker", Severity.WARN, "runs"),
+        ),
         worker_problem="",
     )
     return Examined(facts, examination, asked=100.0, answered=102.0)
@@ -153,7 +157,7 @@ def test_a_good_host_has_nothing_wrong_and_says_what_was_looked_at() -> None:
 
 
 WRITE, LINK, RUN = ({name: "Read-only"} for name in ("write", "link", "run"))
-BASE = Place("/base", "/", "nfs4", "", "", "")
+BASE = TriedDirectory("/base", "/", "nfs4", "", "", "")
 LONG = "/" + "x" * 90
 OTHER_PYTHON = replace(good().facts.python, implementation="pypy")
 
@@ -182,7 +186,7 @@ CASES: list[tuple[Callable[[], Examined], str, str, str, str]] = [
     ),
     (lambda: with_examination(base=replace(BASE, **RUN)), "fail", "base_dir", "no program can be started", "noexec"),
     (
-        lambda: with_examination(base=Place("/base", "/base", "ext4", "No space left on device", "", "")),
+        lambda: with_examination(base=TriedDirectory("/base", "/base", "ext4", "No space left on device", "", "")),
         *("fail", "base_dir", "No space left on device; 100.0 GB and", "puffin-fleet prune"),
     ),
     (lambda: with_disk(free=0.1), "fail", "base_dir space", "0.1 GB and 1000000 inodes free on the file", "prune"),
@@ -252,24 +256,24 @@ CASES: list[tuple[Callable[[], Examined], str, str, str, str]] = [
         "deploy",
     ),
     (
-        lambda: with_examination(worker_findings=(WorkerFinding("database", "FAIL", "refused the login"),)),
+        lambda: with_examination(worker_findings=(WorkerFinding("database", Severity.FAIL, "refused the login"),)),
         *("fail", "database", "refused the login", "node1-1 says of itself"),
     ),
     (
         lambda: with_examination(
             worker_findings=(
-                WorkerFinding("program sparrow", "FAIL", "not installed: run 'puffin bootstrap'"),
-                WorkerFinding("program readuct", "FAIL", "not installed: run 'puffin bootstrap'"),
+                WorkerFinding("program sparrow", Severity.FAIL, "not installed: run 'puffin bootstrap'"),
+                WorkerFinding("program readuct", Severity.FAIL, "not installed: run 'puffin bootstrap'"),
             )
         ),
         *("warn", "programs", "sparrow, readuct not installed: only jobs", "'release: {extras: [scine]}'"),
     ),
     (
-        lambda: with_examination(worker_findings=(WorkerFinding("program orca", "warn", "old"),)),
+        lambda: with_examination(worker_findings=(WorkerFinding("program orca", Severity.WARN, "old"),)),
         *("warn", "program orca", "old", "node1-1 says of itself"),
     ),
     (
-        lambda: with_examination(worker_findings=(WorkerFinding("disk", "FAIL", "taken"),)),
+        lambda: with_examination(worker_findings=(WorkerFinding("disk", Severity.FAIL, "taken"),)),
         *("warn", "disk", "taken", "node1-1 says of itself"),
     ),
     (
@@ -303,7 +307,7 @@ def test_what_is_wrong(found: Callable[[], Examined], severity: str, check: str,
     ],
 )
 def test_a_program_that_was_asked_for_and_is_missing_is_a_failure(text: str) -> None:
-    missing = WorkerFinding("program sparrow", "FAIL", "not installed: run 'puffin bootstrap'")
+    missing = WorkerFinding("program sparrow", Severity.FAIL, "not installed: run 'puffin bootstrap'")
     (finding,) = wrong(with_examination(worker_findings=(missing,)), parse_inventory(text, "hosts.yaml"))
     assert (finding.severity.value, finding.check, finding.what) == ("fail", "program sparrow", "not installed")
     assert "release: {extras: [scine]}" in finding.advice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.deployment.gate import MOST_STARTS, SLOW_S, Gate, Verdict
+from fleet.deployment.gate import MOST_STARTS, SLOW_S, Gate, Standing
 from fleet.deployment.health import Health, WorkerHealth
 from fleet.hosts.hostsfile import Update
 
@@ -17,12 +17,12 @@ def worker(health: Health, name: str = "n-1", detail: str = "") -> WorkerHealth:
 
 def test_health_has_to_last() -> None:
     gate = Gate(UPDATE, 0)
-    assert gate.look([worker(Health.STARTING)], 0).verdict is Verdict.WAIT
+    assert gate.look([worker(Health.STARTING)], 0).standing is Standing.WAIT
     first = gate.look([worker(Health.HEALTHY)], 5)
-    assert (first.verdict, first.proven) == (Verdict.WAIT, False)
-    assert gate.look([worker(Health.HEALTHY)], 14.9).verdict is Verdict.WAIT
+    assert (first.standing, first.proven) == (Standing.WAIT, False)
+    assert gate.look([worker(Health.HEALTHY)], 14.9).standing is Standing.WAIT
     last = gate.look([worker(Health.HEALTHY)], 15)
-    assert (last.verdict, last.proven) == (Verdict.PASSED, True)
+    assert (last.standing, last.proven) == (Standing.PASSED, True)
 
 
 def test_it_says_when_it_will_have_passed() -> None:
@@ -47,8 +47,8 @@ def test_a_new_process_proves_itself_anew() -> None:
     gate.saw({"n-1": 100})
     gate.look([worker(Health.HEALTHY)], 0)
     gate.saw({"n-1": 101})
-    assert gate.look([worker(Health.HEALTHY)], 10).verdict is Verdict.WAIT
-    assert gate.look([worker(Health.HEALTHY)], 20).verdict is Verdict.PASSED
+    assert gate.look([worker(Health.HEALTHY)], 10).standing is Standing.WAIT
+    assert gate.look([worker(Health.HEALTHY)], 20).standing is Standing.PASSED
 
 
 def test_a_worker_that_is_started_again_and_again_is_told() -> None:
@@ -63,27 +63,27 @@ def test_a_worker_that_is_started_again_and_again_is_told() -> None:
 def test_the_deadline_counts_from_when_the_calculation_ended() -> None:
     gate = Gate(UPDATE, 0)
     draining = gate.look([worker(Health.DRAINING)], 1000)
-    assert (draining.verdict, draining.computing) == (Verdict.WAIT, True)
-    assert gate.look([worker(Health.STARTING)], 1001).verdict is Verdict.WAIT
-    assert gate.look([worker(Health.STARTING)], 1061).verdict is Verdict.WAIT
+    assert (draining.standing, draining.computing) == (Standing.WAIT, True)
+    assert gate.look([worker(Health.STARTING)], 1001).standing is Standing.WAIT
+    assert gate.look([worker(Health.STARTING)], 1061).standing is Standing.WAIT
     late = gate.look([worker(Health.STARTING, detail="has not reported yet")], 1062)
-    assert late.verdict is Verdict.FAILED
+    assert late.standing is Standing.FAILED
     assert late.why == "n-1: has not reported yet (past update.healthy_deadline)"
 
 
 def test_a_calculation_may_take_only_so_long() -> None:
     gate = Gate(UPDATE, 0)
     gate.look([worker(Health.DRAINING)], 0)
-    assert gate.look([worker(Health.DRAINING)], 3600).verdict is Verdict.WAIT
+    assert gate.look([worker(Health.DRAINING)], 3600).standing is Standing.WAIT
     late = gate.look([worker(Health.DRAINING, detail="until sleep 1 is done")], 3601)
-    assert late.verdict is Verdict.FAILED
+    assert late.standing is Standing.FAILED
     assert "past update.drain_timeout" in late.why
 
 
 def test_who_has_failed_is_said_at_once_and_all_of_them() -> None:
     gate = Gate(UPDATE, 0)
     look = gate.look([worker(Health.HEALTHY), worker(Health.FAILED, "n-2", "x"), worker(Health.FAILED, "n-3", "y")], 0)
-    assert look.verdict is Verdict.FAILED
+    assert look.standing is Standing.FAILED
     assert [each.worker for each in look.failed] == ["n-2", "n-3"]
     assert look.why == "n-2: x; n-3: y"
 
@@ -93,7 +93,7 @@ def test_one_idle_worker_proves_a_host_whose_others_compute() -> None:
     both = [worker(Health.HEALTHY), worker(Health.DRAINING, "n-2")]
     assert not gate.look(both, 0).proven
     look = gate.look(both, 10)
-    assert (look.verdict, look.proven, look.computing) == (Verdict.WAIT, True, True)
+    assert (look.standing, look.proven, look.computing) == (Standing.WAIT, True, True)
 
 
 @pytest.mark.parametrize("health", [Health.HEALTHY, Health.STARTING])
@@ -104,20 +104,20 @@ def test_a_host_with_a_worker_on_its_way_is_being_changed(health: Health) -> Non
 
 def test_workers_that_stay_stopped_are_not_waited_for() -> None:
     look = Gate(UPDATE, 0).look([worker(Health.STOPPED)], 0)
-    assert (look.verdict, look.proven) == (Verdict.PASSED, False)
+    assert (look.standing, look.proven) == (Standing.PASSED, False)
 
 
 def test_who_has_passed_may_come_to_its_end_while_others_compute() -> None:
     gate = Gate(UPDATE, 0)
     others = worker(Health.DRAINING, "n-2")
     at_its_end = WorkerHealth("n-1", Health.FAILED, "it ended with exit code 0", at_its_end=True)
-    assert gate.look([at_its_end, others], 0).verdict is Verdict.FAILED
+    assert gate.look([at_its_end, others], 0).standing is Standing.FAILED
     gate.look([worker(Health.HEALTHY), others], 1)
     assert gate.look([worker(Health.HEALTHY), others], 11).proven
-    assert gate.look([at_its_end, others], 500).verdict is Verdict.WAIT
-    assert gate.look([at_its_end, worker(Health.STOPPED, "n-2")], 501).verdict is Verdict.PASSED
+    assert gate.look([at_its_end, others], 500).standing is Standing.WAIT
+    assert gate.look([at_its_end, worker(Health.STOPPED, "n-2")], 501).standing is Standing.PASSED
     broken = WorkerHealth("n-1", Health.FAILED, "it ended with exit code 2")
-    assert gate.look([broken, others], 502).verdict is Verdict.FAILED
+    assert gate.look([broken, others], 502).standing is Standing.FAILED
 
 
 def test_starts_of_one_that_has_passed_are_no_crash_loop_of_the_release() -> None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.notify.notices import Kind, Notice, Outbox, Seen, Watch, from_json, look, of_events, to_json, variables
+from fleet.notify.notices import Kind, LastLook, Notice, Outbox, Seen, from_json, look, of_events, to_json, variables
 from fleet.watch.status import WorkerStatus, status_of
 from puffin.records import WorkerRecord
 from puffin.store import EventRecord
@@ -100,15 +100,15 @@ def seen(
     return Seen("lab", now, frozenset(hosts.split()), statuses, any_open)
 
 
-def lost(watch: Watch, at: Seen) -> tuple[Watch, list[str]]:
+def lost(watch: LastLook, at: Seen) -> tuple[LastLook, list[str]]:
     after, notices = look(watch, at, AFTER_S)
     # As it is when the notifier was ended and started in between.
-    return Watch.from_json(json.loads(json.dumps(after.to_json()))), [each.host for each in notices]
+    return LastLook.from_json(json.loads(json.dumps(after.to_json()))), [each.host for each in notices]
 
 
 def test_a_lost_host_is_told_once_and_again_when_it_is_lost_again() -> None:
     gone = [worker(silent_s=0)]
-    watch, told = lost(Watch(), seen(gone, 200))
+    watch, told = lost(LastLook(), seen(gone, 200))
     assert told == []  # silent, but not for long enough
     watch, told = lost(watch, seen(gone, 310))
     assert told == ["node1"]
@@ -124,7 +124,7 @@ def test_a_lost_host_is_told_once_and_again_when_it_is_lost_again() -> None:
 
 def test_after_an_outage_of_the_database_hosts_are_given_time_to_report() -> None:
     workers = [worker("node1", 0), worker("node2", 0)]
-    watch, told = lost(Watch(), seen(workers, 10))
+    watch, told = lost(LastLook(), seen(workers, 10))
     watch, told = lost(watch, seen(workers, 1000))  # nobody could report in between
     assert told == []
     one_reports = [replace(workers[0], seen=NOW + timedelta(seconds=1050)), workers[1]]
@@ -149,23 +149,23 @@ def test_after_an_outage_of_the_database_hosts_are_given_time_to_report() -> Non
 def test_a_host_is_lost_that_should_work_and_says_nothing(
     workers: list[WorkerRecord], hosts: str, told: list[str]
 ) -> None:
-    watch, _ = lost(Watch(), seen(workers, 0, hosts=hosts))
+    watch, _ = lost(LastLook(), seen(workers, 0, hosts=hosts))
     assert lost(watch, seen(workers, 150, hosts=hosts))[1] == told
 
 
 def test_many_lost_hosts_are_one_notice() -> None:
     names = [f"node{number}" for number in range(1, 9)]
     at = [seen([worker(name, 400) for name in names], later, hosts=" ".join(names)) for later in (0, 150)]
-    watch, _ = look(Watch(), at[0], AFTER_S)
+    watch, _ = look(LastLook(), at[0], AFTER_S)
     _, notices = look(watch, at[1], AFTER_S)
     assert [each.text.split(";")[0] for each in notices] == ["lab: 8 hosts lost (node[1-8])"]
 
 
 def test_an_empty_queue_is_told_each_time_it_becomes_so() -> None:
-    told, watch = [], Watch()
+    told, watch = [], LastLook()
     for at, is_open in enumerate([False, True, True, False, False, None, True, None, False]):
         watch, notices = look(watch, seen(any_open=is_open, later_s=at), AFTER_S)
-        watch = Watch.from_json(json.loads(json.dumps(watch.to_json())))
+        watch = LastLook.from_json(json.loads(json.dumps(watch.to_json())))
         told += [(at, each.kind) for each in notices]
     assert told == [(3, Kind.QUEUE_EMPTY), (8, Kind.QUEUE_EMPTY)]
 

@@ -16,7 +16,7 @@ from fleet.cli.queue import _VERBS, queue
 from fleet.cli.queue_look import _print_output, _section, print_entries
 from fleet.cli.run import _without_directories
 from puffin.calculations import Status
-from puffin.outcomes import Outcome, StructureInfo
+from puffin.outcomes import CalculationOutcome, StructureInfo
 from puffin.queueing import Selection, to_entry
 from puffin.store import Queue
 
@@ -71,7 +71,9 @@ def test_what_failed_is_listed_with_its_reason_at_80_columns(
     comment = "Error: the calculation did not converge within 500 cycles"
     entry = to_entry("db", {**document, "_lastmodified": datetime(2025, 1, 1), "comment": comment})
     water = StructureInfo("s", "a molecule with a long name", "", (), (), "H2O", 0, 1)
-    queue = cast("Queue", SimpleNamespace(name="db", outcomes=lambda found: [Outcome(found[0], (water,), (), ())]))
+    queue = cast(
+        "Queue", SimpleNamespace(name="db", outcomes=lambda found: [CalculationOutcome(found[0], (water,), (), ())])
+    )
     print_entries(queue, [entry], datetime(2025, 1, 2), wanted)
     out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert out[0].split() == heading

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleet.queue.files import find_files
-from fleet.queue.model import Wanted, make_model
+from fleet.queue.model import JobTemplate, make_model
 from fleet.queue.submit import (
     METHODS,
     advice_on_others,
@@ -144,7 +144,7 @@ def there(status: Status, needs: tuple[int, float, float] | None = (1, 2.0, 1.0)
     ],
 )
 def test_what_is_there_with_other_needs_is_told(done: Submitted, expected: bool) -> None:
-    wanted = Wanted("scine_single_point", Model(), {}, cores=4, memory=8.0, disk=1.0)
+    wanted = JobTemplate("scine_single_point", Model(), {}, cores=4, memory=8.0, disk=1.0)
     assert asks_for_other(done, wanted) == expected
 
 

@@ -25,7 +25,7 @@ from fleet.queue.results import (
 )
 from fleet.queue.text import model_text
 from puffin.documents import Model
-from puffin.outcomes import Outcome, PropertyInfo, StructureInfo
+from puffin.outcomes import CalculationOutcome, PropertyInfo, StructureInfo
 from puffin.queueing import to_entry
 
 NOW = datetime(2025, 1, 1, 12)
@@ -48,8 +48,8 @@ OTHERS = (
     PropertyInfo("z", "a_number", "m", 3.0, ()),
     PropertyInfo("h", "hessian", "m", None, (6, 6)),
 )
-OUTCOME = Outcome(ENTRY, (GUESS,), (ENERGY, *OTHERS), (MADE,))
-SINGLE = Outcome(ENTRY, (GUESS,), (dataclasses.replace(ENERGY, structure="g"),), ())
+OUTCOME = CalculationOutcome(ENTRY, (GUESS,), (ENERGY, *OTHERS), (MADE,))
+SINGLE = CalculationOutcome(ENTRY, (GUESS,), (dataclasses.replace(ENERGY, structure="g"),), ())
 
 
 def test_csv() -> None:
@@ -88,7 +88,7 @@ def test_an_entry_tells_the_ids_of_its_structures() -> None:
 
 
 @pytest.mark.parametrize(("outcome", "label"), [(OUTCOME, "user_optimized"), (SINGLE, "user_guess")])
-def test_xyz_can_be_submitted_again(outcome: Outcome, label: str) -> None:
+def test_xyz_can_be_submitted_again(outcome: CalculationOutcome, label: str) -> None:
     text = xyz_text(outcome)
     (frame,) = frames("xyz", text.splitlines())
     assert isinstance(frame, Frame)

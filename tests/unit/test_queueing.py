@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from puffin.calculations import Claimant, Status, claim_update
 from puffin.documents import Model, Request
-from puffin.outcomes import Outcome, PropertyInfo, formula, to_property
+from puffin.outcomes import CalculationOutcome, PropertyInfo, formula, to_property
 from puffin.queueing import (
     RULES,
     Change,
-    Ended,
+    EndedCalculation,
     Entry,
     Selection,
     Sort,
@@ -158,9 +158,9 @@ def test_cancel_says_why() -> None:
     assert (update["$set"]["status"], update["$set"]["comment"]) == ("failed", "cancelled by me")
 
 
-def ends(count: int, every_s: float, last_s: float = 0.0, runtime_s: float = 1.0) -> list[Ended]:
+def ends(count: int, every_s: float, last_s: float = 0.0, runtime_s: float = 1.0) -> list[EndedCalculation]:
     """So many, one after the other, of which the last was so long ago."""
-    return [Ended(NOW - timedelta(seconds=last_s + every_s * number), runtime_s) for number in range(count)]
+    return [EndedCalculation(NOW - timedelta(seconds=last_s + every_s * number), runtime_s) for number in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def ends(count: int, every_s: float, last_s: float = 0.0, runtime_s: float = 1.0
         pytest.param(ends(30, 10, runtime_s=0.01), 36, 372, 348, id="workers that look every ten seconds"),
     ],
 )
-def test_pace(ended: list[Ended], left: int, per_hour: float | None, left_s: float | None) -> None:
+def test_pace(ended: list[EndedCalculation], left: int, per_hour: float | None, left_s: float | None) -> None:
     found = pace(len(ended), ended, left, NOW)
     expected = [value if value is None else pytest.approx(value, rel=0.02) for value in (per_hour, left_s)]
     assert [found.finished, found.per_hour, found.left_s] == [len(ended), *expected]
@@ -322,7 +322,7 @@ def test_the_energy_is_the_last_one_and_may_be_asked_for_one_structure() -> None
         PropertyInfo("2", "electronic_energy", "b", -2.0, ()),
         PropertyInfo("3", "dipole", "b", (1.0,), (1,)),
     ]
-    outcome = Outcome(entry(), (), tuple(energies), ())
+    outcome = CalculationOutcome(entry(), (), tuple(energies), ())
     assert outcome.energy == -2.0
     assert outcome.number("electronic_energy", "a") == -1.0
     assert outcome.number("electronic_energy", "c") is None

@@ -12,17 +12,17 @@ import pytest
 from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.revert import GoodState
 from fleet.deployment.roller import HostSigns, Roller
-from fleet.deployment.rollout import Command, Order, Policy, Rollout, Stage, policy_of
+from fleet.deployment.rollout import Instruction, Order, Policy, Rollout, Stage, policy_of
 from fleet.hosts.hostsfile import Share, Update
 
 POLICY = Policy(max_parallel=2, canary=1, failure_budget=1, progress_deadline=100)
 
 
-def begun(commands: tuple[Command, ...]) -> list[str]:
+def begun(commands: tuple[Instruction, ...]) -> list[str]:
     return [command.host for command in commands if command.order is Order.BEGIN]
 
 
-def orders(commands: tuple[Command, ...], order: Order) -> list[str]:
+def orders(commands: tuple[Instruction, ...], order: Order) -> list[str]:
     return [command.host for command in commands if command.order is order]
 
 
@@ -201,7 +201,7 @@ class Asked(Rollout):
     times: tuple[float, ...] = ()
     waits: tuple[float, ...] = ()
 
-    def advance(self, now: float) -> tuple[Command, ...]:
+    def advance(self, now: float) -> tuple[Instruction, ...]:
         self.times += (now,)
         return super().advance(now)
 
@@ -315,7 +315,7 @@ class Simulation:
     def plan(self, delay: float, host: str, what: str) -> None:
         heapq.heappush(self.events, (self.now + delay, next(self.numbers), host, what))
 
-    def obey(self, commands: tuple[Command, ...]) -> None:
+    def obey(self, commands: tuple[Instruction, ...]) -> None:
         for command in commands:
             if command.order is Order.BEGIN:
                 self.begin(command.host)

@@ -17,18 +17,18 @@ import pytest
 
 from fleet.hostside import tail
 from fleet.hostside.common import Failure
-from fleet.hostside.loglines import Gathering, Line, Wanted
-from fleet.hostside.rotation import Log, pieces
+from fleet.hostside.loglines import Gathering, Line, MessageFilter
+from fleet.hostside.rotation import LogReader, pieces
 
 MARKER = "puffin-test"
 
 
-def read(log: Log, flush: bool = True) -> list[str]:
+def read(log: LogReader, flush: bool = True) -> list[str]:
     return [message.text for message, _ in log.messages(flush)]
 
 
-def opened(path: Path) -> Log:
-    log = Log(path)
+def opened(path: Path) -> LogReader:
+    log = LogReader(path)
     log.start(pieces(path), 0)
     return log
 
@@ -82,7 +82,7 @@ def test_a_log_that_is_copied_and_cut_short(tmp_path: Path) -> None:
     os.truncate(path, 0)
     append(path, 4, 5, 6, 7)  # longer than what was read before
     assert read(log) == ["3", "4", "5", "6", "7"]
-    again = Log(path)
+    again = LogReader(path)
     again.resume(position)
     assert read(again) == ["3", "4", "5", "6", "7"]
     assert not again.cut
@@ -96,7 +96,7 @@ def test_what_was_thrown_away_is_told(tmp_path: Path) -> None:
     position = log.position()
     path.unlink()
     append(path, 2, 3)
-    again = Log(path)
+    again = LogReader(path)
     again.resume(position)
     assert (again.cut, read(again)) == (True, ["2", "3"])
 
@@ -122,7 +122,7 @@ def test_nothing_is_lost_or_doubled_whenever_a_reader_breaks_off(tmp_path: Path,
             for message, position in log.messages():
                 found.append(message.lines[0])
                 if chance.random() < 0.2:
-                    log = Log(path)
+                    log = LogReader(path)
                     log.resume(json.loads(json.dumps(position.record())))
                     break
     handler.close()
@@ -267,6 +267,6 @@ def test_a_long_log_is_searched_from_its_end(tmp_path: Path) -> None:
     from fleet.hostside.rotation import last_messages
 
     files = pieces(path)
-    (last,) = last_messages(files, 1, Wanted())
+    (last,) = last_messages(files, 1, MessageFilter())
     assert files[0].read(100, last.start) == b"line 99999\n"
-    assert len(last_messages(files, 70_000, Wanted())) == 70_000
+    assert len(last_messages(files, 70_000, MessageFilter())) == 70_000

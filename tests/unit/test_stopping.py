@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from puffin.settings import DaemonSettings
-from puffin.stopping import Order, Orders, Signals, Stop
+from puffin.stopping import Orders, Signals, Stop, StopOrder
 
 
 @dataclass
@@ -38,7 +38,7 @@ def orders(
 def test_nothing_stops_a_worker_by_itself(tmp_path: Path, clock: Clock) -> None:
     given = orders(tmp_path, clock)
     clock.now = 1e9
-    assert given.idle() == Order(Stop.NO)
+    assert given.idle() == StopOrder(Stop.NO)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_stop_file_that_somebody_takes_away_after_it_was_obeyed(
 
 
 def test_the_fleet_is_told_to_stop(tmp_path: Path, clock: Clock) -> None:
-    assert orders(tmp_path, clock, stopped=True).current == Order(Stop.DRAIN, "the fleet was told to stop")
+    assert orders(tmp_path, clock, stopped=True).current == StopOrder(Stop.DRAIN, "the fleet was told to stop")
 
 
 @pytest.mark.parametrize(

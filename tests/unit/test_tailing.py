@@ -13,7 +13,7 @@ from fleet.hosts.inventory import Host, parse_inventory
 from fleet.reach.local import LocalRemote
 from fleet.reach.logs import LogLine
 from fleet.reach.remote import ConnectionLost, Remote
-from fleet.watch.tailing import Notice, Tailing
+from fleet.watch.tailing import Tailing, TailNotice
 
 HOSTS = """
 fleet: pool
@@ -45,7 +45,7 @@ class Prepared(Remotes):
         return self._open[host.name]
 
 
-def read(directory: Path, ending: Callable[[bytes], None], **wanted: object) -> list[LogLine | Notice]:
+def read(directory: Path, ending: Callable[[bytes], None], **wanted: object) -> list[LogLine | TailNotice]:
     request = {"fleet": "pool", "host": "here", "base_dir": str(directory), **wanted}
     hosts = parse_inventory(HOSTS, "hosts.yaml").hosts
     return list(Tailing(Prepared({"here": Breaking(ending)}), hosts, lambda _: request, follow=True).lines())
@@ -89,7 +89,7 @@ def test_a_host_that_answers_and_reads_for_long_is_told_from_one_that_does_not_a
     hosts = parse_inventory(text, "hosts.yaml").hosts
     said: dict[str, str] = {}
     for found in Tailing(Prepared(dict(remotes)), hosts, lambda _: {}, follow=False, patience=1.0).lines():
-        assert isinstance(found, Notice)
+        assert isinstance(found, TailNotice)
         said.setdefault(found.host, found.what.partition(";")[0])
         if len(said) == 2:
             goes_on.set()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fleet.deployment import waiting
-from fleet.deployment.waiting import Cancelled, Place, Wanted, Watch, running, shared
+from fleet.deployment.waiting import Cancelled, Goal, Watch, WatchedHost, running, shared
 from fleet.errors import RemoteError
 from fleet.hosts.hostsfile import Update
 from fleet.reach.facts import Program, States, Supervisord
@@ -59,7 +59,7 @@ class Scripted:
 
 def watch(remote: Scripted, update: Update | None = None, cancelled: Callable[[], bool] = lambda: False) -> Watch:
     return Watch(
-        place=Place("n", "/f", "/f/hosts/n"),
+        place=WatchedHost("n", "/f", "/f/hosts/n"),
         update=update or Update(),
         remote=remote,
         read_records=list,
@@ -133,7 +133,7 @@ def test_a_log_that_cannot_be_read_does_not_hide_what_a_worker_failed_of() -> No
     remote = Scripted(answer)
     remote.trouble = AWAY
     with pytest.raises(RemoteError) as caught:
-        watch(remote).wait_until_healthy(Wanted("r", {"n-1": "c"}))
+        watch(remote).wait_until_healthy(Goal("r", {"n-1": "c"}))
     advice = "its log could not be read; see 'puffin-fleet logs --host n'"
     assert str(caught.value) == f"n: waiting for workers: n-1: no such file\n  {advice}"
 

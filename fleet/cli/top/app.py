@@ -19,7 +19,7 @@ from fleet.cli.top.feed import Feed
 from fleet.cli.top.listing import STYLES, Listing
 from fleet.cli.top.screens import LogScreen, Question
 from fleet.errors import FleetError
-from fleet.operation.touching import Order, Target, give, host_named, meaning
+from fleet.operation.touching import Target, Verb, give, host_named, meaning
 from fleet.watch import board
 from fleet.watch.board import Cell, History, Mode, Snapshot, View
 from fleet.watch.moments import local
@@ -273,7 +273,7 @@ class Top(App[None]):
         word
             The order.
         """
-        order, target = Order(word), self._target()
+        order, target = Verb(word), self._target()
         if target is None:
             return
         if order.of_a_host:
@@ -290,9 +290,9 @@ class Top(App[None]):
         """Drain the host of what is chosen, or resume it where it is drained."""
         row = self.query_one(Listing).chosen
         if row is not None:
-            self.action_order((Order.RESUME if row.host in self._feed.drained else Order.DRAIN).value)
+            self.action_order((Verb.RESUME if row.host in self._feed.drained else Verb.DRAIN).value)
 
-    def _give(self, target: Target, order: Order) -> None:
+    def _give(self, target: Target, order: Verb) -> None:
         """In a thread: a host may take its time."""
         try:
             said, severity = give(self._chosen.fleet, target, order, self._control), "information"

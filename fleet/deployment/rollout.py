@@ -347,11 +347,13 @@ class Rollout:
         return commands
 
     def _reverts(self, now: float) -> list[Instruction]:
-        stages = {Stage.FAILED, Stage.DONE} if self._halt else {Stage.FAILED}
+        also_done = bool(self._halt)
         chosen = [
             host
             for host, state in self._hosts.items()
-            if state.stage in stages and state.changed and host not in self._policy.fresh
+            if state.changed
+            and (state.stage is Stage.FAILED or (also_done and state.stage is Stage.DONE))
+            and host not in self._policy.fresh
         ]
         for host in chosen:
             self._set(host, stage=Stage.REVERTING, since=now)
@@ -361,6 +363,8 @@ class Rollout:
         if self._last_begun is not None and now < self._last_begun + self._policy.stagger:
             return []
         waiting = [host for host, state in self._hosts.items() if state.stage is Stage.WAITING]
+        if not waiting:
+            return []
         chosen = self._next_of(waiting, now) if self._proven_enough else waiting[: self._canaries_wanted]
         if self._policy.stagger > 0:
             chosen = chosen[:1]
@@ -371,15 +375,16 @@ class Rollout:
 
     def _next_of(self, waiting: Sequence[str], now: float) -> list[str]:
         fresh = self._policy.fresh
-        busy = sum(self._has_a_place(state, now) and host not in fresh for host, state in self._hosts.items())
+        busy = sum(host not in fresh for host, state in self._hosts.items() if self._has_a_place(state, now))
         running = [host for host in waiting if host not in fresh][: max(0, self._policy.max_parallel - busy)]
         return [host for host in waiting if host in fresh or host in running]
 
     def _has_a_place(self, state: HostState, now: float) -> bool:
         """Whether a host is without some of its workers, or will soon be."""
-        if state.computing_since is not None and state.stage is Stage.DRAINING:
+        stage = state.stage
+        if stage is Stage.DRAINING and state.computing_since is not None:
             return now - state.computing_since < self._policy.patience
-        return state.stage in {Stage.WORKING, Stage.REVERTING}
+        return stage is Stage.WORKING or stage is Stage.REVERTING  # not in a set: asked a million times a rollout
 
     @property
     def _canaries_wanted(self) -> int:

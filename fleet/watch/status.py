@@ -22,6 +22,7 @@ _ENDED = frozenset({"stopped", "quarantined"})
 _AWAY = frozenset({"lost", "unreported", *_ENDED})
 _WRONG = frozenset({"lost", "quarantined", "frozen", "unreported"})
 _ORDER = ("lost", "quarantined", "unreported", "frozen", "starting", "draining", "running", "idle", "stopped")
+_RANKS = {state: rank for rank, state in enumerate(_ORDER)}
 _KEYS = {"order": "job"}
 """Fields of a record that have another name outside: as those of a calculation have."""
 _FULL = 10_000_000
@@ -101,7 +102,7 @@ class WorkerStatus:
     @property
     def wrong(self) -> bool:
         """Whether somebody should look at it."""
-        return bool(self.troubles)
+        return self.state in _WRONG or bool(_host_troubles(self))
 
     @property
     def troubles(self) -> tuple[str, ...]:
@@ -296,20 +297,20 @@ def _status(record: WorkerRecord, now: datetime, wanted: str) -> WorkerStatus:
     return WorkerStatus(record, "lost" if lost else record.state, max(0.0, silent), wanted, age)
 
 
-def _urgency(status: WorkerStatus) -> tuple[bool, int, tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]:
-    return not status.wrong, _rank(status.state), natural(status.record.host), natural(status.record.worker)
+def _urgency(status: WorkerStatus) -> tuple[bool, int, tuple[tuple[int, str], ...], int, str]:
+    record = status.record
+    # Workers of one host differ in their number only: so the shorter name is the one with the smaller number.
+    return not status.wrong, _rank(status.state), natural(record.host), len(record.worker), record.worker
 
 
 def _rank(state: str) -> int:
-    return _ORDER.index(state) if state in _ORDER else 0
+    return _RANKS.get(state, 0)
 
 
 # What is wrong -----------------------------------------------------------------------------------------
 
 
 def _reported_troubles(status: WorkerStatus) -> tuple[str, ...]:
-    if status.state not in _WRONG:
-        return ()  # nearly all of thousands, each asked several times
     if status.state == "lost":
         silent = "" if status.silent_s == float("inf") else f", silent for {duration(status.silent_s)}"
         return (f"lost{silent}",)

@@ -1,17 +1,27 @@
-"""The workers that have reported to a database."""
+"""The workers that have reported to a database.
+
+What a worker accepts, its programs and jobs, is most of what there is to say of it, never changes while it runs, and is
+the same for most workers of a fleet: it is kept once for all of them, and each worker's document only refers to it. A
+report stays small, and so does reading thousands.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import secrets
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pymongo.errors import DuplicateKeyError
+
 from puffin.records import WorkerRecord
 from puffin.store.driver import Documents, translated
 
 WORKERS = "puffin_workers"
+OFFERS = "puffin_offers"
 _ECHO_S = 5.0
 _ECHO_TRIES = 5
 _ECHO_PAUSE_S = 0.05
@@ -20,8 +30,9 @@ _ECHO_PAUSE_S = 0.05
 class Registry:
     """The workers that have ever reported to a database."""
 
-    def __init__(self, collection: Documents, watched: Documents, where: str) -> None:
+    def __init__(self, collection: Documents, offers: Documents, watched: Documents, where: str) -> None:
         self._collection = collection
+        self._offers = offers
         self._watched = watched
         self._where = where
 
@@ -35,6 +46,7 @@ class Registry:
         """
         update = {"$set": _registry_fields(record), "$currentDate": {"started": True, "seen": True}}
         with translated("announcing the worker", self._where):
+            self._offer(record)
             # One that did not say goodbye has crashed; a deploy or a stop is no crash.
             unfinished = {"_id": record.uuid, "state": {"$nin": list(_SAID_GOODBYE)}}
             self._collection.update_one(unfinished, {"$inc": {"crashes": 1}})
@@ -49,9 +61,11 @@ class Registry:
             The worker.
         """
         with translated("reporting the worker's state", self._where):
-            self._collection.update_one(
+            done = self._collection.update_one(
                 {"_id": record.uuid}, {"$set": _registry_fields(record), "$currentDate": {"seen": True}}, upsert=True
             )
+            if done.upserted_id is not None:  # somebody has removed what it announced
+                self._offer(record)
 
     def echoes(self, uuid: str) -> bool:
         """Touch a worker's entry; return whether the server tells of that in a change stream.
@@ -92,12 +106,17 @@ class Registry:
         fleet
             Only those of this fleet.
         brief
-            Whether to leave out which programs and jobs they accept: most of what there is to read.
+            Whether to leave out which programs and jobs they accept: that takes a second query.
         """
-        without = {"programs": 0, "jobs": 0} if brief else None
         with translated("reading the registry", self._where):
             selection = {} if fleet is None else {"fleet": fleet}
-            return [_to_record(document) for document in self._collection.find(selection, without)]
+            offers = {} if brief else {offer["_id"]: _accepted(offer) for offer in self._offers.find()}
+            return [_to_record(document, offers) for document in self._collection.find(selection)]
+
+    def _offer(self, record: WorkerRecord) -> None:
+        offer = {"_id": _offer_id(record), "programs": list(record.programs), "jobs": list(record.jobs)}
+        with contextlib.suppress(DuplicateKeyError):  # another worker accepts the same
+            self._offers.insert_one(offer)
 
     def forget(self, uuids: Iterable[str]) -> int:
         """Remove workers that are gone for good.
@@ -115,23 +134,37 @@ _SAID_GOODBYE = ("stopped", "quarantined")
 
 
 _KNOWN_FIELDS = frozenset(field.name for field in dataclasses.fields(WorkerRecord))
-_SERVER_FIELDS = frozenset({"uuid", "restarts", "started", "seen"})
+_DEFAULTS = {
+    field.name: field.default for field in dataclasses.fields(WorkerRecord) if field.default is not dataclasses.MISSING
+}
+_ELSEWHERE = frozenset({"uuid", "restarts", "started", "seen", "programs", "jobs"})
+"""Fields of a record that are the server's to fill in, or are kept once for many workers."""
+
+_Accepted = dict[str, tuple[str, ...]]
+_NOT_KNOWN: _Accepted = {"programs": (), "jobs": ()}
 
 
 def _registry_fields(record: WorkerRecord) -> dict[str, Any]:
-    return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in dataclasses.asdict(record).items()
-        if key not in _SERVER_FIELDS
-    }
+    fields = {key: value for key, value in vars(record).items() if key not in _ELSEWHERE}
+    return {**fields, "offer": _offer_id(record)}
 
 
-def _to_record(document: Mapping[str, Any]) -> WorkerRecord:
-    values = {key: value for key, value in document.items() if key in _KNOWN_FIELDS}
-    values.update(
-        uuid=str(document["_id"]),
-        programs=tuple(document.get("programs", ())),
-        jobs=tuple(document.get("jobs", ())),
-        restarts=int(document.get("crashes", 0)),
-    )
-    return WorkerRecord(**values)
+def _offer_id(record: WorkerRecord) -> str:
+    text = "\n".join([*record.programs, "", *record.jobs])
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _accepted(offer: Mapping[str, Any]) -> _Accepted:
+    return {"programs": tuple(offer["programs"]), "jobs": tuple(offer["jobs"])}
+
+
+def _to_record(document: Mapping[str, Any], offers: Mapping[str, _Accepted]) -> WorkerRecord:
+    # Not by calling the class: assigning the fields of a frozen one singly takes most of the time of reading thousands.
+    record = object.__new__(WorkerRecord)
+    values = vars(record)
+    values.update(_DEFAULTS)
+    values.update(pair for pair in document.items() if pair[0] in _KNOWN_FIELDS)
+    values.update(offers.get(document.get("offer", ""), _NOT_KNOWN))
+    values["uuid"] = str(document["_id"])
+    values["restarts"] = int(document.get("crashes", 0))
+    return record

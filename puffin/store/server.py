@@ -22,7 +22,7 @@ from puffin.store.events import EVENTS, Events
 from puffin.store.judge_seat import JUDGE, JudgeSeat
 from puffin.store.notifier import NotifierSeat
 from puffin.store.queue import Queue
-from puffin.store.registry import WORKERS, Registry
+from puffin.store.registry import OFFERS, WORKERS, Registry
 from puffin.store.results import CalculationResult, to_result
 
 
@@ -187,7 +187,8 @@ class Store:
     def registry(self) -> Registry:
         """The workers; kept in the first database."""
         first = self.names[0]
-        return Registry(self._database(first)[WORKERS], self._watching_client[first][WORKERS], self.where)
+        database = self._database(first)
+        return Registry(database[WORKERS], database[OFFERS], self._watching_client[first][WORKERS], self.where)
 
     @property
     def events(self) -> Events:

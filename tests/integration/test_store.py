@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -174,6 +175,29 @@ def test_the_registry_remembers_workers(store: Store) -> None:
     assert len(store.registry.workers()) == 2
     assert store.registry.forget(["me"]) == 1
     assert store.registry.workers("lab") == []
+
+
+def test_what_workers_accept_is_kept_once(store: Store, queue: Queue) -> None:
+    store.registry.announce(record(uuid="a"))
+    store.registry.announce(record(uuid="b"))
+    store.registry.announce(record(uuid="c", programs=(), jobs=("sparrow", "sleep")))
+    found = {each.uuid: (each.programs, each.jobs) for each in store.registry.workers("lab")}
+    same = (("sparrow",), ("sleep",))
+    assert found == {"a": same, "b": same, "c": ((), ("sparrow", "sleep"))}
+    assert {(each.programs, each.jobs) for each in store.registry.workers("lab", brief=True)} == {((), ())}
+    # What comes from the database is a record like any other, although it was not made by calling its class.
+    assert all(each == dataclasses.replace(each) for each in store.registry.workers("lab"))
+    kept = queue.client[queue.name]["puffin_offers"].count_documents({})
+    assert kept == 2
+
+
+def test_a_report_brings_back_what_somebody_removed(store: Store, queue: Queue) -> None:
+    store.registry.announce(record())
+    for collection in ("puffin_workers", "puffin_offers"):
+        queue.client[queue.name][collection].drop()
+    store.registry.report(record(state="running"))
+    [found] = store.registry.workers("lab")
+    assert (found.state, found.programs, found.jobs) == ("running", ("sparrow",), ("sleep",))
 
 
 def test_events_are_kept_in_order_and_in_bounds(store: Store, queue: Queue) -> None:

@@ -84,17 +84,22 @@ LAYERS = (
 FLEET_MAY_IMPORT = frozenset(
     {
         "puffin",
+        "puffin.backlog",
         "puffin.calculations",
+        "puffin.changes",
         "puffin.documents",
+        "puffin.entries",
         "puffin.indexes",
         "puffin.errors",
         "puffin.lease",
         "puffin.outcomes",
-        "puffin.queueing",
+        "puffin.patterns",
+        "puffin.progress",
         "puffin.records",
         "puffin.settings",
         "puffin.severity",
         "puffin.store",
+        "puffin.submissions",
     }
 )
 

@@ -17,7 +17,8 @@ from fleet.errors import UsageError
 from fleet.hosts.access import connection
 from puffin.calculations import Status
 from puffin.entries import Entry, Selection
-from puffin.settings import DatabaseSettings, nearest
+from puffin.hints import nearest
+from puffin.settings import DatabaseSettings
 from puffin.store import Queue, Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from puffin.attempt import LOOK_FOR_STOP_FILES_S, Attempt, Fate, Workbench
 from puffin.calculations import Claim, Claimant, program_names
+from puffin.clock import boot_time
 from puffin.errors import DatabaseError, DatabaseUnavailable, ExitCode
 from puffin.jobs.base import JobKind
 from puffin.judge import Judge
-from puffin.keeper import boot_time
 from puffin.leftovers import end_leftovers
 from puffin.renewal import Renewal
 from puffin.reporter import Reporter

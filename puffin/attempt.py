@@ -24,10 +24,11 @@ from enum import Enum
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from puffin import archive, keeper, lease, verdicts
+from puffin import archive, lease, verdicts
 from puffin.calculations import Claim, Status, Verdict, reason_of
+from puffin.clock import boot_time
+from puffin.job_process import output_of
 from puffin.jobs.base import Cause, Ended, JobContext, JobKind
-from puffin.keeper import boot_time
 from puffin.lease import Hold
 from puffin.leftovers import end_leftovers
 from puffin.limits import Limits
@@ -129,7 +130,7 @@ class Attempt:
         renewal
             Keeps the lease meanwhile.
         sent
-            When the claim was sent, in seconds of :func:`~puffin.keeper.boot_time`.
+            When the claim was sent, in seconds of :func:`~puffin.clock.boot_time`.
 
         Returns
         -------
@@ -221,7 +222,7 @@ class Attempt:
 
     def _conclude(self, ended: Ended, released: Released) -> Fate:
         bench, claim = self._bench, self._claim
-        stdout, stderr = (read_shortened(path) for path in keeper.output_of(self._directory))
+        stdout, stderr = (read_shortened(path) for path in output_of(self._directory))
         verdict = verdicts.judge(ended, stdout, stderr)
         if ended.cause is not Cause.LIMIT and self._failed_for_want_of_the_database(verdict, released):
             return self._excuse(ended)

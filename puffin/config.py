@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
+from puffin import overlay
 from puffin import settings as schema
 from puffin.errors import ConfigurationError
+from puffin.hints import nearest
 from puffin.settings import Settings
 
 
@@ -46,7 +48,7 @@ class Section(MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._require(key)
-        self._values = schema.replace_value(self._values, self._path, key, value)
+        self._values = overlay.replace_value(self._values, self._path, key, value)
 
     def __delitem__(self, key: str) -> None:
         raise ConfigurationError(f"{self._path}.{key}: a setting cannot be removed, only changed")
@@ -64,7 +66,7 @@ class Section(MutableMapping[str, Any]):
     def _require(self, key: str) -> None:
         if key not in self._keys:
             # A KeyError too, so that ``in`` and ``get`` work as for any mapping.
-            raise UnknownKey(f"{self._path}.{key}: unknown key{schema.nearest(str(key), self._keys)}")
+            raise UnknownKey(f"{self._path}.{key}: unknown key{nearest(str(key), self._keys)}")
 
 
 class UnknownKey(ConfigurationError, KeyError):
@@ -88,7 +90,7 @@ class Programs(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Section:
         if name not in self._sections:
-            raise UnknownKey(f"programs.{name}: unknown program{schema.nearest(str(name), self._sections)}")
+            raise UnknownKey(f"programs.{name}: unknown program{nearest(str(name), self._sections)}")
         return self._sections[name]
 
     def __setitem__(self, name: str, values: Mapping[str, Any]) -> None:
@@ -120,7 +122,7 @@ class Configuration:
 
     def __getitem__(self, key: str) -> MutableMapping[str, Any]:
         if key not in self._sections:
-            raise UnknownKey(f"{key}: unknown section{schema.nearest(str(key), self._sections)}")
+            raise UnknownKey(f"{key}: unknown section{nearest(str(key), self._sections)}")
         return self._sections[key]
 
     def daemon(self) -> MutableMapping[str, Any]:
@@ -187,7 +189,7 @@ class Configuration:
         """
         content = _read(path) if path else b""
         layers = [(path, _parse_yaml(path, content))] if path else []
-        self._take(_complete(schema.parse([*layers, ("environment", _from_environment(os.environ))])))
+        self._take(_complete(overlay.parse([*layers, ("environment", _from_environment(os.environ))])))
         self._source = path or ""
         self._digest = hashlib.sha256(content).hexdigest()[:12] if path else ""
 

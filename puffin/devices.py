@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from puffin.conversion import processors
 from puffin.errors import ConfigurationError
-from puffin.settings import ResourceSettings, processors
+from puffin.settings import ResourceSettings
 
 _ONLINE = Path("/sys/devices/system/cpu/online")
 _NVIDIA, _AMD = Path("/dev/nvidiactl"), Path("/dev/kfd")

@@ -17,6 +17,7 @@ from puffin.config import Configuration
 from puffin.crashes import Crashes, last_lines
 from puffin.devices import occupy
 from puffin.errors import CannotFork, ConfigurationError, DaemonError, ExitCode, PuffinError
+from puffin.identity import Identity
 from puffin.jobs.base import JobKind
 from puffin.pidfile import PidFile
 from puffin.programs.environment import prepare
@@ -25,7 +26,7 @@ from puffin.settings import Settings
 from puffin.stopping import Signals
 from puffin.store import Store, connection_uri, location
 from puffin.tunnel import database_in_reach
-from puffin.worker import Identity, Worker
+from puffin.worker import Worker
 from puffin.worklog import Log, open_log
 
 _LONGEST_OPERATION_S = 10.0

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 
 from puffin import lease
 from puffin.calculations import Claimant
+from puffin.clock import boot_time
 from puffin.errors import DatabaseError
-from puffin.keeper import boot_time
 from puffin.losses import Loss, Pending
 from puffin.reporter import Reporter
 from puffin.settings import DaemonSettings

@@ -9,51 +9,33 @@ job leaves behind become the keeper's children (``PR_SET_CHILD_SUBREAPER``, prct
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import pickle
 import resource
 import select
 import signal
-import sys
-import time
-import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 import psutil
 
-from puffin.calculations import Usage, shorten
+from puffin.calculations import Usage
 from puffin.cgroup import JobGroup
-from puffin.jobs import base
-from puffin.jobs.base import Cause, Ended, JobContext, Outcome
+from puffin.clock import boot_time
+from puffin.descendants import adopt_orphans, kill_descendants, reap, signal_descendants
+from puffin.job_process import NeverBegan, WaitingJob, fork_job, read_outcome
+from puffin.jobs.base import Cause, Ended, JobContext
 from puffin.leftovers import MARK
 from puffin.limits import GB, SAMPLE_INTERVAL_S, Limits, proportional_gb, resident_gb
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _LONGEST_WAIT_S = 60.0
 _FIRST_TELL_S, _TELL_S = 1.0, 10.0
 _WORTH_TELLING = 0.05
-_OUTCOME_BYTES = 32 * 1024
-_HIGHEST_DESCRIPTOR = 4096
-_ENTERED, _OUTSIDE = b"+", b"-"
-
-STDOUT = "stdout"
-STDERR = "stderr"
-
-
-def boot_time() -> float:
-    """Seconds on the clock of leases: it never jumps, is the same in all processes, and counts suspended time."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True)
 class Start:
-    """Run this job. Until ``freeze_at`` (in seconds of :func:`boot_time`) its right to run is certain."""
+    """Run this job. Until ``freeze_at`` (in seconds of :func:`~puffin.clock.boot_time`) its right to run is certain."""
 
     context: JobContext
     limits: Limits
@@ -88,7 +70,7 @@ def keep(connection: Connection) -> None:
         To the worker.
     """
     os.setsid()
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     # A terminal's or an operator's signals are for the worker, which decides what becomes of the job.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -96,7 +78,7 @@ def keep(connection: Connection) -> None:
     signal.signal(signal.SIGTERM, told.note)
     # Forked before there is anything to do: a job that comes need not wait for it.
     group = JobGroup.make(os.environ.get(MARK, ""))
-    waiting = _fork_job(group)
+    waiting = fork_job(group)
     try:
         start: Start = connection.recv()
         freeze_at = _wait_for_right(connection, start.freeze_at)
@@ -109,7 +91,7 @@ def keep(connection: Connection) -> None:
         # Without it nobody renews the lease or writes the result.
         return
     finally:
-        _kill_descendants()
+        kill_descendants()
         if group is not None:
             group.remove()
 
@@ -150,7 +132,9 @@ class _Told:
 
 
 class _Keeper:
-    def __init__(self, connection: Connection, waiting: _Waiting, start: Start, freeze_at: float, told: _Told) -> None:
+    def __init__(
+        self, connection: Connection, waiting: WaitingJob, start: Start, freeze_at: float, told: _Told
+    ) -> None:
         self._connection = connection
         self._told = told
         self._limits = start.limits
@@ -177,9 +161,9 @@ class _Keeper:
     def see_through(self) -> Ended:
         status = self._watch()
         end = boot_time()
-        _kill_descendants()
-        outcome = _read_outcome(self._outcome_fd)
-        if isinstance(outcome, _NeverBegan):
+        kill_descendants()
+        outcome = read_outcome(self._outcome_fd)
+        if isinstance(outcome, NeverBegan):
             return Ended(Cause.KILLED, None, status, outcome.reason, self._usage())
         if status >= 0 and outcome is not None:
             # It had ended by itself before the order to kill it came: what it did counts.
@@ -191,7 +175,7 @@ class _Keeper:
 
     def _watch(self) -> int:
         """Serve messages, time and limits until the job's first process has ended; return its status."""
-        while (status := _reap(self._job)) is None:
+        while (status := reap(self._job)) is None:
             for ready in wait([self._connection, self._wake], self._patience()):
                 if ready is self._wake:
                     with contextlib.suppress(BlockingIOError):
@@ -222,11 +206,11 @@ class _Keeper:
         now = boot_time()
         if self._frozen_since is None and now >= self._freeze_at:
             self._frozen_since = now
-            _signal_descendants(signal.SIGSTOP)
+            signal_descendants(signal.SIGSTOP)
         elif self._frozen_since is not None and now < self._freeze_at:
             self._frozen_s += now - self._frozen_since
             self._frozen_since = None
-            _signal_descendants(signal.SIGCONT)
+            signal_descendants(signal.SIGCONT)
         elif self._frozen_since is None:
             self._look_at_the_limits(now)
 
@@ -240,7 +224,7 @@ class _Keeper:
         if detail:
             self._end(Cause.LIMIT, detail)
         elif self._look_at_the_kernels_kills():
-            _signal_descendants(signal.SIGKILL)
+            signal_descendants(signal.SIGKILL)
         else:
             self._tell(used, now)
 
@@ -277,7 +261,7 @@ class _Keeper:
     def _end(self, cause: Cause, detail: str) -> None:
         if self._cause is Cause.ENDED:
             self._cause, self._detail = cause, detail
-        _signal_descendants(signal.SIGKILL)
+        signal_descendants(signal.SIGKILL)
 
     def _usage(self) -> Usage:
         spent = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -287,171 +271,3 @@ class _Keeper:
             cpu_s=spent.ru_utime + spent.ru_stime,
             peak_memory_gb=max(self._peak_gb, largest, 0.0),
         )
-
-
-def _reap(job: int) -> int | None:
-    """Collect ended children; return the job's status once it is among them."""
-    status = None
-    while True:
-        try:
-            pid, raw = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return status
-        if pid == 0:
-            return status
-        if pid == job:
-            status = os.waitstatus_to_exitcode(raw)
-
-
-def _kill_descendants() -> None:
-    """Kill until nothing is left; a process may fork while it is being killed, or hang in the kernel for long."""
-    pause = 0.001
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            _signal_descendants(signal.SIGKILL)
-            time.sleep(pause)
-            pause = min(2 * pause, 0.5)
-
-
-def _signal_descendants(number: signal.Signals) -> None:
-    signalled: set[int] = set()
-    # Those that were forked between the listing and the signal are found by listing again.
-    while new := [child for child in psutil.Process().children(recursive=True) if child.pid not in signalled]:
-        for child in new:
-            signalled.add(child.pid)
-            with contextlib.suppress(psutil.Error):
-                child.send_signal(number)
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """A process that will be the job: its id, where it reads its orders, where its outcome can be read, its group."""
-
-    pid: int
-    orders: int
-    outcome: int
-    group: JobGroup | None
-
-    def has_entered(self) -> bool:
-        """Wait until it is ready; return whether it is in its group."""
-        os.set_blocking(self.outcome, True)
-        said = os.read(self.outcome, 1)
-        os.set_blocking(self.outcome, False)
-        return said == _ENTERED
-
-    def begin(self, context: JobContext) -> None:
-        with contextlib.suppress(OSError), os.fdopen(self.orders, "wb") as stream:
-            pickle.dump(context, stream)
-
-
-def _fork_job(group: JobGroup | None) -> _Waiting:
-    orders_reader, orders_writer = os.pipe()
-    outcome_reader, outcome_writer = os.pipe()
-    keeper = os.getpid()
-    job = os.fork()
-    if job == 0:
-        try:
-            _become_job(keeper, orders_reader, outcome_writer)
-            os.write(outcome_writer, _ENTERED if group is not None and group.enter() else _OUTSIDE)
-            with os.fdopen(orders_reader, "rb") as stream:
-                orders = stream.read()
-            if orders:
-                _run_job(pickle.loads(orders), outcome_writer)  # noqa: S301 - written by our own parent
-        finally:
-            # Whatever went wrong, a copy of the keeper must not go on as a second keeper.
-            os._exit(1)
-    os.close(orders_reader)
-    os.close(outcome_writer)
-    return _Waiting(job, orders_writer, outcome_reader, group)
-
-
-def _become_job(keeper: int, orders: int, outcome: int) -> None:
-    os.setsid()
-    # A process that outlives its keeper must not hold the keeper's end of the line to the worker.
-    low, high = sorted((orders, outcome))
-    os.closerange(3, low)
-    os.closerange(low + 1, high)
-    os.closerange(high + 1, _HIGHEST_DESCRIPTOR)
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != keeper:
-        os._exit(1)
-    with contextlib.suppress(OSError):
-        # If the machine runs out of memory, the job goes and not the worker.
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def _enter(context: JobContext) -> None:
-    os.chdir(context.directory)
-    _redirect(os.devnull, os.O_RDONLY, 0)
-    _redirect(STDOUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 1)
-    _redirect(STDERR, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 2)
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-    os.environ.update(PUFFIN_CALCULATION=context.claim.id, PUFFIN_ATTEMPT=str(context.claim.attempt))
-
-
-def _redirect(path: str, flags: int, descriptor: int) -> None:
-    opened = os.open(path, flags, 0o644)
-    os.dup2(opened, descriptor)
-    os.close(opened)
-
-
-@dataclass(frozen=True)
-class _NeverBegan:
-    """A job that could not even begin, which says nothing of its calculation: why."""
-
-    reason: str
-
-
-def _run_job(context: JobContext, writer: int) -> NoReturn:
-    try:
-        _enter(context)
-    except OSError as error:
-        os.write(writer, pickle.dumps(_NeverBegan(f"the files for its output cannot be made: {error.strerror}")))
-        os._exit(1)
-    try:
-        outcome = base.load(context.kind.target)(context)
-        outcome = Outcome(outcome.success, shorten(outcome.comment, _OUTCOME_BYTES), outcome.has_output)
-    # A job is somebody else's code and this is where its process ends; SystemExit is one of its ways to fail.
-    except BaseException as error:  # noqa: BLE001
-        with contextlib.suppress(OSError, ValueError):
-            traceback.print_exc()
-        outcome = Outcome(success=False, comment=shorten(f"{type(error).__name__}: {error}", _OUTCOME_BYTES))
-    os.write(writer, pickle.dumps(outcome))
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    ctypes.CDLL(None).fflush(None)
-    os._exit(0 if outcome.success else 1)
-
-
-def _read_outcome(reader: int) -> Outcome | _NeverBegan | None:
-    try:
-        data = os.read(reader, 2 * _OUTCOME_BYTES + 4096)
-        outcome = pickle.loads(data) if data else None  # noqa: S301 - written by our own child
-    except (OSError, pickle.UnpicklingError, EOFError):
-        return None
-    finally:
-        os.close(reader)
-    return outcome if isinstance(outcome, Outcome | _NeverBegan) else None
-
-
-def _prctl(option: int, argument: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0)
-
-
-def output_of(directory: Path) -> tuple[Path, Path]:
-    """Where a job's standard output and standard error are.
-
-    Parameters
-    ----------
-    directory
-        The attempt's directory.
-    """
-    return directory / STDOUT, directory / STDERR

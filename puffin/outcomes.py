@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from puffin.documents import plain_settings
-from puffin.queueing import Entry
+from puffin.entries import Entry
 
 
 @dataclass(frozen=True)

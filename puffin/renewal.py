@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from puffin import lease as leases
 from puffin.calculations import Claim
+from puffin.clock import boot_time
 from puffin.errors import DatabaseError
-from puffin.keeper import boot_time
 from puffin.lease import Hold, Lease
 from puffin.runner import RunningJob
 from puffin.store import Calculations

@@ -17,9 +17,10 @@ from typing import Any
 
 from puffin import keeper
 from puffin.calculations import Usage
+from puffin.clock import boot_time
 from puffin.errors import CannotFork, DaemonError
 from puffin.jobs.base import Cause, Ended, JobContext, JobKind
-from puffin.keeper import Kill, Start, Until, Using, boot_time
+from puffin.keeper import Kill, Start, Until, Using
 from puffin.leftovers import MARK
 from puffin.limits import Limits
 
@@ -67,7 +68,7 @@ class RunningJob:
         Parameters
         ----------
         freeze_at
-            The time, in seconds of :func:`~puffin.keeper.boot_time`.
+            The time, in seconds of :func:`~puffin.clock.boot_time`.
         """
         self._send(Until(freeze_at))
 
@@ -169,7 +170,7 @@ class Runner:
         limits
             What it may use.
         freeze_at
-            Until when it may run unless that is extended, in seconds of :func:`~puffin.keeper.boot_time`.
+            Until when it may run unless that is extended, in seconds of :func:`~puffin.clock.boot_time`.
 
         Raises
         ------

@@ -1,19 +1,16 @@
-"""The settings of a worker: every section and key, its type, default, meaning and limits.
+"""The settings of a worker: every section and key, its type, default, meaning and limits; pure.
 
-Pure: what was read from a file or from the environment is passed in as plain mappings. The sections are
-frozen; :mod:`puffin.config` puts the dictionary-like face of the SCINE Puffin configuration before them.
+The sections are frozen. :mod:`puffin.overlay` lays over them what was read from a file or from the environment;
+:mod:`puffin.config` puts the dictionary-like face of the SCINE Puffin configuration before them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
-
-from puffin.errors import ConfigurationError
+from typing import Any
 
 Check = Callable[[Any], str | None]
 
@@ -262,130 +259,6 @@ SECRET_KEYS = frozenset({("database", "uri")})
 """Keys whose value may carry a password and is therefore never shown."""
 
 
-class Rejected(Exception):
-    """One value cannot be what it should be; the message ends the sentence that the path begins."""
-
-
-def convert(kind: type[Any], key: str, value: object) -> Any:
-    """Turn a value from a file, a program or the environment into what the key holds.
-
-    Parameters
-    ----------
-    kind
-        The section's class.
-    key
-        The key in that section.
-    value
-        The value as it was given.
-
-    Returns
-    -------
-    Any
-        The value with the key's type.
-
-    Raises
-    ------
-    Rejected
-        The value has the wrong type or lies outside the key's limits.
-    """
-    option = _fields(kind)[key]
-    converted = _CONVERTERS[str(option.type)](value)
-    check = cast("Check | None", option.metadata["check"])
-    complaint = check(converted) if check else None
-    if complaint:
-        raise Rejected(f"{complaint}, not {value!r}")
-    return converted
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint at the known word that is most like this one, or nothing.
-
-    Parameters
-    ----------
-    word
-        What was written.
-    known
-        What could have been meant.
-
-    Returns
-    -------
-    str
-        ``", did you mean 'x'?"`` or an empty string.
-    """
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f", did you mean '{match[0]}'?" if match else ""
-
-
-def parse(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> Settings:
-    """Lay mappings over the defaults, the later over the earlier.
-
-    Parameters
-    ----------
-    layers
-        Pairs of a name for error messages (a file, "environment") and a mapping of sections. Sections and
-        keys may be missing.
-
-    Returns
-    -------
-    Settings
-        The settings.
-
-    Raises
-    ------
-    ConfigurationError
-        With every unknown key, wrong type and value out of range of all layers.
-    """
-    settings, problems = Settings(), []
-    for source, mapping in layers:
-        settings, found = _overlay(settings, mapping)
-        problems += [f"{source}: {path}: {message}" for path, message in found]
-    problems += [f"{path}: {message}" for path, message in _contradictions(settings)]
-    if problems:
-        raise ConfigurationError(*problems)
-    return settings
-
-
-def check_overrides(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is wrong with a partial configuration.
-
-    Parameters
-    ----------
-    mapping
-        Sections with some of their keys.
-
-    Returns
-    -------
-    list[tuple[str, str]]
-        Pairs of the path of a key ("daemon.cycle_time_in_s") and what is wrong with it.
-    """
-    return _overlay(Settings(), mapping)[1]
-
-
-def replace_value(section: Any, path: str, key: str, value: object) -> Any:
-    """A section with one value changed.
-
-    Parameters
-    ----------
-    section
-        The frozen section.
-    path
-        Where it stands, for the error message.
-    key
-        A key it has.
-    value
-        The new value.
-
-    Raises
-    ------
-    ConfigurationError
-        The value has the wrong type or is out of range.
-    """
-    try:
-        return dataclasses.replace(section, **{key: convert(type(section), key, value)})
-    except Rejected as rejected:
-        raise ConfigurationError(f"{path}.{key}: {rejected}") from rejected
-
-
 def with_identity(settings: Settings, uuid: str, pid: str) -> Settings:
     """The settings with the worker's unique name and the path of its process id filled in.
 
@@ -438,11 +311,18 @@ def options(kind: type[Any]) -> Iterator[tuple[str, str, Any, str]]:
         Key, type, default, meaning.
     """
     defaults = kind()
-    for name, option in _fields(kind).items():
+    for name, option in fields_of(kind).items():
         yield name, str(option.type), getattr(defaults, name), option.metadata["meaning"]
 
 
-def _fields(kind: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+def fields_of(kind: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a section, by key.
+
+    Parameters
+    ----------
+    kind
+        The section's class.
+    """
     return {option.name: option for option in dataclasses.fields(kind)}
 
 
@@ -450,174 +330,3 @@ def _plain(section: Any) -> dict[str, Any]:
     return {
         key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(section).items()
     }
-
-
-def _overlay(settings: Settings, mapping: Mapping[str, Any]) -> tuple[Settings, list[tuple[str, str]]]:
-    problems: list[tuple[str, str]] = []
-    changes: dict[str, Any] = {}
-    for name, keys in mapping.items():
-        if name not in SECTIONS and name != "programs":
-            problems.append((str(name), f"unknown section{nearest(str(name), [*SECTIONS, 'programs'])}"))
-        elif keys is None:
-            continue
-        elif not isinstance(keys, Mapping):
-            problems.append((name, f"must be a section with keys, not {type(keys).__name__}"))
-        elif name == "programs":
-            changes[name] = _overlay_programs(settings.programs, keys, problems)
-        else:
-            known = tuple(_fields(SECTIONS[name]))
-            changes[name] = _overlay_section(getattr(settings, name), keys, name, known, problems)
-    return dataclasses.replace(settings, **changes), problems
-
-
-def _overlay_programs(
-    programs: Mapping[str, ProgramSettings], given: Mapping[str, Any], problems: list[tuple[str, str]]
-) -> dict[str, ProgramSettings]:
-    result = dict(programs)
-    for name, keys in given.items():
-        path = f"programs.{name}"
-        if name not in PROGRAMS:
-            problems.append((path, f"unknown program{nearest(str(name), PROGRAMS)}"))
-        elif not isinstance(keys, Mapping):
-            problems.append((path, "must be a section with keys such as 'available' and 'root'"))
-        else:
-            result[name] = _overlay_section(programs[name], keys, path, PROGRAMS[name].keys, problems)
-    return result
-
-
-def _overlay_section(
-    section: Any, given: Mapping[str, Any], path: str, known: tuple[str, ...], problems: list[tuple[str, str]]
-) -> Any:
-    changes = {}
-    for key, value in given.items():
-        if key not in known:
-            problems.append((f"{path}.{key}", f"unknown key{nearest(str(key), known)}"))
-            continue
-        try:
-            changes[key] = convert(type(section), key, value)
-        except Rejected as rejected:
-            problems.append((f"{path}.{key}", str(rejected)))
-    return dataclasses.replace(section, **changes)
-
-
-def _contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
-    daemon, database = settings.daemon, settings.database
-    if daemon.touch_time_in_s >= daemon.job_reset_time_in_s:
-        yield (
-            "daemon.touch_time_in_s",
-            "must be smaller than daemon.job_reset_time_in_s, or live jobs are taken away",
-        )
-    if not database.names:
-        yield "database.name", "must name at least one database"
-    if bool(database.username) != bool(database.password_file):
-        yield "database.username", "needs database.password_file, and the other way round"
-
-
-def _boolean(value: object) -> bool:
-    words = {
-        "true": True,
-        "yes": True,
-        "on": True,
-        "1": True,
-        "false": False,
-        "no": False,
-        "off": False,
-        "0": False,
-    }
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in words:
-        return words[value.strip().lower()]
-    raise Rejected(f"must be true or false, not {value!r}")
-
-
-def _integer(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            pass
-    raise Rejected(f"must be a whole number, not {value!r}")
-
-
-def _number(value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    raise Rejected(f"must be a number, not {value!r}")
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    # An unquoted version such as 4.1 is a number in YAML.
-    if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return str(value)
-    raise Rejected(f"must be text, not {value!r}")
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    raise Rejected(f"must be a list of texts, not {value!r}")
-
-
-def processors(text: str) -> tuple[int, ...]:
-    """Numbers of processors, as the kernel lists them: ``0-3,8``.
-
-    Parameters
-    ----------
-    text
-        The list; may be empty.
-
-    Raises
-    ------
-    ValueError
-        It is no such list.
-    """
-    found: set[int] = set()
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        first, _, last = part.partition("-")
-        run = range(int(first), int(last or first) + 1)
-        if not run:
-            raise ValueError(part)
-        found.update(run)
-    return tuple(sorted(found))
-
-
-def _numbers(value: object) -> tuple[int, ...]:
-    items = value if isinstance(value, list | tuple) else [value]
-    try:
-        if any(isinstance(item, bool) or not isinstance(item, int | str) for item in items):
-            raise ValueError
-        return processors(",".join(str(item) for item in items))
-    except ValueError:
-        raise Rejected(f"must be a list of numbers, not {value!r}") from None
-
-
-def _device_ids(value: object) -> Devices:
-    items = value if isinstance(value, list | tuple) else [value] if isinstance(value, int) else None
-    if items is None or any(isinstance(item, bool) for item in items):
-        return _texts(value)
-    return _texts([str(item) if isinstance(item, int) else item for item in items])
-
-
-_CONVERTERS: Mapping[str, Callable[[object], Any]] = {
-    "bool": _boolean,
-    "int": _integer,
-    "float": _number,
-    "str": _text,
-    "tuple[str, ...]": _texts,
-    "tuple[int, ...]": _numbers,
-    "Devices": _device_ids,
-}

@@ -6,8 +6,8 @@ import random
 import threading
 from collections.abc import Callable
 
+from puffin.clock import boot_time
 from puffin.errors import DatabaseError, DatabaseUnavailable
-from puffin.keeper import boot_time
 from puffin.store import Calculations, Registry
 from puffin.threads import LONGEST_JOIN_S, ends_the_process
 from puffin.worklog import Log

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import wait
-from pathlib import Path
 
 from puffin.attempt import LOOK_FOR_STOP_FILES_S, Attempt, Fate, Workbench
-from puffin.calculations import Claim, Claimant, program_names
+from puffin.calculations import Claim
+from puffin.claims import Claims
+from puffin.clock import boot_time
 from puffin.errors import DatabaseError, DatabaseUnavailable, ExitCode
+from puffin.identity import Identity, claimant_of, record_of
 from puffin.jobs.base import JobKind
 from puffin.judge import Judge
-from puffin.keeper import boot_time
 from puffin.leftovers import end_leftovers
 from puffin.renewal import Renewal
 from puffin.reporter import Reporter
@@ -27,7 +27,7 @@ from puffin.runner import Runner
 from puffin.settings import Settings
 from puffin.spool import Spool
 from puffin.stopping import Orders, Signals, Stop, StopOrder
-from puffin.store import Store, WorkerRecord, connection_uri
+from puffin.store import Store, connection_uri
 from puffin.watcher import Proof, Watcher
 from puffin.worklog import Log, Ping
 from puffin.workplace import Workplace
@@ -39,28 +39,6 @@ _LOOK_ALL_THE_SAME_S = 240.0
 _CONNECT_TRIES = 30
 _WAIT_AFTER_FULL_DISK_S = 30.0
 _LONGEST_REST_S = 60.0
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a worker is besides its settings.
-
-    Parameters
-    ----------
-    release
-        The release it runs.
-    configuration
-        Hash of its configuration file.
-    pid
-        Its process id.
-    host
-        Where it runs.
-    """
-
-    release: str
-    configuration: str
-    pid: int
-    host: str
 
 
 class Worker:
@@ -98,39 +76,21 @@ class Worker:
         self._settings = settings
         self._store = store
         self._runner = runner
-        self._orders_to_claim = tuple(kinds)
         self._signals = signals
         self._log = log
-        self._claimant = _claimant(settings, identity)
-        self._programs = program_names(settings.available_programs)
+        self._claimant = claimant_of(settings, identity)
         self._workplace = Workplace(settings.daemon.job_dir, self._claimant.executor)
-        record = _record(settings, identity, tuple(kinds))
-        self._reporter = Reporter(store, record, log, signals.nudge, _REPORT_INTERVAL_S)
-        self._orders = Orders(settings.daemon, signals, lambda: self._reporter.fleet_stopped, boot_time)
-        self._results = Results(store, Spool(self._workplace.directory), log, self._reporter, self._orders, signals)
-        self._ping = Ping(log, boot_time())
-        self._bench = Workbench(
-            settings=settings,
-            host=identity.host,
-            store=store,
-            runner=runner,
-            kinds=kinds,
-            results=self._results,
-            reporter=self._reporter,
-            journal=log,
-            ping=self._ping,
-            orders=self._orders,
-            signals=signals,
-            # Read once: where a home directory is away for a moment, that is no reason to end.
-            uris={name: connection_uri(settings.database, name) for name in store.names},
-        )
+        spool = Spool(self._workplace.directory)
+        self._bench = _workbench(settings, identity, store, runner, kinds, signals, log, spool)
+        self._reporter = self._bench.reporter
+        self._orders = self._bench.orders
+        self._results = self._bench.results
+        self._ping = self._bench.ping
+        self._claims = Claims(self._bench, self._claimant)
         self._renewal = Renewal(log)
         proof = Proof(store.registry, self._claimant.executor)
         self._watchers = [Watcher(store.calculations(name), proof, log, signals.nudge) for name in store.names]
         self._judge = Judge(store, settings.daemon, self._claimant, log, self._reporter)
-        self._in_doubt = True
-        self._has_claimed = False
-        self._silent = False
         self._failures: list[Claim] = []
         self._losses = 0
         self._why_at_rest = ""
@@ -201,7 +161,7 @@ class Worker:
         try:
             self._reporter.announce()
             self._results.write_spooled(self._claimant.executor)
-            self._give_back_what_is_not_run()
+            self._claims.give_back_what_is_not_run()
         except DatabaseError as error:
             self._log.error(f"what it ran is given back when its lease has run out: {error}")
         self._reporter.event("quarantined", detail="\n".join([reason, *said]))
@@ -231,7 +191,7 @@ class Worker:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _work(self) -> ExitCode:
-        self._log.info(f"started: {len(self._orders_to_claim)} kinds of jobs, database {self._store.where}")
+        self._log.info(f"started: {len(self._bench.kinds)} kinds of jobs, database {self._store.where}")
         self._reporter.update(state="idle")
         pause = _FIRST_IDLE_WAIT_S
         while True:
@@ -242,7 +202,7 @@ class Worker:
             if order.stop is not Stop.NO:
                 return self._obey(order)
             sent = boot_time()
-            claim = self._claim()
+            claim = self._claims.take()
             if claim is None:
                 self._wait_for_work(pause)
                 pause = min(2 * pause, self._settings.daemon.cycle_time_in_s)
@@ -266,51 +226,9 @@ class Worker:
             watcher.want(True)
         # Also where the server tells of new work: a connection can be dead without anybody noticing. What a claim
         # without an answer may have taken is not new, so nothing tells of it.
-        watched = not self._in_doubt and all(watcher.is_trusted for watcher in self._watchers)
+        watched = not self._claims.in_doubt and all(watcher.is_trusted for watcher in self._watchers)
         longest = _LOOK_ALL_THE_SAME_S if watched else pause
         self._pause(longest * random.uniform(0.75, 1.25))  # noqa: S311 - no secret
-
-    def _claim(self) -> Claim | None:
-        try:
-            if self._in_doubt:
-                self._give_back_what_is_not_run()
-            self._in_doubt = self._has_claimed = True
-            claim = self._claim_from_first()
-            self._in_doubt = False
-        except DatabaseUnavailable as error:
-            # The claim may have succeeded all the same: what it took is found and given back before the next.
-            if not self._silent:
-                self._log.warning(f"no work to be had: {error}")
-            self._silent = True
-            return None
-        self._silent = False
-        return claim
-
-    def _claim_from_first(self) -> Claim | None:
-        for name in self._store.names:
-            claim = self._store.calculations(name).claim(
-                self._claimant, self._settings.resources, self._orders_to_claim, self._programs
-            )
-            if claim is not None:
-                return claim
-        return None
-
-    def _give_back_what_is_not_run(self) -> None:
-        """Give back what is pending in this worker's name: it runs nothing now, and nobody here has its name.
-
-        On another host, or with another lock, somebody may, by mistake: what runs there is left to the judge.
-        """
-        # What this incarnation took without learning of it never ran.
-        loss = None if self._has_claimed else self._bench.loss("its worker was ended while it ran")
-        for name in self._store.names:
-            calculations = self._store.calculations(name)
-            for pending in calculations.pending(self._claimant.executor):
-                if not pending.is_proven_dead(self._claimant):
-                    continue
-                if status := calculations.reset(pending, loss):
-                    told = loss or self._bench.loss("the answer to its claim was lost")
-                    self._log.warning(f"given back: {told.reason}", pending.id)
-                    self._reporter.lost("given_back", pending.id, told, status)
 
     def _pause(self, seconds: float, *, heed_news: bool = True) -> None:
         """Wait, but not beyond a signal or a stop file, nor, where they are heeded, beyond news of work."""
@@ -339,7 +257,7 @@ class Worker:
             self._count(claim, Attempt(self._bench, claim, directory).run(self._renewal, sent))
         except Abandoned:
             self._log.warning("leaving while the database is away; the next start writes what there is", claim.id)
-            self._in_doubt = True
+            self._claims.in_doubt = True
         self._workplace.remove(directory)
         self._orders.job_ended()
         self._reporter.update(state="idle", calculation="", order="")
@@ -383,32 +301,32 @@ class Worker:
         return True
 
 
-def _claimant(settings: Settings, identity: Identity) -> Claimant:
-    fleet = settings.fleet
-    return Claimant(
-        executor=settings.daemon.uuid,
-        lease_s=settings.daemon.lease_in_s,
+def _workbench(
+    settings: Settings,
+    identity: Identity,
+    store: Store,
+    runner: Runner,
+    kinds: dict[str, JobKind],
+    signals: Signals,
+    log: Log,
+    spool: Spool,
+) -> Workbench:
+    """What the worker shares with its attempts, itself included."""
+    record = record_of(settings, identity, tuple(kinds))
+    reporter = Reporter(store, record, log, signals.nudge, _REPORT_INTERVAL_S)
+    orders = Orders(settings.daemon, signals, lambda: reporter.fleet_stopped, boot_time)
+    return Workbench(
+        settings=settings,
         host=identity.host,
-        worker=fleet.worker or settings.daemon.uuid,
-        fleet=fleet.name,
-        lock=str(Path(settings.daemon.pid).absolute()),
-    )
-
-
-def _record(settings: Settings, identity: Identity, orders: tuple[str, ...]) -> WorkerRecord:
-    resources = settings.resources
-    return WorkerRecord(
-        uuid=settings.daemon.uuid,
-        fleet=settings.fleet.name,
-        host=identity.host,
-        worker=settings.fleet.worker,
-        release=identity.release,
-        configuration=identity.configuration,
-        pid=identity.pid,
-        cores=resources.cores,
-        memory=resources.memory,
-        disk=resources.disk,
-        programs=settings.available_programs,
-        jobs=orders,
-        state="starting",
+        store=store,
+        runner=runner,
+        kinds=kinds,
+        results=Results(store, spool, log, reporter, orders, signals),
+        reporter=reporter,
+        journal=log,
+        ping=Ping(log, boot_time()),
+        orders=orders,
+        signals=signals,
+        # Read once: where a home directory is away for a moment, that is no reason to end.
+        uris={name: connection_uri(settings.database, name) for name in store.names},
     )

@@ -54,7 +54,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb among the words; one that is misspelt is refused with the nearest."""
         if args and args[0] not in self._verbs:
-            from puffin.settings import nearest
+            from puffin.hints import nearest
 
             ctx.fail(f"no verb '{args[0]}'{nearest(args[0], self._verbs)}")
         return super().resolve_command(ctx, args)

@@ -17,8 +17,9 @@ from fleet.cli.output import note, print_json
 from fleet.cli.queue_options import QueueTarget, entry_of, opened, selected
 from fleet.errors import ExitCode, UsageError
 from puffin.calculations import Status
+from puffin.changes import RULES, Change, refusal
+from puffin.entries import Entry, cancellation
 from puffin.errors import DatabaseError
-from puffin.queueing import RULES, Change, Entry, cancellation, refusal
 from puffin.store import Event
 
 Command = TypeVar("Command", bound=Callable[..., Any])

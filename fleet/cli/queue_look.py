@@ -19,10 +19,13 @@ from fleet.queue import results as queue_results
 from fleet.queue.text import model_text
 from fleet.watch.moments import full
 from fleet.words import age, duration, first_line, plain, uncoloured
-from puffin import queueing
+from puffin import backlog, progress
+from puffin.backlog import Tally, Untaken
 from puffin.calculations import Status, reason_of
+from puffin.entries import Entry, Selection, Sort
 from puffin.outcomes import Details, PropertyInfo, StructureInfo
-from puffin.queueing import Entry, Pace, Selection, Sort, Tally, Untaken
+from puffin.patterns import is_pattern
+from puffin.progress import Pace
 from puffin.store import Queue
 
 STATUS_STYLES = {
@@ -51,10 +54,10 @@ def status(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], 
         now = target.store.server_time()
         for queue in target.queues:
             tallies = queue.tallies()
-            cancelled = queue.count(Selection(cancelled=True)) if Status.FAILED in queueing.totals_by(tallies) else 0
-            untaken = queueing.untaken(tallies, target.store.registry.workers())
+            cancelled = queue.count(Selection(cancelled=True)) if Status.FAILED in backlog.totals_by(tallies) else 0
+            untaken = backlog.untaken(tallies, target.store.registry.workers())
             finished, ended = queue.ended_since(now - timedelta(seconds=_WINDOW_S))
-            pace = queueing.pace(finished, ended, queueing.left_of(tallies, untaken), now, _WINDOW_S)
+            pace = progress.pace(finished, ended, backlog.left_of(tallies, untaken), now, _WINDOW_S)
             if json_lines:
                 print_json(_status_record(queue.name, tallies, cancelled, untaken, pace))
             else:
@@ -67,7 +70,7 @@ def _status_record(
 ) -> shapes.QueueStatus:
     return {
         "database": name,
-        "counts": {status.value: count for status, count in queueing.totals_by(tallies).items()},
+        "counts": {status.value: count for status, count in backlog.totals_by(tallies).items()},
         "cancelled": cancelled,
         "kinds": [
             {"status": tally.status.value, "job": tally.order, "program": tally.program, "count": tally.count}
@@ -86,7 +89,7 @@ def _status_record(
 def _print_status(
     name: str, tallies: Sequence[Tally], cancelled: int, untaken: Sequence[Untaken], pace: Pace, several: bool
 ) -> None:
-    totals = queueing.totals_by(tallies)
+    totals = backlog.totals_by(tallies)
     kinds = sorted({(tally.order, tally.program) for tally in tallies})
     counts = {(tally.order, tally.program, tally.status): tally.count for tally in tallies}
     if kinds:
@@ -104,7 +107,7 @@ def _print_status(
     if pace.per_hour is not None:
         left = f"; about {duration(pace.left_s)} left" if pace.left_s else ""
         note(f"{pace.finished} ended in the last hour, {pace.per_hour:.0f} per hour{left}")
-    elif queueing.left_of(tallies, untaken):
+    elif backlog.left_of(tallies, untaken):
         note(f"{pace.finished or 'none'} ended in the last hour: too few to tell how long it will take")
 
 
@@ -182,7 +185,7 @@ def print_entries(
         Whether to say in which database they are.
     """
     failed = wanted.statuses == (Status.FAILED,)
-    one_job = len(wanted.orders) == 1 and not queueing.is_pattern(wanted.orders[0])
+    one_job = len(wanted.orders) == 1 and not is_pattern(wanted.orders[0])
     columns = [
         Column("ID"),
         Column("STATUS", spare=10 if len(wanted.statuses) == 1 else 0),

@@ -16,8 +16,9 @@ from fleet.cli.options import choose
 from fleet.errors import UsageError
 from fleet.hosts.access import connection
 from puffin.calculations import Status
-from puffin.queueing import Entry, Selection
-from puffin.settings import DatabaseSettings, nearest
+from puffin.entries import Entry, Selection
+from puffin.hints import nearest
+from puffin.settings import DatabaseSettings
 from puffin.store import Queue, Store
 
 Command = TypeVar("Command", bound=Callable[..., Any])

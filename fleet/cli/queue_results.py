@@ -12,8 +12,8 @@ from fleet.queue import chemistry
 from fleet.queue import results as queue_results
 from fleet.words import first_line
 from puffin.calculations import Status
+from puffin.entries import Entry, Selection, Sort
 from puffin.outcomes import CalculationOutcome
-from puffin.queueing import Entry, Selection, Sort
 from puffin.store import Queue
 
 _USUAL = (Status.COMPLETE, Status.ANALYZED)

@@ -23,10 +23,11 @@ from fleet.queue.files import Found, find_files
 from fleet.queue.model import JobTemplate
 from fleet.queue.submit import Survey
 from fleet.words import plain
+from puffin.backlog import unserved
 from puffin.calculations import Status
 from puffin.documents import Molecule
-from puffin.queueing import Submitted, unserved
 from puffin.store import Queue, WorkerRecord, connection_uri
+from puffin.submissions import Submitted
 
 _ROWS = 20
 

@@ -13,7 +13,7 @@ from fleet.hosts.inventory import Fleet, Host
 from fleet.hosts.render import database_settings
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import Remote
-from puffin import settings as puffin_settings
+from puffin import overlay
 from puffin.errors import ConfigurationError
 from puffin.settings import DatabaseSettings
 
@@ -188,6 +188,6 @@ def connection(fleet: Fleet) -> DatabaseSettings:
     path = _path(fleet, fleet.database.password_file)
     mapping = {"database": database_settings(fleet.database, str(path) if path else "")}
     try:
-        return puffin_settings.parse([(fleet.source, mapping)]).database
+        return overlay.parse([(fleet.source, mapping)]).database
     except ConfigurationError as error:
         raise FleetError(str(error)) from error

@@ -37,7 +37,7 @@ from fleet.hosts.includes import ReadFile, gather, no_files
 from fleet.hosts.overrides import mapping_or_empty as _mapping
 from fleet.hosts.variables import substitute
 from fleet.hosts.yamlmap import Document, Path
-from puffin import settings as puffin_settings
+from puffin import overlay
 from puffin.errors import ConfigurationError
 
 __all__ = [
@@ -283,7 +283,7 @@ def _host_problems(document: Document, key: str, data: Mapping[str, Any]) -> lis
         message = "has no meaning with 'connection: local'; drop it or say 'connection: ssh'"
         problems += [document.problem((*path, word), message) for word in own]
     try:
-        puffin_settings.parse([("puffin", {"daemon": _mapping(data.get("puffin")).get("daemon")})])
+        overlay.parse([("puffin", {"daemon": _mapping(data.get("puffin")).get("daemon")})])
     except ConfigurationError as error:
         problems += [document.problem((*path, "puffin"), problem) for problem in error.problems]
     return problems

@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 from fleet.errors import Problem
 from fleet.hosts.values import PASSWORD_ADVICE, check_uri
 from fleet.hosts.yamlmap import Document, Path
-from puffin import settings as puffin_settings
+from puffin import overlay
+from puffin.settings import SECRET_KEYS
 
 _PER_WORKER = "it must differ for each worker"
 _RELIED_ON = "stop, start and recycle rely on it"
@@ -40,7 +41,7 @@ def problems(document: Document) -> list[Problem]:
         found += list(_of_puffin(document, (*path, "puffin"), mapping_or_empty(block.get("puffin"))))
         for place, shape in _shapes((*path, "workers"), block.get("workers")):
             programs = {"programs": mapping_or_empty(shape.get("programs"))}
-            for keys, message in puffin_settings.check_overrides(programs):
+            for keys, message in overlay.check_overrides(programs):
                 found.append(document.problem((*place, *keys.split(".")), message))
     return found
 
@@ -70,9 +71,9 @@ def _of_puffin(document: Document, path: Path, overrides: Mapping[str, Any]) -> 
     refused = dict(_refused(overrides))
     for keys, message in refused.items():
         yield document.problem((*path, *keys.split(".")), message)
-    for keys, message in puffin_settings.check_overrides(overrides):
+    for keys, message in overlay.check_overrides(overrides):
         if keys not in refused and keys.split(".")[0] != "fleet":
-            if tuple(keys.split(".")) in puffin_settings.SECRET_KEYS:
+            if tuple(keys.split(".")) in SECRET_KEYS:
                 message = message.partition(", not ")[0]  # noqa: PLW2901 - what follows is the value
             yield document.problem((*path, *keys.split(".")), message)
 

@@ -12,7 +12,7 @@ import yaml
 
 from fleet.errors import UsageError
 from puffin.documents import Model
-from puffin.settings import nearest
+from puffin.hints import nearest
 
 _SEMI_EMPIRICAL = frozenset(
     {"am1", "dftb0", "dftb2", "dftb3", "gfn0", "gfn1", "gfn2", "gfnff", "mndo", "pm3", "pm6", "pm7", "rm1"}

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from puffin.documents import Molecule
+from puffin.entries import Entry
 from puffin.outcomes import CalculationOutcome, PropertyInfo, StructureInfo
-from puffin.queueing import Entry
 
 ENERGY = "electronic_energy"
 BOHR_PER_ANGSTROM = 1.8897261254578281

@@ -13,9 +13,10 @@ from fleet.queue.frames import Flaw
 from fleet.queue.model import JobTemplate
 from puffin.calculations import Status
 from puffin.documents import Model, Molecule, Request
-from puffin.queueing import Submission, Submitted
-from puffin.settings import PROGRAMS, nearest
+from puffin.hints import nearest
+from puffin.settings import PROGRAMS
 from puffin.store import Queue
+from puffin.submissions import Submission, Submitted
 
 CHUNK = 500
 """Calculations per write; what is held in memory at a time."""

@@ -15,7 +15,7 @@ from fleet.words import duration, first_line, plain
 from puffin.records import is_failure
 
 if TYPE_CHECKING:
-    from puffin.queueing import Pace
+    from puffin.progress import Pace
     from puffin.store import EventRecord
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from puffin.errors import ProgramError
+from puffin.hints import nearest
 from puffin.programs.workshop import Workshop
-from puffin.settings import nearest
 
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 

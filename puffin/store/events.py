@@ -14,7 +14,7 @@ from bson.errors import InvalidId
 from bson.objectid import ObjectId
 from pymongo.database import Database as MongoDatabase
 
-from puffin import queueing
+from puffin import patterns
 from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.records import FAILURES, REQUEUED, is_failure
 from puffin.store.driver import Documents, only_duplicates, translated
@@ -107,9 +107,9 @@ class EventSelection:
         """The filter for the database."""
         found = [
             *([{"fleet": self.fleet}] if self.fleet is not None else []),
-            *queueing.any_of(("host",), self.hosts),
-            *queueing.any_of(("worker",), self.workers),
-            *queueing.any_of(("kind",), self.kinds),
+            *patterns.any_of(("host",), self.hosts),
+            *patterns.any_of(("worker",), self.workers),
+            *patterns.any_of(("kind",), self.kinds),
             *([{"calculation": self.calculation}] if self.calculation else []),
             *([{"at": {"$gte": self.since}}] if self.since is not None else []),
             *([_FAILED] if self.failures else []),
@@ -126,9 +126,9 @@ class EventSelection:
         """
         return (
             self.fleet in {None, event.fleet}
-            and queueing.is_any_of(event.host, self.hosts)
-            and queueing.is_any_of(event.worker, self.workers)
-            and queueing.is_any_of(event.kind, self.kinds)
+            and patterns.is_any_of(event.host, self.hosts)
+            and patterns.is_any_of(event.worker, self.workers)
+            and patterns.is_any_of(event.kind, self.kinds)
             and self.calculation in {"", event.calculation}
             and (self.since is None or event.at >= self.since)
             and (not self.failures or is_failure(event.kind, event.detail))

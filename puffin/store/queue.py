@@ -12,11 +12,15 @@ import pymongo.errors
 from bson.objectid import ObjectId
 from pymongo.database import Database as MongoDatabase
 
-from puffin import calculations, documents, outcomes, queueing
+from puffin import calculations, changes, documents, outcomes, progress
+from puffin.backlog import Tally
 from puffin.calculations import Status
+from puffin.changes import Change
+from puffin.entries import ENTRY_FIELDS, Entry, Selection, Sort, selection_filter, sort_fields, to_entry
 from puffin.outcomes import CalculationOutcome, Details, PropertyInfo, StructureInfo
-from puffin.queueing import Change, EndedCalculation, Entry, Selection, Sort, Submission, Submitted, Tally
+from puffin.progress import EndedCalculation
 from puffin.store.driver import only_duplicates, translated
+from puffin.submissions import Submission, Submitted
 
 _CHUNK = 500
 _FIRST = "first"
@@ -170,8 +174,8 @@ class Queue:
         selection = {**ended, "_lastmodified": {"$gte": since}, "runtime": {"$type": "double"}}
         with translated("counting finished calculations", self._where):
             found = self._calculations.find(selection, {"_lastmodified": 1, "runtime": 1, "_id": 0})
-            newest = list(found.sort("_lastmodified", -1).limit(queueing.NEWEST_ENDS))
-            full = len(newest) == queueing.NEWEST_ENDS
+            newest = list(found.sort("_lastmodified", -1).limit(progress.NEWEST_ENDS))
+            full = len(newest) == progress.NEWEST_ENDS
             count = self._calculations.count_documents(selection) if full else len(newest)
         return count, [EndedCalculation(document["_lastmodified"], document["runtime"]) for document in newest]
 
@@ -184,7 +188,7 @@ class Queue:
             The selection.
         """
         with translated("counting calculations", self._where):
-            return self._calculations.count_documents(queueing.selection_filter(selection))
+            return self._calculations.count_documents(selection_filter(selection))
 
     def entries(
         self, selection: Selection, by: Sort = Sort.CHANGED, reverse: bool = False, limit: int = 0
@@ -201,9 +205,9 @@ class Queue:
             At most so many; 0 for all.
         """
         with translated("listing calculations", self._where):
-            found = self._calculations.find(queueing.selection_filter(selection), dict(queueing.ENTRY_FIELDS))
-            rows = found.sort(list(queueing.sort_fields(by, reverse))).limit(limit)
-            return [queueing.to_entry(self.name, document) for document in rows]
+            found = self._calculations.find(selection_filter(selection), dict(ENTRY_FIELDS))
+            rows = found.sort(list(sort_fields(by, reverse))).limit(limit)
+            return [to_entry(self.name, document) for document in rows]
 
     def find(self, prefix: str, limit: int = 3) -> list[Entry]:
         """The calculations whose ids begin so.
@@ -217,8 +221,8 @@ class Queue:
         """
         first, last = ObjectId(prefix.ljust(24, "0")), ObjectId(prefix.ljust(24, "f"))
         with translated("looking for a calculation", self._where):
-            found = self._calculations.find({"_id": {"$gte": first, "$lte": last}}, dict(queueing.ENTRY_FIELDS))
-            return [queueing.to_entry(self.name, document) for document in found.limit(limit)]
+            found = self._calculations.find({"_id": {"$gte": first, "$lte": last}}, dict(ENTRY_FIELDS))
+            return [to_entry(self.name, document) for document in found.limit(limit)]
 
     def change(self, change: Change, entries: Sequence[Entry], reason: str = "") -> list[Entry]:
         """Change calculations that are still as they were listed.
@@ -239,9 +243,9 @@ class Queue:
         """
         if not entries:
             return []
-        update = queueing.change_update(change, reason)
-        writes = [pymongo.UpdateOne(queueing.as_listed(entry, ObjectId(entry.id)), update) for entry in entries]
-        becomes = queueing.RULES[change].becomes.value
+        update = changes.change_update(change, reason)
+        writes = [pymongo.UpdateOne(changes.as_listed(entry, ObjectId(entry.id)), update) for entry in entries]
+        becomes = changes.RULES[change].becomes.value
         with translated(f"writing '{change.value}'", self._where):
             if self._calculations.bulk_write(writes, ordered=False).modified_count == len(entries):
                 return list(entries)
@@ -309,7 +313,7 @@ class Queue:
             document = self._calculations.find_one({"_id": ObjectId(entry.id)})
         if document is None:
             return None
-        return outcomes.to_details(document, self._outcomes([queueing.to_entry(self.name, document)])[0])
+        return outcomes.to_details(document, self._outcomes([to_entry(self.name, document)])[0])
 
 
 def _there(document: Mapping[str, Any]) -> Submitted:

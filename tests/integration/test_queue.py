@@ -14,12 +14,14 @@ import pytest
 
 from fleet.queue import chemistry
 from puffin.calculations import Claim, Claimant, Status
+from puffin.changes import Change
 from puffin.documents import Model, Molecule, Request
+from puffin.entries import Entry, Selection, Sort
 from puffin.losses import Loss
-from puffin.queueing import Change, Entry, Selection, Sort, Submission
 from puffin.settings import DatabaseSettings, ResourceSettings
 from puffin.store import Queue as Calculations
 from puffin.store import Store
+from puffin.submissions import Submission
 from tests.lab.fixtures_database import Database
 from tests.lab.worker import Queue, Workers, lines_of, until
 

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from puffin.calculations import Claim
+from puffin.clock import boot_time
 from puffin.jobs.base import Cause, Ended, JobContext, JobKind
-from puffin.keeper import boot_time
 from puffin.leftovers import MARK, end_leftovers
 from puffin.limits import Limits
 from puffin.runner import KEEPER_KILLED, Runner, RunningJob

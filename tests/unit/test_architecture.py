@@ -84,17 +84,24 @@ LAYERS = (
 FLEET_MAY_IMPORT = frozenset(
     {
         "puffin",
+        "puffin.backlog",
         "puffin.calculations",
+        "puffin.changes",
         "puffin.documents",
+        "puffin.entries",
         "puffin.indexes",
         "puffin.errors",
+        "puffin.hints",
         "puffin.lease",
         "puffin.outcomes",
-        "puffin.queueing",
+        "puffin.overlay",
+        "puffin.patterns",
+        "puffin.progress",
         "puffin.records",
         "puffin.settings",
         "puffin.severity",
         "puffin.store",
+        "puffin.submissions",
     }
 )
 

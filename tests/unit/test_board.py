@@ -22,7 +22,7 @@ from fleet.watch.board import (
     table,
 )
 from fleet.watch.status import status_of
-from puffin.queueing import Pace
+from puffin.progress import Pace
 from puffin.store import EventRecord
 from tests.unit.test_health import RECORD
 

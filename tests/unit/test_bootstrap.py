@@ -13,12 +13,13 @@ from puffin.bootstrap import bootstrap
 from puffin.check import Finding, table
 from puffin.config import Configuration
 from puffin.errors import ConfigurationError, ProgramError
+from puffin.overlay import parse
 from puffin.programs import building, builds, sources, wheels
 from puffin.programs.catalogue import program_of
 from puffin.programs.module import ScineModule
 from puffin.programs.places import Places, locked
 from puffin.programs.workshop import Workshop
-from puffin.settings import PROGRAMS, ProgramSettings, Settings, parse
+from puffin.settings import PROGRAMS, ProgramSettings, Settings
 from puffin.severity import Severity
 
 

@@ -52,6 +52,12 @@ def test_a_claim_is_one_write_with_lease_and_fencing_token() -> None:
     assert update["$currentDate"] == {"puffin.renewed": True, "_lastmodified": True}
 
 
+def test_the_worker_leaves_the_key_alone() -> None:
+    update = calculations.claim_update(Claimant("w", 60.0, "host", "worker", "fleet"))
+    touched = {field for fields in update.values() for field in fields}
+    assert not {"puffin", "puffin.key"} & touched
+
+
 def test_a_claimed_document_is_read() -> None:
     document = {
         "_id": "abc",

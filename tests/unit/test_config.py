@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from puffin import overlay
 from puffin import settings as schema
 from puffin.config import Configuration, dict_generator
 from puffin.errors import ConfigurationError, ExitCode
@@ -270,8 +271,8 @@ def test_the_chains_of_keys_of_a_nested_dictionary() -> None:
 
 
 def test_overrides_are_checked_without_a_file() -> None:
-    assert schema.check_overrides({"daemon": {"cycle_time_in_s": 5}}) == []
-    assert [path for path, _ in schema.check_overrides({"daemon": {"x": 1}, "y": {}})] == ["daemon.x", "y"]
+    assert overlay.check_overrides({"daemon": {"cycle_time_in_s": 5}}) == []
+    assert [path for path, _ in overlay.check_overrides({"daemon": {"x": 1}, "y": {}})] == ["daemon.x", "y"]
 
 
 def test_every_setting_has_a_meaning() -> None:

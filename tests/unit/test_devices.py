@@ -7,7 +7,7 @@ import os
 import pytest
 
 from puffin import devices
-from puffin.settings import processors
+from puffin.conversion import processors
 
 PRESENT = {"PATH": "/bin", "HIP_VISIBLE_DEVICES": "3", "CUDA_VISIBLE_DEVICES": "3"}
 

@@ -17,7 +17,7 @@ from fleet.cli.options import Chosen
 from fleet.cli.queue_results import _nothing
 from fleet.notify.notifying import Notifier
 from puffin.calculations import Status
-from puffin.queueing import Selection
+from puffin.entries import Selection
 from puffin.store import EventSelection, Store
 
 

@@ -14,13 +14,14 @@ import pytest
 from puffin.config import Configuration
 from puffin.errors import ProgramError
 from puffin.jobs import stand_ins
+from puffin.overlay import parse
 from puffin.programs.catalogue import CATALOGUE, program_of
 from puffin.programs.environment import Environment, activate, environment_of, merged, script
 from puffin.programs.external import ExternalProgram
 from puffin.programs.module import ScineModule
 from puffin.programs.program import Program, add_path
 from puffin.programs.verify import check, verify
-from puffin.settings import PROGRAMS, ProgramSettings, parse
+from puffin.settings import PROGRAMS, ProgramSettings
 
 HYDROGEN_ORCA = "! HF STO-3G\n* xyz 0 1\nH 0.0 0.0 0.0\nH 0.0 0.0 0.74\n*\n"
 

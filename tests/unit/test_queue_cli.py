@@ -16,8 +16,8 @@ from fleet.cli.queue import _VERBS, queue
 from fleet.cli.queue_look import _print_output, _section, print_entries
 from fleet.cli.run import _without_directories
 from puffin.calculations import Status
+from puffin.entries import Selection, to_entry
 from puffin.outcomes import CalculationOutcome, StructureInfo
-from puffin.queueing import Selection, to_entry
 from puffin.store import Queue
 
 _LIST_MODULES = """

@@ -19,7 +19,7 @@ from fleet.queue.submit import (
 from puffin.calculations import Status
 from puffin.documents import Model
 from puffin.programs.catalogue import CATALOGUE
-from puffin.queueing import Submitted
+from puffin.submissions import Submitted
 
 
 @pytest.fixture

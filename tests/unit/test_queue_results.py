@@ -25,8 +25,8 @@ from fleet.queue.results import (
 )
 from fleet.queue.text import model_text
 from puffin.documents import Model
+from puffin.entries import to_entry
 from puffin.outcomes import CalculationOutcome, PropertyInfo, StructureInfo
-from puffin.queueing import to_entry
 
 NOW = datetime(2025, 1, 1, 12)
 ENTRY = to_entry(

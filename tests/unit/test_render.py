@@ -27,7 +27,7 @@ from fleet.hosts.render import (
     worker_settings,
     worker_uuid,
 )
-from puffin import settings as puffin_settings
+from puffin import overlay
 
 AWKWARD = "/home/chem/a dir 100% of it's"
 
@@ -152,7 +152,7 @@ def test_the_worker_settings() -> None:
 
 
 def test_the_worker_understands_its_settings() -> None:
-    parsed = puffin_settings.parse([("rendered", settings(render(base=AWKWARD)))])
+    parsed = overlay.parse([("rendered", settings(render(base=AWKWARD)))])
     assert parsed.resources.memory == 4.0
     assert parsed.database.names == ("a", "b")
     assert parsed.daemon.stop_shared == f"{AWKWARD}/lab/hosts/node1/orders/stop"
@@ -161,7 +161,7 @@ def test_the_worker_understands_its_settings() -> None:
 
 def test_jobs_of_a_shape_reach_the_settings() -> None:
     worker = Worker("node1-1", "node1", 2, 4.0, 10.0, jobs=("sleep",))
-    parsed = puffin_settings.parse([("rendered", settings(render(worker=worker)))])
+    parsed = overlay.parse([("rendered", settings(render(worker=worker)))])
     assert parsed.daemon.jobs == ("sleep",)
     assert "jobs" not in settings(render())["daemon"]
     for_the_host = HOSTS.replace("cycle_time_in_s: 5", "jobs: [a, b]")

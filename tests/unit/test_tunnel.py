@@ -7,7 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from puffin.errors import ConfigurationError
-from puffin.settings import DatabaseSettings, parse
+from puffin.overlay import parse
+from puffin.settings import DatabaseSettings
 from puffin.store import connection_uri
 from puffin.tunnel import Address, Gateway, command, database_address, gateway_of, through
 

@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from fleet.cli.options import Chosen
 from fleet.watch.board import Snapshot
 from fleet.watch.status import status_of
-from puffin import queueing
+from puffin import backlog, progress
+from puffin.backlog import Tally
 from puffin.errors import DatabaseError
-from puffin.queueing import Pace, Tally
+from puffin.progress import Pace
 from puffin.store import EventFollower, EventRecord, EventSelection, Store
 
 _BACKLOG = 2000
@@ -143,7 +144,7 @@ class Feed:
             some, ends = queue.ended_since(at - timedelta(seconds=_WINDOW_S))
             finished += some
             ended += ends
-        self._queue = {status.value: count for status, count in queueing.totals_by(tallies).items()}
-        untaken = queueing.untaken(tallies, self._store.registry.workers())
-        self._pace = queueing.pace(finished, ended, queueing.left_of(tallies, untaken), at, _WINDOW_S)
+        self._queue = {status.value: count for status, count in backlog.totals_by(tallies).items()}
+        untaken = backlog.untaken(tallies, self._store.registry.workers())
+        self._pace = progress.pace(finished, ended, backlog.left_of(tallies, untaken), at, _WINDOW_S)
         self._queue_due = time.monotonic() + max(_QUEUE_EVERY_S, (time.monotonic() - began) * _SHARE)

@@ -27,7 +27,7 @@ from fleet.hosts.inventory import Fleet, Host
 from fleet.hosts.layout import Hardware, Worker, lay_out
 from fleet.hosts.names import condensed
 from fleet.hosts.render import HostPaths, RenderedFile, configuration_hash, host_paths, job_directories, render_host
-from fleet.reach import facts as host_facts
+from fleet.reach import probing
 from fleet.reach.execute import Say, ask, fan_out
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
@@ -145,10 +145,10 @@ def probe_all(fleet: Fleet, hosts: Sequence[Host], remotes: Remotes, parallel: i
     """
 
     def probe(host: Host) -> Facts:
-        request = host_facts.probe_request(
+        request = probing.probe_request(
             fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=host.wants_gpus
         )
-        return host_facts.parse(host.name, ask(remotes[host.name], host_facts.ACTION, request))
+        return probing.parse(host.name, ask(remotes[host.name], probing.ACTION, request))
 
     return fan_out({host.name: host for host in hosts}, probe, parallel)
 

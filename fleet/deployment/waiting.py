@@ -14,8 +14,9 @@ from fleet.deployment.health import Health, WorkerHealth
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.hostsfile import Update
 from fleet.reach.execute import Say, ask, listen
-from fleet.reach.facts import States, parse_states
+from fleet.reach.facts import States
 from fleet.reach.logs import messages_of, telling
+from fleet.reach.probing import parse_states
 from fleet.reach.remote import ConnectionLost, NotNow, Remote, UnreachableError
 from fleet.reach.reply import Reader
 from puffin.errors import DatabaseUnavailable

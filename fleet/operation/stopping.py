@@ -13,7 +13,8 @@ from fleet.errors import FleetError, RemoteError
 from fleet.hosts.inventory import Fleet, Host
 from fleet.operation.reported import Reported
 from fleet.reach.execute import DEFAULT_TIMEOUT, Audience, Say, ask, fan_out
-from fleet.reach.facts import Drained, States, parse_states
+from fleet.reach.facts import Drained, States
+from fleet.reach.probing import parse_states
 from fleet.reach.remote import ConnectionLost, HostResult, Remote, UnreachableError
 from fleet.reach.reply import Reader
 from puffin.errors import DatabaseError

@@ -493,10 +493,10 @@ def test_lines_fit_and_commands_stay_in_one_piece() -> None:
 
 def test_an_examination_of_this_machine_leaves_nothing(tmp_path: Path) -> None:
     from fleet.hostside import examine
-    from fleet.reach import facts
+    from fleet.reach import probing
     from fleet.watch.examination import parse_examined
 
-    request = facts.probe_request("lab", "node1", str(tmp_path / "pool"), str(tmp_path / "scratch"))
+    request = probing.probe_request("lab", "node1", str(tmp_path / "pool"), str(tmp_path / "scratch"))
     before = time.time()
     closed = [["127.0.0.1", 1]]
     found = parse_examined(

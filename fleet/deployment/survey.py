@@ -26,7 +26,8 @@ from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet, Host
 from fleet.hosts.layout import Hardware, Worker, lay_out
 from fleet.hosts.names import condensed
-from fleet.hosts.render import HostPaths, RenderedFile, configuration_hash, host_paths, job_directories, render_host
+from fleet.hosts.paths import HostPaths, host_paths, job_directories
+from fleet.hosts.render import RenderedFile, configuration_hash, render_host
 from fleet.reach import probing
 from fleet.reach.execute import Say, ask, fan_out
 from fleet.reach.facts import Facts

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError, Problem, RemoteError
+from fleet.hosts.database import database_settings
 from fleet.hosts.inventory import Fleet, Host, deep_merge
-from fleet.hosts.render import database_settings
 from fleet.reach.remote import HostResult, NoPythonError
 from fleet.watch.diagnosis import CLOCK_TOLERANCE_S, Finding, diagnose
 from fleet.watch.examination import Examined

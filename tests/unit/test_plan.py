@@ -25,7 +25,8 @@ from fleet.deployment.plan import (
 from fleet.deployment.plantext import summary
 from fleet.hosts.inventory import parse_inventory
 from fleet.hosts.layout import Worker
-from fleet.hosts.render import RenderedFile, configuration_hash, host_paths, render_host
+from fleet.hosts.paths import host_paths
+from fleet.hosts.render import RenderedFile, configuration_hash, render_host
 
 W1, W2 = "node1-1", "node1-2"
 RUNNING = {W1: ProgramState.RUNNING, W2: ProgramState.RUNNING}

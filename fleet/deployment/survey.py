@@ -12,15 +12,9 @@ from pathlib import Path
 
 from fleet.deployment.manifest import FileState
 from fleet.deployment.manifest import parse as parse_manifest
-from fleet.deployment.plan import (
-    BootState,
-    DesiredHost,
-    HostPlan,
-    ObservedHost,
-    ProgramState,
-    RunningWorker,
-    plan_host,
-)
+from fleet.deployment.plan import HostPlan
+from fleet.deployment.planner import plan_host
+from fleet.deployment.sides import BootState, DesiredHost, ObservedHost, ProgramState, RunningWorker
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet, Host

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fleet.deployment.plan import named_like_ours
+from fleet.deployment.workerfiles import named_like_ours
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.inventory import Fleet, Host
 from fleet.operation.reported import Reported

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from fleet.deployment import manifest
 from fleet.deployment.drift import changed_by_hand
 from fleet.deployment.manifest import FileState
-from fleet.deployment.plan import named_like_ours
 from fleet.deployment.refusals import describe
+from fleet.deployment.workerfiles import named_like_ours
 from fleet.errors import InventoryError
 from fleet.hosts.hostsfile import path_problem
 from fleet.hosts.inventory import Fleet, Host

@@ -23,7 +23,6 @@ from fleet.notify.telling import problems_of_hooks
 from fleet.reach import probing
 from fleet.reach.execute import ask, fan_out
 from fleet.reach.remote import HostResult
-from fleet.watch.diagnosis import Finding
 from fleet.watch.doctor import (
     DatabaseSeen,
     FindingGroup,
@@ -36,6 +35,7 @@ from fleet.watch.doctor import (
     of_password,
 )
 from fleet.watch.examination import ACTION, Examined, parse_examined
+from fleet.watch.findings import Finding
 from puffin.errors import DatabaseError
 from puffin.severity import Severity
 

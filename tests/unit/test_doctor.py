@@ -29,9 +29,10 @@ from fleet.reach.facts import (
 )
 from fleet.reach.remote import ChangedHostKey, HostResult, NoPythonError, UnknownHostKey, UnreachableError
 from fleet.watch import doctor
-from fleet.watch.diagnosis import Finding, diagnose
+from fleet.watch.diagnosis import diagnose
 from fleet.watch.doctor import DatabaseSeen, addresses, goes_to_members, grouped, of_database, of_hosts
 from fleet.watch.examination import Examination, Examined, Limit, Reached, TriedDirectory, WorkerFinding
+from fleet.watch.findings import Finding
 from puffin.severity import Severity
 from tests.unit.test_health import RECORD
 

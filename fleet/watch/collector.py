@@ -20,7 +20,8 @@ from fleet.deployment.difftext import mask_lines
 from fleet.errors import FleetError, RemoteError, UsageError
 from fleet.hostside import source
 from fleet.reach.execute import ask, new_marker
-from fleet.reach.remote import Remote, build_program
+from fleet.reach.packing import build_program
+from fleet.reach.remote import Remote
 from fleet.watch.blocks import Frames, Limited
 from fleet.watch.collection import (
     MANIFEST,

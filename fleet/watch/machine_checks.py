@@ -15,6 +15,7 @@ from fleet.watch.findings import DEPLOY, Checked, fail, literal, ok, warn
 
 LONGEST_SOCKET_PATH = 97
 """supervisord binds `<path>.<pid>` first, and the kernel takes 107 bytes."""
+
 CLOCK_TOLERANCE_S = 5.0
 _FREE_GB, _NO_GB = 2.0, 0.2
 _INODES, _NO_INODES = 50_000, 1_000

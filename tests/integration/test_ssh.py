@@ -109,7 +109,7 @@ def test_data_may_take_as_long_as_they_like_while_they_are_taken(remote: Remote)
 @pytest.mark.parametrize("output", ["stdout", "stderr"])
 def test_output_without_end_is_cut_off(remote: Remote, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a start-up file asks a question again and again: it would fill our memory."""
-    monkeypatch.setattr("fleet.reach.remote.MOST_OUTPUT", 1_000_000)
+    monkeypatch.setattr("fleet.reach.answers.MOST_OUTPUT", 1_000_000)
     program = f"import sys\nwhile True: sys.{output}.write('again? ' * 10000)"
     with pytest.raises(ActionFailed, match=r"writes without end\n  look at the start-up files"):
         remote.call(program, 60, [b"never read" * 500_000])

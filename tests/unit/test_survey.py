@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from fleet.cli.deploy import deploy
 from fleet.cli.planning import with_diffs
 from fleet.deployment.fleet_deploy import needed_by
-from fleet.deployment.survey import PREVIOUS, Goal, work_out
+from fleet.deployment.kits import PREVIOUS
+from fleet.deployment.survey import Goal, work_out
 from fleet.errors import FleetError, UsageError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet, parse_inventory

@@ -24,7 +24,8 @@ from fleet.reach import probing
 from fleet.reach.execute import Interrupted, fan_out
 from fleet.reach.remote import HostResult
 from fleet.watch.collection import MANIFEST, Listing, file_record
-from fleet.watch.collector import Collection, Fetch, HostCollection, fetch, look
+from fleet.watch.collection_folder import Collection, Fetch
+from fleet.watch.collector import HostCollection, fetch, look
 from fleet.words import amount
 
 _ASK_ABOVE = 1 << 30

@@ -24,7 +24,8 @@ from fleet.reach.packing import build_program
 from fleet.reach.remote import CommandResult
 from fleet.watch.blocks import Frames
 from fleet.watch.collection import Listing, RemoteFile, parse_listing, safe_path
-from fleet.watch.collector import Collection, Fetch, HostFolder, fetch
+from fleet.watch.collection_folder import Collection, Fetch, HostFolder
+from fleet.watch.collector import fetch
 
 
 @given(

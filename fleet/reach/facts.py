@@ -169,7 +169,7 @@ class Holder:
     Parameters
     ----------
     id
-        Of the deed, see `fleet.deployment.lock.Deed`.
+        Of the deed, see `fleet.deployment.deed.Deed`.
     who
         As user@machine.
     verb

@@ -29,7 +29,8 @@ import yaml
 from benchmarks.bootstrap import bare_environment, server
 from fleet.hosts.inventory import parse_inventory
 from fleet.hosts.layout import Worker as Share
-from fleet.hosts.render import HostPaths, host_paths, render_host, worker_uuid
+from fleet.hosts.paths import HostPaths, host_paths
+from fleet.hosts.render import render_host, worker_uuid
 from puffin.settings import DaemonSettings
 from tests.lab.fixtures_database import Database
 from tests.lab.worker import Place, Queue, Workers, configuration, lines_of, plugin_path, puffin, queue_of, until

@@ -1,6 +1,7 @@
 """What ``--json`` prints: one class for each kind of record. Scripts rely on these keys; docs/json.md is made of them.
 
 A key stands in every record unless its class says ``total=False``. Keys may be added; none changes its meaning or type.
+However long, it is one module: an interface is read, and its page made, as one catalogue.
 """
 
 from __future__ import annotations

@@ -20,10 +20,9 @@ from fleet.errors import ExitCode, FleetError
 from fleet.hosts.access import Remotes, exposed_password, open_remotes, open_store
 from fleet.hosts.inventory import Host
 from fleet.notify.telling import problems_of_hooks
-from fleet.reach import facts as host_facts
+from fleet.reach import probing
 from fleet.reach.execute import ask, fan_out
 from fleet.reach.remote import HostResult
-from fleet.watch.diagnosis import Finding
 from fleet.watch.doctor import (
     DatabaseSeen,
     FindingGroup,
@@ -36,6 +35,7 @@ from fleet.watch.doctor import (
     of_password,
 )
 from fleet.watch.examination import ACTION, Examined, parse_examined
+from fleet.watch.findings import Finding
 from puffin.errors import DatabaseError
 from puffin.severity import Severity
 
@@ -133,7 +133,7 @@ def _examine(
 
     def examine(host: Host) -> Examined:
         board.step(host.name, "examining")
-        known = host_facts.probe_request(
+        known = probing.probe_request(
             fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=host.wants_gpus
         )
         members = _members(asking) if goes_to_members(fleet, host) else []

@@ -20,11 +20,12 @@ from fleet.cli.times import seconds
 from fleet.errors import ExitCode, FleetError
 from fleet.hosts.access import Remotes, open_remotes
 from fleet.hosts.inventory import Host
-from fleet.reach import facts as host_facts
+from fleet.reach import probing
 from fleet.reach.execute import Interrupted, fan_out
 from fleet.reach.remote import HostResult
 from fleet.watch.collection import MANIFEST, Listing, file_record
-from fleet.watch.collector import Collection, Fetch, HostCollection, fetch, look
+from fleet.watch.collection_folder import Collection, Fetch
+from fleet.watch.collector import HostCollection, fetch, look
 from fleet.words import amount
 
 _ASK_ABOVE = 1 << 30
@@ -91,7 +92,7 @@ def collect(
 
 
 def _request(chosen: Chosen, host: Host, wanted: Mapping[str, object]) -> dict[str, Any]:
-    probe = host_facts.probe_request(
+    probe = probing.probe_request(
         chosen.fleet.name, host.name, host.base_dir, host.scratch, chosen.fleet.release.python
     )
     daemon = host.puffin.get("daemon") or {}

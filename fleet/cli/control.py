@@ -14,8 +14,9 @@ from fleet.cli.output import Board, Column, note, print_json, print_table, repor
 from fleet.deployment.lock import new_deed
 from fleet.errors import ExitCode, UsageError
 from fleet.hosts.access import Remotes, open_remotes, open_store
+from fleet.operation.host_control import HostControl, Started, StopOptions, Stopped
 from fleet.operation.reported import Reported
-from fleet.operation.stopping import HostControl, Started, StopOptions, Stopped, stop_hosts
+from fleet.operation.stopping import stop_hosts
 from fleet.reach.execute import fan_out
 from fleet.reach.remote import HostResult
 from puffin.errors import DatabaseError

@@ -26,7 +26,7 @@ from fleet.demo import DATABASE, Task
 from fleet.embedded import EmbeddedDatabase
 from fleet.errors import ExitCode, FleetError
 from fleet.hosts.access import open_remotes, open_store
-from fleet.operation.stopping import HostControl, StopOptions
+from fleet.operation.host_control import HostControl, StopOptions
 from fleet.queue import chemistry
 from puffin.calculations import FINISHED, Status
 from puffin.store import CalculationResult, Store, wait_until_reachable

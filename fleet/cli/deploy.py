@@ -19,10 +19,11 @@ from fleet.deployment.fleet_deploy import DeployEnd, DeployOptions, deploy_hosts
 from fleet.deployment.health import Health
 from fleet.deployment.hooks import check_hooks
 from fleet.deployment.host_deploy import Deployed
+from fleet.deployment.kits import PREVIOUS
 from fleet.deployment.lock import TOKEN_VARIABLE, again_when_changed, new_deed, wait_until_free
 from fleet.deployment.refusals import describe
 from fleet.deployment.roller import NotBegun, PutBack
-from fleet.deployment.survey import PREVIOUS, HostWork
+from fleet.deployment.survey import HostWork
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.hosts.access import Remotes, open_remotes, open_store
 from fleet.hosts.names import condensed

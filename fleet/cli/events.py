@@ -15,7 +15,7 @@ from fleet.cli.output import data_console, note, print_json
 from fleet.cli.renamed import renamed
 from fleet.errors import ExitCode, UsageError
 from fleet.hosts.access import open_store
-from fleet.watch import board
+from fleet.watch.eventlines import event_cells
 from fleet.watch.moments import full
 from puffin.errors import DatabaseUnavailable
 from puffin.store import EventFollower, EventRecord, EventSelection, Store
@@ -122,7 +122,7 @@ def _print(batches: Iterator[Sequence[EventRecord]], json_lines: bool) -> None:
             if json_lines:
                 print_json(vars(event))
                 continue
-            cells = board.event_cells(event, widest)
+            cells = event_cells(event, widest)
             when = Text(full(event.at), style="dim")
             parts = [Text(cell.text, style=_STYLES[cell.tone]) for cell in cells[1:]]
             line = Text("  ").join([when, *parts])

@@ -88,15 +88,21 @@ def logs(
     hosts = chosen.hosts if calculation is None else hosts_of(chosen, calculation)
     with open_remotes(chosen.fleet, hosts) as remotes:
         tailing = Tailing(remotes, hosts, _request(chosen, wanted), follow)
-        printer = _Printer(json_lines)
-        for found in tailing.lines():
-            if isinstance(found, TailNotice):
-                _say(found)
-            else:
-                printer.show(found)
-    if printer.shown == 0 and not tailing.failed:
+        shown = _show(tailing, json_lines)
+    if shown == 0 and not tailing.failed:
         note("Nothing was written that matches.", "yellow")
     return ExitCode.FAILED if tailing.failed else ExitCode.DONE
+
+
+def _show(tailing: Tailing, json_lines: bool) -> int:
+    """Print what the hosts have, as it comes; return how many messages that were."""
+    printer = _Printer(json_lines)
+    for found in tailing.lines():
+        if isinstance(found, TailNotice):
+            _say(found)
+        else:
+            printer.show(found)
+    return printer.shown
 
 
 def _request(chosen: Chosen, wanted: dict[str, Any]) -> Callable[[Host], dict[str, Any]]:

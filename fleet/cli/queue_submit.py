@@ -176,35 +176,61 @@ def _prepared(target: QueueTarget) -> Queue:
 
 def _write(queue: Queue, found: Found, molecules: int, wanted: JobTemplate, again: bool, json_lines: bool) -> int:
     """Submit and show what became of it; return how many were added."""
-    there: Counter[Status] = Counter()
-    others: list[Submitted] = []
-    added = shown = 0
-    on_terminal = sys.stdout.isatty() and not json_lines
-    first: list[str] = []
+    written = _Written(queue.name, json_lines)
     try:
         with _bar("submitting", molecules) as advance:
             for piece in queue_submit.submit(queue, found.files, wanted, again):
                 for molecule, done in piece:
-                    added += done.added
-                    there[done.status] += not done.added
-                    if queue_submit.asks_for_other(done, wanted):
-                        others.append(done)
-                    if on_terminal and len(first) < _ROWS:
-                        first.append(_line(molecule, done))
-                    elif not on_terminal:
-                        _print(queue.name, molecule, done, json_lines)
+                    written.take(molecule, done, queue_submit.asks_for_other(done, wanted))
                 advance(len(piece))
     except KeyboardInterrupt:
         rest = "would submit all of it again" if again else "submits the rest"
-        note(f"stopped after {added + there.total()} of {molecules}: the same command {rest}", "yellow")
+        note(f"stopped after {written.total} of {molecules}: the same command {rest}", "yellow")
         raise
-    for line in first:
-        click.echo(line)
-        shown += 1
-    if on_terminal and added + there.total() > shown:
-        note(f"... and {added + there.total() - shown} more; --json shows all", "dim")
-    _sum_up(queue.name, added, there, others)
-    return added
+    written.sum_up()
+    return written.added
+
+
+class _Written:
+    """What became of the molecules: shown at once, or on a terminal the first of them at the end.
+
+    Parameters
+    ----------
+    database
+        Into which they go.
+    json_lines
+        Whether as JSON.
+    """
+
+    def __init__(self, database: str, json_lines: bool) -> None:
+        self.added = 0
+        self._database = database
+        self._json_lines = json_lines
+        self._on_terminal = sys.stdout.isatty() and not json_lines
+        self._there: Counter[Status] = Counter()
+        self._others: list[Submitted] = []
+        self._first: list[str] = []
+
+    @property
+    def total(self) -> int:
+        return self.added + self._there.total()
+
+    def take(self, molecule: Molecule, done: Submitted, asks_for_other: bool) -> None:
+        self.added += done.added
+        self._there[done.status] += not done.added
+        if asks_for_other:
+            self._others.append(done)
+        if self._on_terminal and len(self._first) < _ROWS:
+            self._first.append(_line(molecule, done))
+        elif not self._on_terminal:
+            _print(self._database, molecule, done, self._json_lines)
+
+    def sum_up(self) -> None:
+        for line in self._first:
+            click.echo(line)
+        if self._on_terminal and self.total > len(self._first):
+            note(f"... and {self.total - len(self._first)} more; --json shows all", "dim")
+        _sum_up(self._database, self.added, self._there, self._others)
 
 
 def _print(database: str, molecule: Molecule, done: Submitted, json_lines: bool) -> None:

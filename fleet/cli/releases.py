@@ -22,7 +22,7 @@ from fleet.errors import ExitCode, FleetError
 from fleet.hosts.access import Remotes, open_remotes, open_store
 from fleet.hosts.inventory import Host
 from fleet.reach.execute import ask, fan_out
-from fleet.reach.facts import read_holder
+from fleet.reach.probing import read_holder
 from fleet.reach.remote import HostResult
 from fleet.reach.reply import Reader
 from fleet.release.releases import HostRoots, Pruning, carry_out, look, releases_in_use

@@ -11,7 +11,8 @@ from fleet.errors import RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Host
 from fleet.reach.execute import ask, fan_out
-from fleet.reach.facts import States, parse_states
+from fleet.reach.facts import States
+from fleet.reach.probing import parse_states
 from fleet.reach.remote import HostResult
 from fleet.watch.status import HostLook, HostStatus, WorkerStatus, by_host, status_of
 from puffin.store import DrainNote, Store

@@ -17,8 +17,9 @@ from fleet.deployment.manner import Manner
 from fleet.deployment.revert import GoodState, Reversal
 from fleet.deployment.roller import HostSigns, NotBegun, Roller
 from fleet.deployment.rollout import Rollout, policy_of
+from fleet.deployment.shared_records import ReadRecords, shared
 from fleet.deployment.survey import HostWork
-from fleet.deployment.waiting import LONGEST_TROUBLE_S, ReadRecords, Watch, WatchedHost, shared
+from fleet.deployment.waiting import LONGEST_TROUBLE_S, Watch, WatchedHost
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet

@@ -16,11 +16,12 @@ from typing import Any, Protocol
 from fleet.deployment.deed import Deed
 from fleet.deployment.gate import Look
 from fleet.deployment.health import WorkerHealth
+from fleet.deployment.kits import tool_directory
 from fleet.deployment.manifest import manifest_of, unfinished
 from fleet.deployment.manifest import render as render_manifest
 from fleet.deployment.manner import Manner
 from fleet.deployment.plan import FileWrite, HostPlan, WriteReason
-from fleet.deployment.survey import HostWork, tool_directory
+from fleet.deployment.survey import HostWork
 from fleet.deployment.waiting import Goal, Watch, running
 from fleet.hosts.inventory import Fleet
 from fleet.reach.execute import Say, upload

@@ -18,7 +18,8 @@ from fleet.deployment.deed import Deed, DeedOutcome, Result
 from fleet.deployment.refusals import ChangedMeanwhile, LockedError, describe
 from fleet.errors import FleetError
 from fleet.reach.execute import Say, ask, fan_out
-from fleet.reach.facts import Holder, read_holder
+from fleet.reach.facts import Holder
+from fleet.reach.probing import read_holder
 from fleet.reach.remote import ConnectionLost, HostResult, Remote
 from fleet.reach.reply import Reader
 

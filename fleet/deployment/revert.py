@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.deployment.plan import named_like_ours
 from fleet.deployment.waiting import Goal, Watch, running
+from fleet.deployment.workerfiles import named_like_ours
 from fleet.reach.execute import Say
 from fleet.reach.facts import States
 from fleet.reach.reply import Reader

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet.deployment.kits import EXISTING, PREVIOUS, Kit, kit_there, kits_for, platform_of, refuse_mixture
 from fleet.deployment.manifest import FileState
 from fleet.deployment.manifest import parse as parse_manifest
-from fleet.deployment.plan import (
-    BootState,
-    DesiredHost,
-    HostPlan,
-    ObservedHost,
-    ProgramState,
-    RunningWorker,
-    plan_host,
-)
+from fleet.deployment.plan import HostPlan
+from fleet.deployment.planner import plan_host
+from fleet.deployment.sides import BootState, DesiredHost, ObservedHost, ProgramState, RunningWorker
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet, Host
 from fleet.hosts.layout import Hardware, Worker, lay_out
-from fleet.hosts.names import condensed
-from fleet.hosts.render import HostPaths, RenderedFile, configuration_hash, host_paths, job_directories, render_host
-from fleet.reach import facts as host_facts
+from fleet.hosts.paths import HostPaths, host_paths, job_directories
+from fleet.hosts.render import RenderedFile, configuration_hash, render_host
+from fleet.reach import probing
 from fleet.reach.execute import Say, ask, fan_out
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
-from fleet.release import bundle as bundles
 from fleet.release.bundle import Bundle, Supply, Toolbox, supply
 from fleet.release.wheels import Platform
 from puffin.records import WorkerRecord
-
-EXISTING = "existing"
-"""Stands for supervisor's version where an existing environment brings it."""
-
-PREVIOUS = "previous"
-"""Stands for the release that a host had before its present one."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +131,10 @@ def probe_all(fleet: Fleet, hosts: Sequence[Host], remotes: Remotes, parallel: i
     """
 
     def probe(host: Host) -> Facts:
-        request = host_facts.probe_request(
+        request = probing.probe_request(
             fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=host.wants_gpus
         )
-        return host_facts.parse(host.name, ask(remotes[host.name], host_facts.ACTION, request))
+        return probing.parse(host.name, ask(remotes[host.name], probing.ACTION, request))
 
     return fan_out({host.name: host for host in hosts}, probe, parallel)
 
@@ -205,8 +191,8 @@ def work_out(goal: Goal, found: Sequence[Facts], say: Say) -> list[HostResult[Ho
         Hosts of one platform would go back to different releases.
     """
     if goal.back_to == PREVIOUS:
-        _refuse_mixture(found)
-    kits = _kits(goal, found, say) if goal.back_to is None else {}
+        refuse_mixture(found)
+    kits = kits_for(goal.fleet.release, found, goal.cache, say, refresh=goal.refresh) if goal.back_to is None else {}
     hosts = {host.name: host for host in goal.fleet.hosts}
     records: dict[str, list[WorkerRecord]] = {}
     for record in goal.records or ():
@@ -214,110 +200,15 @@ def work_out(goal: Goal, found: Sequence[Facts], say: Say) -> list[HostResult[Ho
     return [_work_out(goal, hosts[facts.host], facts, records.get(facts.host, []), kits) for facts in found]
 
 
-@dataclass(frozen=True)
-class _Kit:
-    """What is installed on hosts of one platform."""
-
-    release: str
-    supervisor: str
-    bundle: Bundle | None = None
-    toolbox: Toolbox | None = None
-
-
-def _platform(facts: Facts) -> Platform:
-    python = facts.python
-    if python.implementation != "cpython" or python.libc not in {"glibc", "musl"}:
-        what = f"{python.implementation} {python.version} with the C library '{python.libc or 'unknown'}'"
-        raise RemoteError(facts.host, "choosing wheels", f"no wheels for {what}", "set release.python to a CPython")
-    version = ".".join(python.version.split(".")[:2])
-    return Platform(python=version, machine=python.machine, libc_version=python.libc_version, libc=python.libc)
-
-
-def _kits(goal: Goal, found: Sequence[Facts], say: Say) -> dict[Platform, _Kit | FleetError]:
-    """What to install on each platform, or why there is nothing; that concerns only the hosts of that platform."""
-    platforms = {}
-    for facts in found:
-        with contextlib.suppress(RemoteError):  # It is reported for its host.
-            platforms[_platform(facts)] = facts.host
-    kits: dict[Platform, _Kit | FleetError] = {}
-    for platform in platforms:
-        try:
-            kits[platform] = _kit(goal, platform, say)
-        except FleetError as error:
-            kits[platform] = error
-    return kits
-
-
-def _kit(goal: Goal, platform: Platform, say: Say) -> _Kit:
-    release = goal.fleet.release
-    if release.path is not None:
-        return _Kit(_path_release(release.path), EXISTING)
-    bundle = bundles.build_bundle(release.package, release.extras, platform, goal.cache, say, refresh=goal.refresh)
-    toolbox = bundles.build_toolbox(platform, goal.cache, say, refresh=goal.refresh)
-    return _Kit(bundle.release_id, tool_directory(toolbox.supervisor_version, platform), bundle, toolbox)
-
-
-def _refuse_mixture(found: Sequence[Facts]) -> None:
-    """Refuse to go back to `PREVIOUS` where that is one release here and another there.
-
-    So it is after a deploy that came to some hosts only. Hosts of different platforms never have a release in common.
-    """
-    releases: dict[str, dict[str, list[str]]] = {}
-    for facts in found:
-        if facts.previous is not None:
-            releases.setdefault(_family(facts), {}).setdefault(facts.previous, []).append(facts.host)
-    mixed = [family for family in releases.values() if len(family) > 1]
-    if mixed:
-        lines = [f"{condensed(hosts)}: {release}" for family in mixed for release, hosts in family.items()]
-        what = "nothing was changed: the hosts would go back to different releases:\n    " + "\n    ".join(lines)
-        raise FleetError(f"{what}\n  choose one with --release, or hosts with --host")
-
-
-def _family(facts: Facts) -> str:
-    """The same for hosts that may have a release in common."""
-    try:
-        return _platform(facts).label
-    except RemoteError:
-        return ""
-
-
-def _kit_there(release: str, facts: Facts) -> _Kit:
-    """A release that a host has already, with the supervisor that it uses now."""
-    wanted = facts.previous if release == PREVIOUS else release
-    have = [known.id for known in facts.releases]
-    if facts.supervisor is None or wanted not in have:
-        what = f"it has no {'previous release' if wanted is None else f'release {wanted}'}"
-        raise RemoteError(facts.host, "looking", what, f"its releases are {', '.join(have) or 'none'}")
-    place, _, name = facts.supervisor.rpartition("/")
-    return _Kit(wanted, name if place.endswith("/supervisor") else EXISTING)
-
-
-def tool_directory(version: str, platform: Platform) -> str:
-    """Name of the directory of a tool: hosts of several platforms may share a home directory.
-
-    Parameters
-    ----------
-    version
-        The tool's version.
-    platform
-        What it was chosen for.
-    """
-    return f"{version}-{hashlib.sha256(platform.label.encode()).hexdigest()[:8]}"
-
-
-def _path_release(path: str) -> str:
-    return f"path-{hashlib.sha256(path.encode()).hexdigest()[:12]}"
-
-
 def _work_out(
     goal: Goal,
     host: Host,
     facts: Facts,
     records: Sequence[WorkerRecord],
-    kits: Mapping[Platform, _Kit | FleetError],
+    kits: Mapping[Platform, Kit | FleetError],
 ) -> HostResult[HostWork]:
     try:
-        kit = _kit_there(goal.back_to, facts) if goal.back_to else kits[_platform(facts)]
+        kit = kit_there(goal.back_to, facts) if goal.back_to else kits[platform_of(facts)]
         if isinstance(kit, FleetError):
             raise kit
         return HostResult(host.name, _work(goal, host, facts, records, kit))
@@ -325,7 +216,7 @@ def _work_out(
         return HostResult(host.name, error=error)
 
 
-def _work(goal: Goal, host: Host, facts: Facts, records: Sequence[WorkerRecord], kit: _Kit) -> HostWork:
+def _work(goal: Goal, host: Host, facts: Facts, records: Sequence[WorkerRecord], kit: Kit) -> HostWork:
     fleet = goal.fleet
     _refuse_silent(facts)
     _refuse_doubles(host, facts, records, goal.alive)
@@ -363,7 +254,7 @@ def _work(goal: Goal, host: Host, facts: Facts, records: Sequence[WorkerRecord],
     )
 
 
-def _paths(fleet: Fleet, host: Host, facts: Facts, kit: _Kit) -> HostPaths:
+def _paths(fleet: Fleet, host: Host, facts: Facts, kit: Kit) -> HostPaths:
     paths = host_paths(
         base_dir_abs=facts.base_dir,
         home=facts.home,
@@ -417,7 +308,7 @@ def _configuration(worker: Worker, files: Sequence[RenderedFile]) -> str:
     return configuration_hash(next(file.content for file in files if file.path == wanted))
 
 
-def _observed(facts: Facts, records: Sequence[WorkerRecord], goal: Goal, kit: _Kit) -> ObservedHost:
+def _observed(facts: Facts, records: Sequence[WorkerRecord], goal: Goal, kit: Kit) -> ObservedHost:
     alive = {program.name for program in facts.supervisord.programs if program.state == "RUNNING"}
     mine = [record for record in records if record.worker in alive]
     supervisors = {*facts.supervisors, *([EXISTING] if kit.supervisor == EXISTING else [])}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +10,13 @@ from typing import Any, TypeVar
 from fleet.deployment import health
 from fleet.deployment.gate import Gate, Look, Standing
 from fleet.deployment.health import Health, WorkerHealth
+from fleet.deployment.shared_records import ReadRecords
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.hostsfile import Update
 from fleet.reach.execute import Say, ask, listen
-from fleet.reach.facts import States, parse_states
+from fleet.reach.facts import States
 from fleet.reach.logs import messages_of, telling
+from fleet.reach.probing import parse_states
 from fleet.reach.remote import ConnectionLost, NotNow, Remote, UnreachableError
 from fleet.reach.reply import Reader
 from puffin.errors import DatabaseUnavailable
@@ -34,9 +35,6 @@ LONGEST_TROUBLE_S = 120.0
 _LONGEST_PAUSE_S = 5.0
 _PASSING = (ConnectionLost, UnreachableError, NotNow)
 """What is no reason to give up before it has lasted."""
-
-
-ReadRecords = Callable[[], Sequence[WorkerRecord]]
 
 
 class Cancelled(FleetError):
@@ -384,41 +382,6 @@ def _telling(records: Sequence[WorkerRecord]) -> frozenset[tuple[object, ...]]:
         (record.worker, record.pid, record.release, record.configuration, record.state in {"starting", "stopped"})
         for record in records
     )
-
-
-def shared(read: ReadRecords, age_s: float = POLL_S) -> ReadRecords:
-    """The same for many hosts that are watched at once: what one has read a moment ago the others take over.
-
-    Else each of forty hosts would read the entries of all forty, each second. An old entry does no harm: one counts
-    only for the process that wrote it.
-
-    Parameters
-    ----------
-    read
-        Reads them.
-    age_s
-        How old they may be, in seconds.
-    """
-    mutex = threading.Lock()
-    last: list[tuple[float, Sequence[WorkerRecord] | DatabaseUnavailable]] = []
-
-    def attempt() -> Sequence[WorkerRecord] | DatabaseUnavailable:
-        try:
-            return read()
-        except DatabaseUnavailable as error:
-            return error  # that it is away is also learnt once for all: each attempt may take seconds
-
-    def fresh() -> Sequence[WorkerRecord]:
-        with mutex:
-            if not last or time.monotonic() - last[0][0] >= age_s:
-                found = attempt()
-                last[:] = [(time.monotonic(), found)]
-            found = last[0][1]
-        if isinstance(found, DatabaseUnavailable):
-            raise DatabaseUnavailable(str(found)) from found
-        return found
-
-    return fresh
 
 
 def running(states: States, workers: Sequence[str]) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError
+from fleet.hosts.database import database_settings
 from fleet.hosts.inventory import Fleet, Host
-from fleet.hosts.render import database_settings
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import Remote
 from puffin import overlay

@@ -19,13 +19,13 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
-from fleet.errors import FleetError, InventoryError, Problem
+from fleet.errors import FleetError
 from fleet.hosts import yamlmap
-from fleet.hosts.hostsfile import path_problem
-from fleet.hosts.inventory import Database, Fleet, Host, deep_merge
+from fleet.hosts.database import database_settings
+from fleet.hosts.inventory import Fleet, Host, deep_merge
 from fleet.hosts.layout import Worker
+from fleet.hosts.paths import HostPaths, job_directory
 
 PASSWORD_FILE = "etc/database.password"  # noqa: S105 - a path
 STAYS_DOWN = (0, 2, 3)
@@ -63,85 +63,6 @@ class RenderedFile:
     def sha256(self) -> str:
         """Digest of the content, as the probe reports it for the file on the host."""
         return hashlib.sha256(self.content).hexdigest()
-
-
-@dataclass(frozen=True)
-class HostPaths:
-    """Directories of one host of one fleet, absolute, as they are on the host.
-
-    Parameters
-    ----------
-    root
-        The host's own directory, ``<base_dir>/<fleet>/hosts/<host>``.
-    releases
-        Directory of the releases, shared by hosts that share a home directory.
-    supervisor
-        Environment that holds only supervisor.
-    run
-        Directory of sockets and pid files; ``<root>/run`` is this directory or a link to it.
-    scratch
-        Below which calculations run.
-    home
-        The user's home directory, for ``~`` in settings.
-    """
-
-    root: str
-    releases: str
-    supervisor: str
-    run: str
-    scratch: str
-    home: str
-
-
-def host_paths(
-    *,
-    base_dir_abs: str,
-    home: str,
-    fleet_name: str,
-    host_name: str,
-    run_dir: str,
-    scratch_abs: str,
-    supervisor_version: str,
-) -> HostPaths:
-    """Directories of a host, from what its probe reported.
-
-    Parameters
-    ----------
-    base_dir_abs
-        Directory of all fleets on the host, absolute.
-    home
-        The user's home directory.
-    fleet_name, host_name
-        Whose directories.
-    run_dir
-        Directory for sockets and pid files, as the host chose it.
-    scratch_abs
-        Below which calculations run, absolute.
-    supervisor_version
-        The version of supervisor that is to run there.
-
-    Raises
-    ------
-    InventoryError
-        supervisord or Python could not work in one of them.
-    """
-    base = posixpath.join(base_dir_abs, fleet_name)
-    used = {"base_dir": base_dir_abs, "run directory": run_dir, "scratch": scratch_abs}
-    problems = tuple(
-        Problem(f"{name} on the host is {path!r}: {problem}", path=host_name)
-        for name, path in used.items()
-        if (problem := path_problem(path) or ("" if path.startswith("/") else "must be absolute"))
-    )
-    if problems:
-        raise InventoryError(problems)
-    return HostPaths(
-        root=posixpath.join(base, "hosts", host_name),
-        releases=posixpath.join(base, "releases"),
-        supervisor=posixpath.join(base, "supervisor", supervisor_version),
-        run=run_dir,
-        scratch=scratch_abs,
-        home=home,
-    )
 
 
 def render_host(
@@ -198,21 +119,6 @@ def render_host(
         RenderedFile("etc/supervisor", 0o644, f"{paths.supervisor}\n".encode()),
     ]
     return tuple(files)
-
-
-def job_directories(fleet: Fleet, workers: tuple[Worker, ...], paths: HostPaths) -> tuple[str, ...]:
-    """Directories in which the workers' calculations run, absolute; a deploy makes them.
-
-    Parameters
-    ----------
-    fleet
-        The fleet.
-    workers
-        Those of one host.
-    paths
-        Directories of that host.
-    """
-    return tuple(_job_directory(fleet, worker, paths) for worker in workers)
 
 
 def configuration_hash(content: bytes) -> str:
@@ -308,7 +214,7 @@ def worker_settings(fleet: Fleet, host: Host, worker: Worker, paths: HostPaths) 
     daemon: dict[str, Any] = {
         "mode": "release",
         "uuid": worker_uuid(fleet, worker.name),
-        "job_dir": _job_directory(fleet, worker, paths),
+        "job_dir": job_directory(fleet, worker, paths),
         "software_dir": posixpath.join(paths.root, "software"),
         "error_dir": posixpath.join(paths.root, "error"),
         "pid": f"{run}/{worker.name}.pid",
@@ -433,52 +339,6 @@ def _password_mark(fleet: Fleet, password: str | None) -> str:
         return ""
     digest = hashlib.pbkdf2_hmac("sha256", password.encode(), fleet.name.encode(), 1000)
     return f"# password: {digest.hex()[:6]}\n"
-
-
-def _job_directory(fleet: Fleet, worker: Worker, paths: HostPaths) -> str:
-    return posixpath.join(paths.scratch, fleet.name, worker.name, "jobs")
-
-
-def database_settings(database: Database, password_file: str) -> dict[str, Any]:
-    """Section ``database`` of a puffin.yaml.
-
-    Parameters
-    ----------
-    database
-        What hosts.yaml says.
-    password_file
-        Where the password is for the reader of that section.
-    """
-    settings: dict[str, Any] = {}
-    if database.uri is not None or database.tls:
-        settings["uri"] = _connection(database)
-    else:
-        settings["ip"] = database.ip
-        settings["port"] = _port(database)
-    settings["name"] = ",".join(database.names)
-    if database.username is not None:
-        settings["username"] = database.username
-        settings["password_file"] = password_file
-    return settings
-
-
-def _connection(database: Database) -> str:
-    """Connection string; the worker has no keys of its own for TLS."""
-    uri = database.uri or f"mongodb://{database.ip}:{_port(database)}"
-    if not database.tls:
-        return uri
-    scheme, _, rest = uri.partition("://")
-    location, question, options = rest.partition("?")
-    if "/" not in location:
-        location += "/"
-    words = [*([options] if question and options else []), "tls=true"]
-    if database.tls_ca_file is not None:
-        words.append(f"tlsCAFile={quote(database.tls_ca_file)}")
-    return f"{scheme}://{location}?{'&'.join(words)}"
-
-
-def _port(database: Database) -> int:
-    return database.port if database.port is not None else 27017
 
 
 def _at_home(value: Any, home: str) -> Any:

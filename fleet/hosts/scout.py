@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fleet.hosts.access import open_remotes
 from fleet.hosts.inventory import Fleet, Host
-from fleet.reach import facts as host_facts
+from fleet.reach import probing
 from fleet.reach.execute import ask, fan_out
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
@@ -33,9 +33,9 @@ def look(fleet: Fleet, hosts: Sequence[Host]) -> list[HostResult[Facts]]:
     with open_remotes(fleet, hosts) as remotes:
 
         def probe(host: Host) -> Facts:
-            request = host_facts.probe_request(
+            request = probing.probe_request(
                 fleet.name, host.name, host.base_dir, host.scratch, fleet.release.python, gpus=True, look_around=True
             )
-            return host_facts.parse(host.name, ask(remotes[host.name], host_facts.ACTION, request, _PATIENCE_S))
+            return probing.parse(host.name, ask(remotes[host.name], probing.ACTION, request, _PATIENCE_S))
 
         return fan_out({host.name: host for host in hosts}, probe, parallel=len(hosts))

@@ -21,7 +21,9 @@ from typing import Any
 
 from fleet.errors import ExitCode, FleetError
 from fleet.hosts.inventory import Fleet
-from fleet.notify.notices import OF_EVENTS, Kind, LastLook, Notice, Outbox, Seen, Waiting, look, of_events
+from fleet.notify.lookout import LastLook, Seen, look
+from fleet.notify.notices import OF_EVENTS, Kind, Notice, of_events
+from fleet.notify.outbox import Outbox, Waiting
 from fleet.notify.telling import Caller, Hooked, NotTold
 from fleet.watch.status import status_of
 from puffin.store import EventFollower, EventRecord, EventSelection, Position, Sitting, Store

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fleet.errors import RemoteError
 from fleet.hosts.inventory import Fleet, Host
-from fleet.operation.stopping import HostControl, StopOptions, ToldHost
+from fleet.operation.host_control import HostControl, StopOptions, ToldHost
 from fleet.reach.execute import Say, ask
 from fleet.reach.facts import Facts
 from fleet.reach.remote import Remote
@@ -68,7 +68,7 @@ class HostDestroyer:
     token
         Of its lock.
     say
-        ToldHost what is being done.
+        Told what is being done.
     """
 
     def __init__(self, *, fleet: Fleet, host: Host, facts: Facts, remote: Remote, token: str, say: Say) -> None:

@@ -17,7 +17,8 @@ from fleet.deployment.manner import Manner
 from fleet.deployment.revert import GoodState
 from fleet.deployment.roller import HostSigns, Roller
 from fleet.deployment.rollout import Rollout, policy_of
-from fleet.deployment.waiting import Goal, ReadRecords, Watch, WatchedHost, shared
+from fleet.deployment.shared_records import ReadRecords, shared
+from fleet.deployment.waiting import Goal, Watch, WatchedHost
 from fleet.errors import RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet

@@ -11,7 +11,7 @@ from fleet.deployment.lock import new_deed
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes, open_remotes
 from fleet.hosts.inventory import Fleet, Host
-from fleet.operation.stopping import HostControl, StopOptions
+from fleet.operation.host_control import HostControl, StopOptions
 from fleet.reach.execute import ask, follow
 from fleet.reach.logs import messages_of
 from fleet.reach.remote import Remote

@@ -20,16 +20,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from fleet.errors import FleetError, RemoteError
 from fleet.hostside import source
-from fleet.reach.remote import (
-    ConnectionLost,
-    HostResult,
-    Progress,
-    Remote,
-    Upload,
-    build_program,
-    parse_reply,
-    parse_stream,
-)
+from fleet.reach.answers import parse_reply, parse_stream
+from fleet.reach.packing import build_program
+from fleet.reach.remote import ConnectionLost, HostResult, Progress, Remote, Upload
 from puffin.errors import PuffinError
 
 log = logging.getLogger(__name__)

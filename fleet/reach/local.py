@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from fleet.reach.remote import DEFAULT_PYTHON, PYTHON_ARGUMENTS, CommandResult, ConnectionLost, frame, no_python
+from fleet.reach.answers import no_python
+from fleet.reach.packing import PYTHON_ARGUMENTS, frame
+from fleet.reach.remote import DEFAULT_PYTHON, CommandResult, ConnectionLost
 from fleet.reach.sending import SENDER_S, Receiver, Sender
 
 _BLOCK = 1 << 16

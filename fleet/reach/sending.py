@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from fleet.errors import FleetError
-from fleet.reach.remote import gather
+from fleet.reach.answers import gather
 
 SENDER_S = 10.0
 """How long to wait for a sender whose program has ended: the file that it reads may be out of reach."""

@@ -2,6 +2,8 @@
 
 Fabric gives the connections, jump hosts and ~/.ssh/config; its `run` is not used, since it feeds standard
 input byte by byte. Fabric accepts any host key; here no connection is made to a host whose key is not known.
+It is one module, however long, since connections, keys and errors are all in the drivers' terms, which no other
+module shall know.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ import paramiko
 from fabric import Config, Connection
 
 from fleet.errors import RemoteError
+from fleet.reach.answers import gather, no_python
+from fleet.reach.packing import frame, remote_command
 from fleet.reach.remote import (
     DEFAULT_PYTHON,
     ActionFailed,
@@ -33,10 +37,6 @@ from fleet.reach.remote import (
     ConnectionLost,
     UnknownHostKey,
     UnreachableError,
-    frame,
-    gather,
-    no_python,
-    remote_command,
 )
 from fleet.reach.sending import SENDER_S, Receiver, Sender
 

@@ -15,6 +15,8 @@ from puffin.indexes import uv_environment
 
 _TAIL_LINES = 20
 THIS_MACHINE = "this machine"
+REPRODUCIBLE = {"SOURCE_DATE_EPOCH": "1580601600"}
+"""Variables with which equal content makes an equal wheel."""
 
 
 class BundleError(FleetError):
@@ -97,6 +99,31 @@ def explain(failure: ToolFailed, platform: str = THIS_MACHINE) -> BundleError:
             name = found[1] if found.re.groups else ""
             return BundleError(f"{message.format(name=name, platform=platform)}\n{failure}")
     return failure
+
+
+def run_pip(arguments: Sequence[str], what: str, platform: str = THIS_MACHINE) -> None:
+    """Run pip for wheels alone, without what they depend on.
+
+    Parameters
+    ----------
+    arguments
+        Its verb, and what follows.
+    what
+        What was being done, for the error.
+    platform
+        Whose wheels these are, for the error.
+
+    Raises
+    ------
+    BundleError
+        It failed.
+    """
+    verb, *rest = arguments
+    command = [sys.executable, "-m", "pip", verb, "--no-deps", "--no-input", *rest]
+    try:
+        run_tool(command, what, {**REPRODUCIBLE, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+    except ToolFailed as failure:
+        raise explain(failure, platform) from failure
 
 
 def uv_program() -> str:

@@ -245,6 +245,11 @@ class WheelCache:
         return Wheel(name, version, filename, sha256, self.root / "wheels" / sha256 / filename)
 
 
+def cache_key(*parts: str) -> str:
+    """Under what a :class:`WheelCache` remembers an answer: 24 hexadecimal digits of what was asked."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
 def write_atomically(target: Path, content: bytes, mode: int = 0o644) -> None:
     """Write a file so that a reader sees all of it or nothing.
 

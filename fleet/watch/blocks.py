@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fleet.errors import RemoteError
-from fleet.reach.remote import parse_stream
+from fleet.reach.answers import parse_stream
 
 _ACTION = "collect"
 _BLOCK = 1 << 18

@@ -9,11 +9,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError, Problem, RemoteError
+from fleet.hosts.database import database_settings
 from fleet.hosts.inventory import Fleet, Host, deep_merge
-from fleet.hosts.render import database_settings
 from fleet.reach.remote import HostResult, NoPythonError
-from fleet.watch.diagnosis import CLOCK_TOLERANCE_S, Finding, diagnose
+from fleet.watch.diagnosis import diagnose
 from fleet.watch.examination import Examined
+from fleet.watch.findings import Finding
+from fleet.watch.machine_checks import CLOCK_TOLERANCE_S
 from fleet.watch.status import status_of
 from puffin.severity import Severity
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.reach.facts import Facts, parse
+from fleet.reach.facts import Facts
+from fleet.reach.probing import parse
 from fleet.reach.reply import Reader
 from puffin.severity import Severity
 

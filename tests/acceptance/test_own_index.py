@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fleet.release.bundle import Wheel, build_bundle, build_toolbox, default_cache
-from fleet.release.wheels import Platform
+from fleet.release.bundle import build_bundle, build_toolbox, default_cache
+from fleet.release.wheels import Platform, Wheel
 from tests.acceptance.commands import puffin_fleet
 from tests.acceptance.test_whole_path import hosts_yaml
 from tests.lab.fixtures_database import Database

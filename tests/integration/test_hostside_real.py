@@ -20,7 +20,7 @@ import psutil
 import pytest
 import uv
 
-from fleet.reach import facts
+from fleet.reach import probing
 from fleet.reach.execute import ask, follow, upload
 from fleet.reach.facts import Facts, States
 from fleet.reach.remote import ActionFailed, NotNow, Upload
@@ -40,11 +40,11 @@ class Site:
     wheel: dict[str, str]
 
     def probe(self) -> Facts:
-        return facts.parse("n", ask(self.remote, "probe", self.probe_request))
+        return probing.parse("n", ask(self.remote, "probe", self.probe_request))
 
     @property
     def probe_request(self) -> dict[str, Any]:
-        return facts.probe_request(FLEET, "n", self.host.base_dir)
+        return probing.probe_request(FLEET, "n", self.host.base_dir)
 
     @property
     def fleet(self) -> Path:
@@ -74,10 +74,10 @@ class Site:
 
     def control(self, *operations: dict[str, Any]) -> States:
         request = {"host_root": str(self.root), "operations": list(operations)}
-        return facts.parse_states("n", ask(self.remote, "control", request))
+        return probing.parse_states("n", ask(self.remote, "control", request))
 
     def states(self) -> States:
-        return facts.parse_states("n", ask(self.remote, "states", {"host_root": str(self.root)}))
+        return probing.parse_states("n", ask(self.remote, "states", {"host_root": str(self.root)}))
 
     def wait_for(self, **expected: str) -> States:
         """Wait until these workers are in these states; `n_1` stands for `n-1`."""

@@ -34,7 +34,7 @@ from fleet.deployment.lock import (
 from fleet.errors import ExitCode
 from fleet.hostside import audit, guard, lock, probe, states
 from fleet.hostside.common import Failure, locked
-from fleet.reach import facts
+from fleet.reach import facts, probing
 from fleet.reach.execute import ask
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import ActionFailed, Remote, UnreachableError
@@ -254,11 +254,11 @@ def test_a_holder_that_cannot_be_read_still_holds_it(tmp_path: Path) -> None:
 
 
 def test_a_probe_reports_it(tmp_path: Path) -> None:
-    request = facts.probe_request("f", "h", str(tmp_path))
-    assert facts.parse("h", probe.main(request)).lock == facts.Lock(0, None)
+    request = probing.probe_request("f", "h", str(tmp_path))
+    assert probing.parse("h", probe.main(request)).lock == facts.Lock(0, None)
     root = tmp_path / "f" / "hosts" / "h"
     take(root, "ann")
-    found = facts.parse("h", probe.main(request)).lock
+    found = probing.parse("h", probe.main(request)).lock
     assert found.serial == 0
     assert found.holder is not None
     assert (found.holder.who, found.holder.verb, found.holder.expired) == ("ann@here", "deploy", False)

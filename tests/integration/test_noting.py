@@ -12,7 +12,7 @@ from fleet.deployment.plan import HostPlan
 from fleet.deployment.survey import Goal, work_out
 from fleet.hosts.inventory import parse_inventory
 from fleet.hostside import probe
-from fleet.reach import facts
+from fleet.reach import probing
 from puffin.settings import DatabaseSettings
 from puffin.store import Store
 from tests.lab.fixtures_database import Database
@@ -29,8 +29,8 @@ hosts: {{node1: {{}}, node2: {{}}}}
 def test_hosts_that_are_as_they_should_be_are_noted_as_well(database: Database, tmp_path: Path) -> None:
     """The deploy that made them so may have had no database: `status` would go on comparing with the release before."""
     fleet = parse_inventory(FLEET, "hosts.yaml")
-    request = facts.probe_request(fleet.name, "node1", str(tmp_path))
-    seen = facts.parse("node1", json.loads(json.dumps(probe.main(request))))
+    request = probing.probe_request(fleet.name, "node1", str(tmp_path))
+    seen = probing.parse("node1", json.loads(json.dumps(probe.main(request))))
     (found,) = work_out(Goal(fleet, None, (), tmp_path), [seen], print)
     assert found.value
     changing = replace(found.value, host=found.value.host.model_copy(update={"name": "node2"}))

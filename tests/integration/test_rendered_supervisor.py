@@ -16,7 +16,8 @@ import pytest
 
 from fleet.hosts.inventory import parse_inventory
 from fleet.hosts.layout import Worker
-from fleet.hosts.render import HostPaths, host_paths, render_host
+from fleet.hosts.paths import HostPaths, host_paths
+from fleet.hosts.render import render_host
 
 HOSTS = """\
 fleet: lab

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from fleet.errors import RemoteError
-from fleet.reach import facts
+from fleet.reach import probing
 from fleet.reach.execute import ask, follow, upload
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import (
@@ -109,7 +109,7 @@ def test_data_may_take_as_long_as_they_like_while_they_are_taken(remote: Remote)
 @pytest.mark.parametrize("output", ["stdout", "stderr"])
 def test_output_without_end_is_cut_off(remote: Remote, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a start-up file asks a question again and again: it would fill our memory."""
-    monkeypatch.setattr("fleet.reach.remote.MOST_OUTPUT", 1_000_000)
+    monkeypatch.setattr("fleet.reach.answers.MOST_OUTPUT", 1_000_000)
     program = f"import sys\nwhile True: sys.{output}.write('again? ' * 10000)"
     with pytest.raises(ActionFailed, match=r"writes without end\n  look at the start-up files"):
         remote.call(program, 60, [b"never read" * 500_000])
@@ -144,7 +144,7 @@ def test_a_host_without_the_python_asked_for(remote: Remote, ssh_hosts: Hosts) -
     with pytest.raises(
         NoPythonError, match=r"no Python >= 3.10 called 'python9' on node1\n  install it or set release"
     ):
-        ask(remote, "probe", facts.probe_request("f", "node1", "~/x"))
+        ask(remote, "probe", probing.probe_request("f", "node1", "~/x"))
     with pytest.raises(NoPythonError):
         list(follow(remote, "tail", {"host_root": "/", "follow": True}))
     remote.close()
@@ -194,7 +194,7 @@ def test_a_probe_of_a_noisy_host_with_an_odd_base_dir(ssh_hosts: Hosts, connect:
     host = ssh_hosts("node1", base=base)
     remote = connect(host.options)
     assert b"Welcome to this cluster" in remote.call("pass", 30).stdout
-    found = facts.parse("node1", ask(remote, "probe", facts.probe_request("f", "node1", "~/" + base)))
+    found = probing.parse("node1", ask(remote, "probe", probing.probe_request("f", "node1", "~/" + base)))
     assert found.base_dir == host.base_dir
     assert found.user == host.user
     assert remote.round_trips == 2

@@ -13,8 +13,9 @@ import yaml
 
 from fleet.cli import options
 from fleet.hosts.access import open_store
+from fleet.operation.host_control import HostControl, StopOptions, Stopped
 from fleet.operation.reported import Reported
-from fleet.operation.stopping import HostControl, StopOptions, Stopped, stop_hosts
+from fleet.operation.stopping import stop_hosts
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import CommandResult, ConnectionLost
 from puffin.store import Store

@@ -8,19 +8,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from fleet.cli.events import _print as print_events
-from fleet.watch.board import (
-    Cell,
-    History,
-    Mode,
-    Snapshot,
-    View,
-    event_cells,
-    event_lines,
-    headlines,
-    orders,
-    spark,
-    table,
-)
+from fleet.watch.board import History, Snapshot, headlines, spark
+from fleet.watch.boardtable import Mode, View, orders, table
+from fleet.watch.cells import Cell
+from fleet.watch.eventlines import event_cells, event_lines
 from fleet.watch.status import status_of
 from puffin.progress import Pace
 from puffin.store import EventRecord

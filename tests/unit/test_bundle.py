@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.release.bundle import assemble, split_lock, supply, worker_requirements
+from fleet.release.bundle import assemble, supply
+from fleet.release.requirements import split_lock, worker_requirements
 from fleet.release.tools import BundleError, ToolFailed, explain, run_tool
 from fleet.release.wheels import (
     Platform,

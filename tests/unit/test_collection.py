@@ -20,10 +20,12 @@ from fleet.errors import FleetError, RemoteError, UsageError
 from fleet.hostside import source
 from fleet.reach.execute import new_marker
 from fleet.reach.local import LocalRemote
-from fleet.reach.remote import CommandResult, build_program
+from fleet.reach.packing import build_program
+from fleet.reach.remote import CommandResult
 from fleet.watch.blocks import Frames
 from fleet.watch.collection import Listing, RemoteFile, parse_listing, safe_path
-from fleet.watch.collector import Collection, Fetch, HostFolder, fetch
+from fleet.watch.collection_folder import Collection, Fetch, HostFolder
+from fleet.watch.collector import fetch
 
 
 @given(

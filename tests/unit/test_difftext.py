@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from fleet.deployment.difftext import MASK, diffs, mask_lines, unified_diff, wanted_texts
 from fleet.deployment.manifest import FileState
-from fleet.deployment.plan import ObservedHost, plan_host
+from fleet.deployment.planner import plan_host
+from fleet.deployment.sides import ObservedHost
 from fleet.hosts.render import RenderedFile
 from fleet.hosts.yamlmap import write
 from tests.unit.test_plan import HOSTS, deployed, desired, render, states

@@ -29,9 +29,10 @@ from fleet.reach.facts import (
 )
 from fleet.reach.remote import ChangedHostKey, HostResult, NoPythonError, UnknownHostKey, UnreachableError
 from fleet.watch import doctor
-from fleet.watch.diagnosis import Finding, diagnose
+from fleet.watch.diagnosis import diagnose
 from fleet.watch.doctor import DatabaseSeen, addresses, goes_to_members, grouped, of_database, of_hosts
 from fleet.watch.examination import Examination, Examined, Limit, Reached, TriedDirectory, WorkerFinding
+from fleet.watch.findings import Finding
 from puffin.severity import Severity
 from tests.unit.test_health import RECORD
 
@@ -493,10 +494,10 @@ def test_lines_fit_and_commands_stay_in_one_piece() -> None:
 
 def test_an_examination_of_this_machine_leaves_nothing(tmp_path: Path) -> None:
     from fleet.hostside import examine
-    from fleet.reach import facts
+    from fleet.reach import probing
     from fleet.watch.examination import parse_examined
 
-    request = facts.probe_request("lab", "node1", str(tmp_path / "pool"), str(tmp_path / "scratch"))
+    request = probing.probe_request("lab", "node1", str(tmp_path / "pool"), str(tmp_path / "scratch"))
     before = time.time()
     closed = [["127.0.0.1", 1]]
     found = parse_examined(

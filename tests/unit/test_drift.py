@@ -19,8 +19,10 @@ import pytest
 from fleet.deployment.drift import Drift, find_drift
 from fleet.deployment.manifest import FileState, Manifest, manifest_of, parse, unfinished
 from fleet.deployment.manifest import render as render_manifest
-from fleet.deployment.plan import ChangeReason, HostPlan, ObservedHost, ProgramState, WorkerChange, plan_host
+from fleet.deployment.plan import ChangeReason, HostPlan, WorkerChange
+from fleet.deployment.planner import plan_host
 from fleet.deployment.plantext import summary, why_consent
+from fleet.deployment.sides import ObservedHost, ProgramState
 from fleet.hosts.render import RenderedFile
 from fleet.hostside.common import digest
 from tests.unit.test_plan import HOSTS, RUNNING, W1, W2, deployed, desired, render, states, with_another_section

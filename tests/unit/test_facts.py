@@ -13,18 +13,18 @@ import pytest
 
 from fleet.errors import RemoteError
 from fleet.hostside import probe, states
-from fleet.reach import facts
+from fleet.reach import facts, probing
 
 
 @pytest.fixture
 def reply(tmp_path: Path) -> dict[str, Any]:
-    request = facts.probe_request("reactions", "node1", str(tmp_path / "pool"), str(tmp_path / "scratch"))
+    request = probing.probe_request("reactions", "node1", str(tmp_path / "pool"), str(tmp_path / "scratch"))
     found: dict[str, Any] = json.loads(json.dumps(probe.main(request)))
     return found
 
 
 def test_a_probe_of_an_empty_host(reply: dict[str, Any], tmp_path: Path) -> None:
-    found = facts.parse("node1", reply)
+    found = probing.parse("node1", reply)
     assert found.host_root == f"{tmp_path}/pool/reactions/hosts/node1"
     assert found.hardware.disk.writable
     assert not found.hardware.disk.exists
@@ -36,7 +36,7 @@ def test_a_probe_of_an_empty_host(reply: dict[str, Any], tmp_path: Path) -> None
 
 
 def test_processors_of_this_machine(reply: dict[str, Any]) -> None:
-    hardware = facts.parse("node1", reply).hardware
+    hardware = probing.parse("node1", reply).hardware
     assert {processor.cpu for processor in hardware.processors} <= os.sched_getaffinity(0)
     assert len(hardware.processors) == hardware.logical
     assert {processor.core for processor in hardware.processors} == set(hardware.cpus)
@@ -49,10 +49,10 @@ def test_gpus_and_roomy_places_are_looked_for_only_where_asked_for(
     tool.write_text("#!/bin/sh\necho 'GPU 0: Some GPU (UUID: GPU-1)'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    found = facts.parse("node1", reply)
+    found = probing.parse("node1", reply)
     assert (found.hardware.gpus, found.roomy) == (None, ())
-    request = facts.probe_request("reactions", "node1", str(tmp_path), gpus=True, look_around=True)
-    found = facts.parse("node1", probe.main(request))
+    request = probing.probe_request("reactions", "node1", str(tmp_path), gpus=True, look_around=True)
+    found = probing.parse("node1", probe.main(request))
     assert found.hardware.gpus == (facts.Gpu("0", "Some GPU"),)
     assert all(place.free > 0 and os.access(place.path, os.W_OK) for place in found.roomy)
 
@@ -79,7 +79,7 @@ def test_what_was_deployed_is_seen(tmp_path: Path) -> None:
     (root / "orders/stop.node1-2").touch()
     (root / "run/recycle.node1-1").touch()
     (root / "manifest.json").write_text("{}")
-    found = facts.parse("node1", probe.main(facts.probe_request("reactions", "node1", str(tmp_path))))
+    found = probing.parse("node1", probe.main(probing.probe_request("reactions", "node1", str(tmp_path))))
     assert found.releases == (facts.Release("r1", None),)
     assert (found.current, found.previous) == ("r1", None)
     assert found.supervisors == ("4.3.0",)
@@ -135,11 +135,11 @@ def test_a_malformed_reply_names_the_entry(
         place = place[key]
     place[path[-1]] = value
     with pytest.raises(RemoteError, match=f"node1: probe: malformed reply: {message}"):
-        facts.parse("node1", broken)
+        probing.parse("node1", broken)
 
 
 def test_states_of_a_host_without_anything(tmp_path: Path) -> None:
-    found = facts.parse_states("node1", states.main({"host_root": str(tmp_path)}))
+    found = probing.parse_states("node1", states.main({"host_root": str(tmp_path)}))
     assert not found.supervisord.reachable
     assert (found.stop, found.stopped, found.pids, found.current) == (False, frozenset(), {}, None)
 
@@ -153,5 +153,5 @@ def test_a_worker_counts_as_running_only_while_its_process_does(tmp_path: Path) 
     (tmp_path / "run" / "node1-3.pid").write_text("nonsense")
     with (tmp_path / "run" / "node1-1.pid").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        found = facts.parse_states("node1", states.main({"host_root": str(tmp_path)}))
+        found = probing.parse_states("node1", states.main({"host_root": str(tmp_path)}))
     assert found.pids == {"node1-1": os.getpid()}

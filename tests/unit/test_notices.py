@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.notify.notices import Kind, LastLook, Notice, Outbox, Seen, from_json, look, of_events, to_json, variables
+from fleet.notify.lookout import LastLook, Seen, look
+from fleet.notify.notices import Kind, Notice, from_json, of_events, to_json, variables
+from fleet.notify.outbox import Outbox
 from fleet.watch.status import WorkerStatus, status_of
 from puffin.records import WorkerRecord
 from puffin.store import EventRecord

@@ -9,23 +9,14 @@ import pytest
 
 from fleet.deployment.difftext import MASK, MASK_CHANGED, mask_secrets, unified_diff
 from fleet.deployment.manifest import FileState, manifest_of, unfinished
-from fleet.deployment.plan import (
-    BootState,
-    ChangeReason,
-    DesiredHost,
-    HostPlan,
-    ObservedHost,
-    ProgramState,
-    RunningWorker,
-    Switch,
-    WorkerChange,
-    WriteReason,
-    plan_host,
-)
+from fleet.deployment.plan import ChangeReason, HostPlan, Switch, WorkerChange, WriteReason
+from fleet.deployment.planner import plan_host
 from fleet.deployment.plantext import summary
+from fleet.deployment.sides import BootState, DesiredHost, ObservedHost, ProgramState, RunningWorker
 from fleet.hosts.inventory import parse_inventory
 from fleet.hosts.layout import Worker
-from fleet.hosts.render import RenderedFile, configuration_hash, host_paths, render_host
+from fleet.hosts.paths import host_paths
+from fleet.hosts.render import RenderedFile, configuration_hash, render_host
 
 W1, W2 = "node1-1", "node1-2"
 RUNNING = {W1: ProgramState.RUNNING, W2: ProgramState.RUNNING}

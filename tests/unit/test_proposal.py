@@ -15,14 +15,14 @@ from fleet.hosts.layout import Hardware, lay_out
 from fleet.hosts.proposal import Proposal, describe, group, propose
 from fleet.hosts.templates import hosts_template
 from fleet.hostside import probe
-from fleet.reach import facts as host_facts
+from fleet.reach import probing
 from fleet.reach.affinity import Processor
 from fleet.reach.facts import Disk, Facts, Gpu, Roomy
 
 
 @functools.cache
 def _this_machine() -> Facts:
-    return host_facts.parse("n", probe.main(host_facts.probe_request("lab", "n", "/nowhere/pool")))
+    return probing.parse("n", probe.main(probing.probe_request("lab", "n", "/nowhere/pool")))
 
 
 def found(

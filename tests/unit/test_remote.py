@@ -11,7 +11,7 @@ import pytest
 
 from fleet.errors import RemoteError
 from fleet.hostside import source
-from fleet.reach import remote
+from fleet.reach import answers, packing, remote
 from fleet.reach.remote import CommandResult
 
 MARKER = "puffin-0123"
@@ -45,14 +45,14 @@ def main(request):
 
 def run(program: str) -> CommandResult:
     done = subprocess.run(
-        [sys.executable, *remote.PYTHON_ARGUMENTS], input=remote.frame(program), capture_output=True, cwd="/"
+        [sys.executable, *packing.PYTHON_ARGUMENTS], input=packing.frame(program), capture_output=True, cwd="/"
     )
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
 def ask(**request: str) -> dict[str, object]:
-    program = remote.build_program("echo", request, MARKER, SOURCES.__getitem__)
-    return remote.parse_reply("node1", "echo", run(program), MARKER, "python3")
+    program = packing.build_program("echo", request, MARKER, SOURCES.__getitem__)
+    return answers.parse_reply("node1", "echo", run(program), MARKER, "python3")
 
 
 @pytest.mark.parametrize("text", ["plain", 'it\'s "quoted" 100% {braces}\n\\ $HOME `x`', "Käfer ☃", ""])
@@ -71,8 +71,8 @@ def test_an_unexpected_exception_is_reported_by_its_last_line() -> None:
 
 
 def test_secrets_are_not_readable_in_the_command_line() -> None:
-    assert "secret" not in remote.remote_command("python3")
-    program = remote.build_program("echo", {"text": "secret"}, MARKER, SOURCES.__getitem__)
+    assert "secret" not in packing.remote_command("python3")
+    program = packing.build_program("echo", {"text": "secret"}, MARKER, SOURCES.__getitem__)
     assert "secret" not in program
 
 
@@ -86,20 +86,20 @@ def test_secrets_are_not_readable_in_the_command_line() -> None:
     ],
 )
 def test_the_command_line_is_quoted(python: str, start: str) -> None:
-    assert remote.remote_command(python).startswith(start)
+    assert packing.remote_command(python).startswith(start)
 
 
 def test_an_old_python_says_so_itself() -> None:
     """The first lines run in any Python; a changed version stands for an old one."""
-    program = remote.build_program("echo", {}, MARKER, SOURCES.__getitem__)
+    program = packing.build_program("echo", {}, MARKER, SOURCES.__getitem__)
     old = program.replace("import sys\n", "import sys\nsys.version_info = (3, 6, 9)\n", 1)
     with pytest.raises(remote.NoPythonError, match=r"no Python >= 3.10 called 'python3' on node1 \(it is 3.6\)"):
-        remote.parse_reply("node1", "echo", run(old), MARKER, "python3")
+        answers.parse_reply("node1", "echo", run(old), MARKER, "python3")
 
 
 def test_the_first_lines_are_readable_by_old_pythons() -> None:
     """No syntax or import younger than Python 2 before the version is checked."""
-    first = remote.build_program("echo", {}, MARKER, SOURCES.__getitem__).split("import base64")[0]
+    first = packing.build_program("echo", {}, MARKER, SOURCES.__getitem__).split("import base64")[0]
     assert "f'" not in first
     assert 'f"' not in first
     assert first.count("import") == 1
@@ -117,7 +117,7 @@ NOISE = b'Welcome!\n{"ok": true}\npuffin-9999 {"ok": true}\n'
     ],
 )
 def test_the_reply_is_found_among_noise(stdout: bytes, reply: int) -> None:
-    assert remote.parse_reply("h", "probe", CommandResult(0, stdout, b""), MARKER, "python3")["a"] == reply
+    assert answers.parse_reply("h", "probe", CommandResult(0, stdout, b""), MARKER, "python3")["a"] == reply
 
 
 @pytest.mark.parametrize(
@@ -136,18 +136,18 @@ def test_the_reply_is_found_among_noise(stdout: bytes, reply: int) -> None:
 )
 def test_what_is_no_reply_is_an_error(result: CommandResult, error: type[RemoteError], message: str) -> None:
     with pytest.raises(error, match=message):
-        remote.parse_reply("h", "probe", result, MARKER, "python3")
+        answers.parse_reply("h", "probe", result, MARKER, "python3")
 
 
 def test_entries_of_a_stream_are_found_across_chunks() -> None:
     text = NOISE + b"".join(b"\n%s %s\n" % (MARKER.encode(), json.dumps({"n": n}).encode()) for n in range(3))
     chunks = [text[start : start + 7] for start in range(0, len(text), 7)]
-    assert list(remote.parse_stream("h", "tail", chunks, MARKER)) == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert list(answers.parse_stream("h", "tail", chunks, MARKER)) == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
 @pytest.mark.parametrize("chunk", [b"y" * 700_000, b"y\n" * 1000])
 def test_noise_without_end_ends_a_stream(chunk: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "MOST_OUTPUT", 2_000_000)
+    monkeypatch.setattr(answers, "MOST_OUTPUT", 2_000_000)
     closed = []
 
     def chunks() -> Iterator[bytes]:
@@ -158,7 +158,7 @@ def test_noise_without_end_ends_a_stream(chunk: bytes, monkeypatch: pytest.Monke
         finally:
             closed.append(True)
 
-    found = remote.parse_stream("node1", "tail", chunks(), "puffin-0123")
+    found = answers.parse_stream("node1", "tail", chunks(), "puffin-0123")
     assert next(found) == {"n": 1}
     with pytest.raises(remote.ActionFailed, match=r"node1: run: .* writes without end"):
         next(found)
@@ -168,4 +168,4 @@ def test_noise_without_end_ends_a_stream(chunk: bytes, monkeypatch: pytest.Monke
 def test_a_failure_in_a_stream_is_raised() -> None:
     failure = b'puffin-0123 {"ok": false, "error": {"what": "no such file", "step": "", "hint": ""}}\n'
     with pytest.raises(remote.ActionFailed, match="h: tail: no such file"):
-        list(remote.parse_stream("h", "tail", [failure], MARKER))
+        list(answers.parse_stream("h", "tail", [failure], MARKER))

@@ -17,16 +17,8 @@ from fleet.errors import FleetError, InventoryError
 from fleet.hosts import yamlmap
 from fleet.hosts.inventory import Fleet, parse_inventory
 from fleet.hosts.layout import Worker
-from fleet.hosts.render import (
-    HostPaths,
-    RenderedFile,
-    configuration_hash,
-    host_paths,
-    job_directories,
-    render_host,
-    worker_settings,
-    worker_uuid,
-)
+from fleet.hosts.paths import HostPaths, host_paths, job_directories
+from fleet.hosts.render import RenderedFile, configuration_hash, render_host, worker_settings, worker_uuid
 from puffin import overlay
 
 AWKWARD = "/home/chem/a dir 100% of it's"

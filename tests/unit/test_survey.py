@@ -15,12 +15,13 @@ from click.testing import CliRunner
 from fleet.cli.deploy import deploy
 from fleet.cli.planning import with_diffs
 from fleet.deployment.fleet_deploy import needed_by
-from fleet.deployment.survey import PREVIOUS, Goal, work_out
+from fleet.deployment.kits import PREVIOUS
+from fleet.deployment.survey import Goal, work_out
 from fleet.errors import FleetError, UsageError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet, parse_inventory
 from fleet.hostside import probe
-from fleet.reach import facts
+from fleet.reach import probing
 from fleet.reach.facts import Facts, Supervisord
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import CommandResult, ConnectionLost
@@ -41,8 +42,8 @@ def fleet() -> Fleet:
 
 
 def found(tmp_path: Path, host: str = "node1") -> Facts:
-    request = facts.probe_request("reactions", host, str(tmp_path / "pool"))
-    return facts.parse(host, json.loads(json.dumps(probe.main(request))))
+    request = probing.probe_request("reactions", host, str(tmp_path / "pool"))
+    return probing.parse(host, json.loads(json.dumps(probe.main(request))))
 
 
 def test_hosts_go_back_together_or_not_at_all(fleet: Fleet, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from fleet.cli.queue import queue
 from fleet.cli.queue_look import _when
 from fleet.cli.queue_options import selected
 from fleet.errors import UsageError
-from fleet.watch.board import event_cells
+from fleet.watch.eventlines import event_cells
 from fleet.watch.moments import FORMS, full, local
 from puffin.store import EventRecord
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fleet.deployment import waiting
-from fleet.deployment.waiting import Cancelled, Goal, Watch, WatchedHost, running, shared
+from fleet.deployment.shared_records import shared
+from fleet.deployment.waiting import Cancelled, Goal, Watch, WatchedHost, running
 from fleet.errors import RemoteError
 from fleet.hosts.hostsfile import Update
 from fleet.reach.facts import Program, States, Supervisord

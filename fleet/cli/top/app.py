@@ -1,4 +1,4 @@
-"""The full-screen view: widgets, keys, and who is told what. What is shown is decided in `fleet.watch.board`."""
+"""The full-screen view: widgets, keys, and who is told what. What is shown is decided in `fleet.watch`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from fleet.cli.top.listing import STYLES, Listing
 from fleet.cli.top.screens import LogScreen, Question
 from fleet.errors import FleetError
 from fleet.operation.touching import Target, Verb, give, host_named, meaning
-from fleet.watch import board
-from fleet.watch.board import Cell, History, Mode, Snapshot, View
+from fleet.watch import board, boardtable, eventlines
+from fleet.watch.board import History, Snapshot
+from fleet.watch.boardtable import Mode, View
+from fleet.watch.cells import Cell
 from fleet.watch.moments import local
 from puffin.store import EventRecord, Store
 
@@ -149,7 +151,7 @@ class Top(App[None]):
             return
         lines = board.headlines(snapshot, self._history, self.size.width - 2)
         self.query_one("#totals", Static).update(Text("\n").join(_text(line) for line in lines))
-        self.query_one(Listing).show(board.table(snapshot, self._view))
+        self.query_one(Listing).show(boardtable.table(snapshot, self._view))
         self._draw_events()
 
     def _draw_title(self) -> None:
@@ -167,7 +169,7 @@ class Top(App[None]):
         self.query_one("#title", Static).update(title)
 
     def _draw_events(self) -> None:
-        lines = board.event_lines(self._history.events, failures=self._failures, host=self._view.host)
+        lines = eventlines.event_lines(self._history.events, failures=self._failures, host=self._view.host)
         nothing = [Cell("no failures" if self._failures else "nothing has happened yet", "dim")]
         texts = [_text(line) for line in lines[:_EVENTS_SHOWN] or [nothing]]
         for text in texts:
@@ -240,7 +242,7 @@ class Top(App[None]):
 
     def action_sort(self) -> None:
         """Sort by the next column."""
-        order = (self._view.order + 1) % len(board.orders(self._view.mode))
+        order = (self._view.order + 1) % len(boardtable.orders(self._view.mode))
         self._show(replace(self._view, order=order, reverse=False))
 
     def action_reverse(self) -> None:

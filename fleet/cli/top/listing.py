@@ -15,7 +15,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from fleet.cli.output import Column, fit
-from fleet.watch.board import Cell, Row, Table
+from fleet.watch.boardtable import Row, Table
+from fleet.watch.cells import Cell
 from fleet.words import plain
 
 STYLES = {

@@ -1,9 +1,10 @@
-"""Words for people: how long, how much, and only what a terminal may be shown; pure."""
+"""Words for people: how long, how much, names in their order, and only what a terminal may be shown; pure."""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from functools import cache
 
 _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 _SIZES = ("bytes", "kB", "MB", "GB")
@@ -96,3 +97,16 @@ def uncoloured(text: str) -> str:
         What it wrote.
     """
     return _COLOUR.sub("", text)
+
+
+@cache
+def natural(name: str) -> tuple[tuple[int, str], ...]:
+    """Sort node2 before node10, and the second worker of a host before the tenth.
+
+    Parameters
+    ----------
+    name
+        The name of a host or worker.
+    """
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from puffin.calculations import Status, program_names
 from puffin.documents import Model, Request
-from puffin.records import WorkerRecord
+from puffin.records import ENDED, WorkerRecord
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def totals_by(tallies: Iterable[Tally]) -> dict[Status, int]:
     return {status: found[status] for status in Status if found[status]}
 
 
-def unserved(request: Request, workers: Sequence[WorkerRecord]) -> str:
+def unserved(request: Request, workers: Sequence[WorkerRecord], now: datetime) -> str:
     """Why no worker would take a calculation; empty if one would.
 
     Parameters
@@ -66,6 +67,8 @@ def unserved(request: Request, workers: Sequence[WorkerRecord]) -> str:
         The calculation.
     workers
         The workers that ever reported.
+    now
+        The time by the server's clock.
     """
     if not workers:
         return "no worker has reported to this database yet"
@@ -87,12 +90,17 @@ def unserved(request: Request, workers: Sequence[WorkerRecord]) -> str:
         wanted = f"{request.cores} cores, {request.memory:g} GB memory, {request.disk:g} GB disk"
         has = f"{best.cores} cores, {best.memory:g} GB memory, {best.disk:g} GB disk"
         return f"no worker is large enough for {wanted}; the largest has {has}"
-    if all(worker.state in {"stopped", "quarantined"} for worker in large):
+    return _why_away(large, now)
+
+
+def _why_away(able: Sequence[WorkerRecord], now: datetime) -> str:
+    there = [worker for worker in able if worker.state not in ENDED]
+    if not there:
         return "all workers that would take it are stopped"
-    return ""
+    return "no worker that would take it reports any more" if all(worker.is_lost(now) for worker in there) else ""
 
 
-def untaken(tallies: Sequence[Tally], workers: Sequence[WorkerRecord]) -> list[Untaken]:
+def untaken(tallies: Sequence[Tally], workers: Sequence[WorkerRecord], now: datetime) -> list[Untaken]:
     """What waits for a worker that is not there; nothing where none has ever reported, or somebody runs that kind.
 
     Parameters
@@ -101,13 +109,15 @@ def untaken(tallies: Sequence[Tally], workers: Sequence[WorkerRecord]) -> list[U
         The counts.
     workers
         The workers that ever reported.
+    now
+        The time by the server's clock.
     """
     if not workers:
         return []
     # Who runs it need not have reported: SCINE Puffin may share the database.
     taken = {(tally.order, tally.program) for tally in tallies if tally.status is Status.PENDING}
     waiting = [each for each in tallies if each.status is Status.NEW and (each.order, each.program) not in taken]
-    found = [Untaken(tally, unserved(_least(tally), workers)) for tally in waiting]
+    found = [Untaken(tally, unserved(_least(tally), workers, now)) for tally in waiting]
     return [each for each in found if each.reason]
 
 

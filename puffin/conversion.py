@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -75,14 +77,16 @@ def _integer(value: object) -> int:
 
 
 def _number(value: object) -> float:
+    found = None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        found = float(value)
     if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    raise Rejected(f"must be a number, not {value!r}")
+        with contextlib.suppress(ValueError):
+            found = float(value)
+    # Neither a limit nor a time: whatever is compared with "not a number" is false, so it would mean "never".
+    if found is None or not math.isfinite(found):
+        raise Rejected(f"must be a number, not {value!r}")
+    return found
 
 
 def _text(value: object) -> str:

@@ -69,10 +69,10 @@ def pace(finished: int, ended: Sequence[EndedCalculation], left: int, now: datet
     window_s
         Length of the window in seconds.
     """
-    ends = sorted(ended, key=lambda end: end.at, reverse=True)[:NEWEST_ENDS]
+    begin = now - timedelta(seconds=window_s)
+    ends = sorted((end for end in ended if end.at >= begin), key=lambda end: end.at, reverse=True)[:NEWEST_ENDS]
     if len(ends) < 2:
         return Pace(finished, None, 0.0 if left == 0 else None)
-    begin = now - timedelta(seconds=window_s)
     if finished > len(ends):
         # What else ended before the oldest of these is not known.
         begin = max(begin, ends[-1].at)

@@ -23,6 +23,15 @@ def is_failure(kind: str, detail: str) -> bool:
     return kind in FAILURES or (kind == REQUEUED and bool(detail))
 
 
+ENDED = frozenset({"stopped", "quarantined"})
+"""States in which a worker has said that it ends."""
+
+SILENT_AFTER_S = 90.0
+"""Seconds without a report after which a worker counts as lost that does not say how often it reports."""
+
+_GRACE_S = 15.0
+
+
 @dataclass(frozen=True)
 class WorkerRecord:
     """One worker as the registry knows it.
@@ -93,3 +102,25 @@ class WorkerRecord:
         if self.seen is None or self.lasting_s is None:
             return None
         return self.seen - timedelta(seconds=self.lasting_s)
+
+    def silent_s(self, now: datetime) -> float:
+        """Seconds since it last reported; infinite if it never did.
+
+        Parameters
+        ----------
+        now
+            The time by the server's clock.
+        """
+        return (now - self.seen).total_seconds() if self.seen else float("inf")
+
+    def is_lost(self, now: datetime) -> bool:
+        """Whether it is silent for longer than it should be, and has not said that it ends.
+
+        Parameters
+        ----------
+        now
+            The time by the server's clock.
+        """
+        within = self.reports_within_s
+        longest = SILENT_AFTER_S if within is None else within + _GRACE_S
+        return self.state not in ENDED and self.silent_s(now) > longest

@@ -18,8 +18,8 @@ GATEWAY = re.compile(r"(?P<user>[\w.][\w.+-]*)@(?P<host>[\w.][\w.-]*|\[[0-9A-Fa-
 """``user@gateway`` or ``user@gateway:port``."""
 
 
-def _option(default: Any, meaning: str, check: Check | None = None, hidden: bool = False) -> Any:
-    metadata = {"meaning": meaning, "check": check, "hidden": hidden}
+def _option(default: Any, meaning: str, check: Check | None = None) -> Any:
+    metadata = {"meaning": meaning, "check": check}
     if isinstance(default, list | tuple):
         return field(default_factory=lambda: tuple(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -118,11 +118,7 @@ class DatabaseSettings:
     ip: str = _option("127.0.0.1", "address of the database server")
     port: int = _option(27017, "port of the database server", _port)
     name: str = _option("default", "database; several, most important first, are separated by commas")
-    uri: str = _option(
-        "",
-        "connection string; wins over ip and port. Keep passwords out of it: use password_file",
-        hidden=True,
-    )
+    uri: str = _option("", "connection string; wins over ip and port. Keep passwords out of it: use password_file")
     username: str = _option("", "name to log in with")
     password_file: str = _option("", "file that holds the password, readable by its owner only")
     ssh_tunnel: str = _option(

@@ -267,6 +267,7 @@ class Worker:
         try:
             self._results.give_back(claim, f"no directory could be made for it: {error.strerror}")
         except Abandoned:
+            self._claims.in_doubt = True
             return
         self._reporter.update(state="idle", calculation="", order="")
         self._pause(_WAIT_AFTER_FULL_DISK_S, heed_news=False)
@@ -295,7 +296,8 @@ class Worker:
         loss = self._bench.loss("its worker was quarantined")
         try:
             for claim in self._failures:
-                self._results.retract(claim, loss)
+                if not self._results.retract(claim, loss):
+                    self._log.warning("stays failed: it was lost too often before", claim.id)
         except (Abandoned, DatabaseError) as error:
             self._log.error(f"some failed calculations could not be given back: {error}")
         return True

@@ -55,7 +55,7 @@ def status(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], 
         for queue in target.queues:
             tallies = queue.tallies()
             cancelled = queue.count(Selection(cancelled=True)) if Status.FAILED in backlog.totals_by(tallies) else 0
-            untaken = backlog.untaken(tallies, target.store.registry.workers())
+            untaken = backlog.untaken(tallies, target.store.registry.workers(), now)
             finished, ended = queue.ended_since(now - timedelta(seconds=_WINDOW_S))
             pace = progress.pace(finished, ended, backlog.left_of(tallies, untaken), now, _WINDOW_S)
             if json_lines:

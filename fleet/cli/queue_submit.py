@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def submit(
         bad = [*found.problems, *survey.problems]
         if problems or (bad and not skip_bad):
             raise UsageError(_refusal(problems, bad))
-        _warn(wanted, workers, found)
+        _warn(wanted, workers, target.store.server_time(), found)
         queue = _prepared(target)  # without --database the first of hosts.yaml
         added = _write(queue, found, survey.molecules, wanted, again, json_lines)
     for problem in bad:
@@ -157,8 +158,8 @@ def _refusal(problems: Sequence[str], bad: Sequence[str]) -> str:
     return "\n".join([*problems, *bad, f"Nothing was submitted{hint}."])
 
 
-def _warn(wanted: JobTemplate, workers: Sequence[WorkerRecord], found: Found) -> None:
-    reason = unserved(queue_submit.request_of(wanted), workers)
+def _warn(wanted: JobTemplate, workers: Sequence[WorkerRecord], now: datetime, found: Found) -> None:
+    reason = unserved(queue_submit.request_of(wanted), workers, now)
     if reason:
         note(f"Nobody would take it now: {reason}", "yellow")
     if found.repeated:

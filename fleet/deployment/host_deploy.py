@@ -22,7 +22,7 @@ from fleet.deployment.manifest import render as render_manifest
 from fleet.deployment.manner import Manner
 from fleet.deployment.plan import FileWrite, HostPlan, WriteReason
 from fleet.deployment.survey import HostWork
-from fleet.deployment.waiting import Goal, Watch, running
+from fleet.deployment.waiting import Expected, Watch, running
 from fleet.hosts.inventory import Fleet
 from fleet.reach.execute import Say, upload
 from fleet.reach.facts import States
@@ -327,10 +327,10 @@ class Deployment:
     def _wait(self, workers: Sequence[str], signs: Signs) -> tuple[WorkerHealth, ...]:
         return self._watch.wait_until_healthy(self._wanted(workers), signs.looked)
 
-    def _wanted(self, workers: Sequence[str]) -> Goal:
+    def _wanted(self, workers: Sequence[str]) -> Expected:
         work = self._work
         configurations = {worker: work.configurations[worker] for worker in workers}
-        return Goal(work.release, configurations, frozenset(work.plan.kept_stopped))
+        return Expected(work.release, configurations, frozenset(work.plan.kept_stopped))
 
 
 def operations(

@@ -77,12 +77,12 @@ def kits_for(
     refresh
         Whether to look for newer versions of what is required.
     """
-    platforms = {}
+    platforms: list[Platform] = []
     for facts in found:
         with contextlib.suppress(RemoteError):  # It is reported for its host.
-            platforms[platform_of(facts)] = facts.host
+            platforms.append(platform_of(facts))
     kits: dict[Platform, Kit | FleetError] = {}
-    for platform in platforms:
+    for platform in dict.fromkeys(platforms):
         try:
             kits[platform] = _kit(release, platform, cache, say, refresh)
         except FleetError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from fleet.deployment.plan import ChangeReason, FileWrite, HostPlan, Switch, Wor
 from fleet.deployment.sides import BootState, DesiredHost, ObservedHost
 from fleet.deployment.workerfiles import WORKER_FILE, named_like_ours, workers_of
 from fleet.hosts.render import RenderedFile, configuration_hash
+from fleet.words import natural
 
 
 def plan_host(desired: DesiredHost, observed: ObservedHost, repair: bool = False) -> HostPlan:
@@ -103,7 +103,7 @@ def _sorted_out(
     return _Workers(
         added=added,
         changed=changed,
-        removed=tuple(sorted(known - frozenset(desired.workers), key=_natural)),
+        removed=tuple(sorted(known - frozenset(desired.workers), key=natural)),
         to_start=to_start,
         kept_stopped=kept,
         unchanged=tuple(name for name in running if name not in {change.name for change in changed}),
@@ -194,8 +194,3 @@ def _reasons(
         yield ChangeReason.SETTINGS
     if f"etc/conf.d/{name}.conf" in written or name in observed.drifted:
         yield ChangeReason.PROGRAM
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort node1-2 before node1-10."""
-    return [(int(part) if part.isdigit() else 0, part) for part in re.split(r"([0-9]+)", name)]

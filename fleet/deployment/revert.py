@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.deployment.waiting import Goal, Watch, running
+from fleet.deployment.waiting import Expected, Watch, running
 from fleet.deployment.workerfiles import named_like_ours
 from fleet.reach.execute import Say
 from fleet.reach.facts import States
@@ -72,7 +72,7 @@ class Reversal:
             states = self._supervise()
         self._operate(orders(good, states, self._watch.records()))
         stopped = frozenset(good.configurations) if states.stop else states.stopped
-        self._watch.wait_until_healthy(Goal(good.release, good.configurations, frozenset(stopped)))
+        self._watch.wait_until_healthy(Expected(good.release, good.configurations, frozenset(stopped)))
         return good
 
     def _parse(self, reply: Mapping[str, Any]) -> GoodState:

@@ -62,7 +62,7 @@ class WatchedHost:
 
 
 @dataclass(frozen=True)
-class Goal:
+class Expected:
     """What the workers of a host shall run.
 
     Parameters
@@ -220,7 +220,7 @@ class Watch:
         workers: Sequence[str],
         *,
         now: bool = False,
-        beside: Goal | None = None,
+        beside: Expected | None = None,
         on_look: Callable[[Look], None] = lambda _: None,
     ) -> States:
         """Have workers end, and wait until they have.
@@ -273,7 +273,7 @@ class Watch:
         return states
 
     def wait_until_healthy(
-        self, wanted: Goal, on_look: Callable[[Look], None] = lambda _: None
+        self, wanted: Expected, on_look: Callable[[Look], None] = lambda _: None
     ) -> tuple[WorkerHealth, ...]:
         """Wait until all workers run what they shall, in good health for long enough.
 
@@ -308,7 +308,7 @@ class Watch:
                 changing_since = time.monotonic()
             self._await_news(changing_since, look.passes_at)
 
-    def _look_beside(self, beside: Goal | None, gate: Gate, states: States) -> Look:
+    def _look_beside(self, beside: Expected | None, gate: Gate, states: States) -> Look:
         if beside is None or not beside.configurations:
             return Look(Standing.PASSED)
         look = gate.look(self._judge(beside, gate, states), time.monotonic())
@@ -320,7 +320,7 @@ class Watch:
             hint = self._last_lines(look.failed[0].worker)
             raise RemoteError(self._place.host, "waiting for workers", look.why, hint)
 
-    def _judge(self, wanted: Goal, gate: Gate, states: States) -> tuple[WorkerHealth, ...]:
+    def _judge(self, wanted: Expected, gate: Gate, states: States) -> tuple[WorkerHealth, ...]:
         # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
         pids = {program.name: program.pid for program in states.supervisord.programs if program.pid}
         gate.saw(pids)

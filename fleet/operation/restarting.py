@@ -18,7 +18,7 @@ from fleet.deployment.revert import GoodState
 from fleet.deployment.roller import HostSigns, Roller
 from fleet.deployment.rollout import Rollout, policy_of
 from fleet.deployment.shared_records import ReadRecords, shared
-from fleet.deployment.waiting import Goal, Watch, WatchedHost
+from fleet.deployment.waiting import Expected, Watch, WatchedHost
 from fleet.errors import RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
@@ -156,7 +156,7 @@ class HostRestart:
 
     def _wait(self, chosen: Sequence[str], up: Mapping[str, int], signs: HostSigns) -> tuple[WorkerHealth, ...]:
         configurations = {name: digest for name, digest in _configurations(self._facts).items() if name in chosen}
-        wanted = Goal(self._facts.current or "", configurations, leaving=up)
+        wanted = Expected(self._facts.current or "", configurations, leaving=up)
         return self._watch.wait_until_healthy(wanted, signs.looked)
 
     def _operate(self, operation: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from fleet.watch.board import Snapshot
 from fleet.watch.cells import TONES, Cell
-from fleet.watch.status import HostStatus, WorkerStatus, by_host, natural, totals
-from fleet.words import duration
+from fleet.watch.status import HostStatus, WorkerStatus, by_host, totals
+from fleet.words import duration, natural
 
 
 class Mode(Enum):

@@ -19,7 +19,7 @@ TONES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A few words and how they look: "bad", "warn", "good", "dim" or nothing special."""
+    """A few words and how they look: "bad", "warn", "good", "dim", "accent" or nothing special."""
 
     text: str
     tone: str = ""

@@ -9,6 +9,7 @@ from fleet.deployment import manifest
 from fleet.deployment.drift import changed_by_hand
 from fleet.deployment.manifest import FileState
 from fleet.deployment.refusals import describe
+from fleet.deployment.sides import ProgramState
 from fleet.deployment.workerfiles import named_like_ours
 from fleet.hosts.inventory import Host
 from fleet.reach.facts import Facts, Program
@@ -124,7 +125,7 @@ def _drift(host: Host, facts: Facts) -> Iterator[Checked]:
     stopped = [
         program.name
         for program in facts.supervisord.programs
-        if program.state == "STOPPED" and not facts.stop and program.name not in facts.stopped
+        if ProgramState(program.state).stopped_by_hand and not facts.stop and program.name not in facts.stopped
     ]
     if stopped:
         yield warn(

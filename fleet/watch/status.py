@@ -7,19 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from fleet.reach.facts import ALIVE, Program, States
-from fleet.words import duration
-from puffin.records import WorkerRecord
+from fleet.words import duration, natural
+from puffin.records import ENDED, WorkerRecord
 
-SILENT_AFTER_S = 90.0
-"""Seconds without a report after which a worker counts as lost that does not say how often it reports."""
-_GRACE_S = 15.0
-
-_ENDED = frozenset({"stopped", "quarantined"})
-_AWAY = frozenset({"lost", "unreported", *_ENDED})
+_AWAY = frozenset({"lost", "unreported", *ENDED})
 _WRONG = frozenset({"lost", "quarantined", "frozen", "unreported"})
 _ORDER = ("lost", "quarantined", "unreported", "frozen", "starting", "draining", "running", "idle", "stopped")
 _RANKS = {state: rank for rank, state in enumerate(_ORDER)}
@@ -247,19 +241,6 @@ def totals(statuses: Sequence[WorkerStatus]) -> dict[str, int]:
     return {state: counted[state] for state in sorted(counted, key=_rank)}
 
 
-@cache
-def natural(name: str) -> tuple[tuple[int, str], ...]:
-    """Sort node2 before node10, and the second worker of a host before the tenth.
-
-    Parameters
-    ----------
-    name
-        The name of a host or worker.
-    """
-    parts = re.findall(r"\d+|\D+", name)
-    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts)
-
-
 def to_json(status: WorkerStatus, fields: Mapping[str, Any]) -> dict[str, Any]:
     """One worker as ``status --json`` prints it; its keys are an interface, see :mod:`fleet.shapes`.
 
@@ -288,13 +269,10 @@ def to_json(status: WorkerStatus, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _status(record: WorkerRecord, now: datetime, wanted: str) -> WorkerStatus:
-    silent = (now - record.seen).total_seconds() if record.seen else float("inf")
-    within = record.reports_within_s
-    longest = SILENT_AFTER_S if within is None else within + _GRACE_S
-    lost = silent > longest and record.state not in _ENDED
     since = record.since
     age = None if since is None else max(0.0, (now - since).total_seconds())
-    return WorkerStatus(record, "lost" if lost else record.state, max(0.0, silent), wanted, age)
+    state = "lost" if record.is_lost(now) else record.state
+    return WorkerStatus(record, state, max(0.0, record.silent_s(now)), wanted, age)
 
 
 def _urgency(status: WorkerStatus) -> tuple[bool, int, tuple[tuple[int, str], ...], int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from puffin.backlog import Tally, left_of, totals_by, unserved, untaken
 from puffin.calculations import Status
 from puffin.documents import Model, Request
 from puffin.records import WorkerRecord
+
+NOW = datetime(2025, 1, 1, 12)
 
 
 def test_totals_are_in_the_order_of_a_calculations_life() -> None:
@@ -39,6 +42,7 @@ def worker(**changes: Any) -> WorkerRecord:
         programs=("sparrow",),
         jobs=("scine_single_point",),
         state="idle",
+        seen=NOW - timedelta(seconds=5),
     )
     return dataclasses.replace(record, **changes)
 
@@ -57,16 +61,17 @@ def wanted(**changes: Any) -> Request:
         (wanted(memory=9.0), [worker()], "large enough"),
         (wanted(disk=11.0), [worker()], "large enough"),
         (wanted(), [worker(state="stopped"), worker(state="quarantined")], "are stopped"),
+        (wanted(), [worker(state="stopped"), worker(seen=NOW - timedelta(hours=2))], "reports any more"),
     ],
 )
 def test_why_nobody_would_take_it(request_: Request, workers: list[WorkerRecord], said: str) -> None:
-    assert said in unserved(request_, workers)
+    assert said in unserved(request_, workers, NOW)
 
 
 def test_somebody_would_take_it() -> None:
     others = [worker(jobs=()), worker(programs=()), worker(cores=1)]
-    assert unserved(wanted(cores=4), [*others, worker()]) == ""
-    assert unserved(wanted(model=Model(program="any")), [worker(programs=())]) == ""
+    assert unserved(wanted(cores=4), [*others, worker()], NOW) == ""
+    assert unserved(wanted(model=Model(program="any")), [worker(programs=())], NOW) == ""
 
 
 NEW_SINGLE_POINTS = Tally(Status.NEW, "scine_single_point", "sparrow", 10)
@@ -89,6 +94,6 @@ NEW_ORCA = Tally(Status.NEW, "scine_single_point", "orca", 3)
 def test_what_nobody_takes_is_named_and_does_not_count_as_left(
     tallies: list[Tally], workers: list[WorkerRecord], reasons: list[str], left: int
 ) -> None:
-    found = untaken(tallies, workers)
+    found = untaken(tallies, workers, NOW)
     assert [each.reason.partition(";")[0] for each in found] == reasons
     assert left_of(tallies, found) == left

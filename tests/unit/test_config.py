@@ -158,6 +158,8 @@ def test_a_name_and_a_pid_file_are_made_up(tmp_path: Path) -> None:
         ("resources: {cores: many}", "resources.cores: must be a whole number, not 'many'"),
         ("resources: {cores: 1.5}", "resources.cores: must be a whole number, not 1.5"),
         ("resources: {cores: true}", "resources.cores: must be a whole number, not True"),
+        ("daemon: {timeout_in_h: .nan}", "daemon.timeout_in_h: must be a number, not nan"),
+        ("daemon: {lease_in_s: inf}", "daemon.lease_in_s: must be a number, not 'inf'"),
         ("resources: {memory: -1}", "resources.memory: must be greater than 0, not -1"),
         ("resources: {ssh_keys: [1]}", "resources.ssh_keys: must be a list of texts"),
         ("resources: {cpus: [a]}", "resources.cpus: must be a list of numbers, not ['a']"),

@@ -22,6 +22,7 @@ def ends(count: int, every_s: float, last_s: float = 0.0, runtime_s: float = 1.0
         ([], 5, None, None),
         ([], 0, None, 0.0),
         (ends(1, 1), 5, None, None),
+        pytest.param(ends(3, 1, last_s=7200), 5, None, None, id="all before the window"),
         pytest.param(ends(3600, 1), 30, 3600, 30, id="steadily"),
         pytest.param(ends(10, 1), 0, 3600, 0, id="none left"),
         pytest.param([*ends(14, 0.5, runtime_s=0.5), *ends(2, 1, last_s=2400)], 162, 6400, 91, id="after a pause"),

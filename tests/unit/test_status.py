@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from fleet.reach.facts import Program, States, Supervisord
-from fleet.watch.status import SILENT_AFTER_S, HostLook, HostStatus, by_host, natural, status_of, to_json, totals
-from puffin.records import WorkerRecord
+from fleet.watch.status import HostLook, HostStatus, by_host, status_of, to_json, totals
+from fleet.words import natural
+from puffin.records import SILENT_AFTER_S, WorkerRecord
 from tests.unit.test_health import RECORD
 
 NOW = datetime(2026, 11, 22, 12, 0, 0)

@@ -12,7 +12,7 @@ import pytest
 
 from fleet.deployment import waiting
 from fleet.deployment.shared_records import shared
-from fleet.deployment.waiting import Cancelled, Goal, Watch, WatchedHost, running
+from fleet.deployment.waiting import Cancelled, Expected, Watch, WatchedHost, running
 from fleet.errors import RemoteError
 from fleet.hosts.hostsfile import Update
 from fleet.reach.facts import Program, States, Supervisord
@@ -134,7 +134,7 @@ def test_a_log_that_cannot_be_read_does_not_hide_what_a_worker_failed_of() -> No
     remote = Scripted(answer)
     remote.trouble = AWAY
     with pytest.raises(RemoteError) as caught:
-        watch(remote).wait_until_healthy(Goal("r", {"n-1": "c"}))
+        watch(remote).wait_until_healthy(Expected("r", {"n-1": "c"}))
     advice = "its log could not be read; see 'puffin-fleet logs --host n'"
     assert str(caught.value) == f"n: waiting for workers: n-1: no such file\n  {advice}"
 

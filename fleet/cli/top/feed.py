@@ -145,6 +145,6 @@ class Feed:
             finished += some
             ended += ends
         self._queue = {status.value: count for status, count in backlog.totals_by(tallies).items()}
-        untaken = backlog.untaken(tallies, self._store.registry.workers())
+        untaken = backlog.untaken(tallies, self._store.registry.workers(), at)
         self._pace = progress.pace(finished, ended, backlog.left_of(tallies, untaken), at, _WINDOW_S)
         self._queue_due = time.monotonic() + max(_QUEUE_EVERY_S, (time.monotonic() - began) * _SHARE)

@@ -19,7 +19,8 @@ from fleet.embedded import EmbeddedDatabase
 from fleet.hosts.access import open_store
 from fleet.hosts.inventory import Fleet, parse_inventory
 from fleet.watch.status import by_host, status_of
-from puffin.store import Store, WorkerRecord
+from puffin.records import WorkerRecord
+from puffin.store import Store
 
 _COMMAND = Path(sys.executable).with_name("puffin-fleet")
 _PER_HOST = 8

@@ -12,7 +12,8 @@ from typing import Any
 from puffin.calculations import Status, shorten
 from puffin.errors import DatabaseError
 from puffin.losses import Loss
-from puffin.store import Event, Store, WorkerRecord, new_event_id
+from puffin.records import WorkerRecord
+from puffin.store import Event, Store, new_event_id
 from puffin.threads import ends_the_process
 from puffin.worklog import Log
 

@@ -27,7 +27,8 @@ from fleet.words import plain
 from puffin.backlog import unserved
 from puffin.calculations import Status
 from puffin.documents import Molecule
-from puffin.store import Queue, WorkerRecord, connection_uri
+from puffin.records import WorkerRecord
+from puffin.store import Queue, connection_uri
 from puffin.submissions import Submitted
 
 _ROWS = 20

@@ -14,7 +14,7 @@ from fleet.watch.examination import UNLIMITED, Examined, Limit, TriedDirectory
 from fleet.watch.findings import DEPLOY, Checked, fail, literal, ok, warn
 
 LONGEST_SOCKET_PATH = 97
-"""supervisord binds `<path>.<pid>` first, and the kernel takes 107 bytes."""
+"""supervisord binds `<path>.<pid>` first, and the kernel takes 107 bytes. Hosts have the same in their own program."""
 
 CLOCK_TOLERANCE_S = 5.0
 _FREE_GB, _NO_GB = 2.0, 0.2

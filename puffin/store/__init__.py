@@ -5,7 +5,6 @@ The only package that imports the driver. Every driver error leaves it as a
 get better by itself).
 """
 
-from puffin.records import WorkerRecord
 from puffin.store.calculations import Calculations
 from puffin.store.control import Control, DrainNote
 from puffin.store.driver import Member, connection_uri, location
@@ -37,7 +36,6 @@ __all__ = [
     "Sitting",
     "Store",
     "Tenure",
-    "WorkerRecord",
     "connection_uri",
     "location",
     "new_event_id",

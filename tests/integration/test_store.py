@@ -12,8 +12,9 @@ import pytest
 from puffin.calculations import Claim, Claimant, Status, Usage, Verdict
 from puffin.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
 from puffin.losses import Loss
+from puffin.records import WorkerRecord
 from puffin.settings import DatabaseSettings, ResourceSettings
-from puffin.store import Calculations, Event, Store, WorkerRecord, connection_uri, wait_until_reachable
+from puffin.store import Calculations, Event, Store, connection_uri, wait_until_reachable
 from tests.lab.fixtures_database import Database
 from tests.lab.worker import Queue, until
 

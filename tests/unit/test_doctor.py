@@ -14,6 +14,7 @@ import pytest
 from fleet.cli.check import _wrapped
 from fleet.errors import FleetError
 from fleet.hosts.inventory import Fleet, parse_inventory
+from fleet.hostside import places
 from fleet.reach.facts import (
     Boot,
     Disk,
@@ -28,7 +29,7 @@ from fleet.reach.facts import (
     Supervisord,
 )
 from fleet.reach.remote import ChangedHostKey, HostResult, NoPythonError, UnknownHostKey, UnreachableError
-from fleet.watch import doctor
+from fleet.watch import doctor, machine_checks
 from fleet.watch.diagnosis import diagnose
 from fleet.watch.doctor import DatabaseSeen, addresses, goes_to_members, grouped, of_database, of_hosts
 from fleet.watch.examination import Examination, Examined, Limit, Reached, TriedDirectory, WorkerFinding
@@ -538,3 +539,7 @@ def test_a_lost_release_is_noticed(tmp_path: Path) -> None:
     (target / "bin/puffin").write_text("#!/bin/sh\necho broken >&2\nexit 5\n")
     (target / "bin/puffin").chmod(0o755)
     assert examine.release_problem(tmp_path) == "'puffin --version' ends with status 5: broken"
+
+
+def test_a_socket_may_be_as_long_here_as_the_hosts_find_it() -> None:
+    assert machine_checks.LONGEST_SOCKET_PATH == places.LONGEST_SOCKET_PATH

@@ -8,7 +8,7 @@ import pytest
 
 from fleet.deployment.health import Health, judge
 from fleet.reach.facts import Program, States, Supervisord
-from puffin.store import WorkerRecord
+from puffin.records import WorkerRecord
 
 PROGRAM = Program("node1-1", "RUNNING", 100, "", "", 0, 1, 0, 2)
 RECORD = WorkerRecord(

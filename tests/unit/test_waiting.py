@@ -18,7 +18,7 @@ from fleet.hosts.hostsfile import Update
 from fleet.reach.facts import Program, States, Supervisord
 from fleet.reach.remote import CommandResult, ConnectionLost, NotNow, UnreachableError
 from puffin.errors import DatabaseUnavailable
-from puffin.store import WorkerRecord
+from puffin.records import WorkerRecord
 
 PROGRAM = Program("n-1", "RUNNING", 100, "", "", 0, 1, 0, 2)
 SUPERVISORD = Supervisord(True, True, 1, "/run/sv.sock", "4.3.0", None, (PROGRAM,))

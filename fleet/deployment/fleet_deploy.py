@@ -122,11 +122,13 @@ class HostPart:
     def _tidy_up(self) -> None:
         """What is nice to have: that it cannot be done now is no reason to put a healthy host back."""
         removed = [worker_uuid(self._fleet, name) for name in self._work.plan.workers_removed]
-        with contextlib.suppress(RemoteError, DatabaseError):
+        try:
             if removed:
                 self._store.registry.forget(removed)
             if self._work.plan.install_release and len(self._work.facts.releases) >= self._fleet.release.keep:
                 self._prune()
+        except (RemoteError, DatabaseError) as error:
+            self._say(f"left as it is: {getattr(error, 'what', error)}")
 
     def _prune(self) -> None:
         """Remove releases beyond `release.keep`; `prune` or the next deploy does what cannot be done now."""

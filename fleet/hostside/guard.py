@@ -71,7 +71,7 @@ def _nobody_knows(path: Path) -> Json | None:
     """A lock that cannot be read is one all the same; it never runs out by itself."""
     try:
         since = path.stat().st_mtime
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     unknown = {"token": "", "id": "", "who": "somebody", "verb": "unknown"}
     return {**unknown, "since": since, "until": since + _EVER, "limit": _EVER}

@@ -32,7 +32,7 @@ def freed_by_each(paths: Iterable[Path]) -> list[int]:
 
 
 def _statuses(path: Path) -> Iterator[os.stat_result]:
-    """Of a path and everything below it, links not followed; what vanishes meanwhile is left out."""
+    """Of a path and everything below it, links not followed; what vanishes meanwhile or cannot be read is left out."""
     waiting = [path]
     while waiting:
         place = waiting.pop()

@@ -23,7 +23,7 @@ from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
 from fleet.hosts.render import worker_uuid
-from fleet.reach.execute import Audience, HostEvent, Interrupted, Say, fan_out
+from fleet.reach.execute import Audience, HostEvent, Interrupted, Say, fan_out, say_for
 from fleet.reach.remote import HostResult
 from fleet.release.releases import HostRoots as ReleasePlace
 from fleet.release.releases import prune_host, releases_in_use
@@ -228,7 +228,7 @@ def deploy_hosts(
         On Ctrl-C.
     """
     targets = {work.host.name: LockTarget(work.facts.host_root, work.facts.lock.serial) for work in works}
-    with hold(remotes, targets, how.deed, how.lock_timeout_s, how.parallel, _of_this_machine(audience)) as lock:
+    with hold(remotes, targets, how.deed, how.lock_timeout_s, how.parallel, say_for(audience)) as lock:
         _before(fleet, lock, how)
         releases = {work.host.name: work.release for work in works}
         try:
@@ -249,10 +249,6 @@ def deploy_hosts(
         except KeyboardInterrupt as interrupted:
             raise Interrupted(results) from interrupted
     return DeployEnd(tuple(results), troubles)
-
-
-def _of_this_machine(audience: Audience) -> Say:
-    return lambda what: audience.step("this machine", what)
 
 
 def _before(fleet: Fleet, lock: Lock, how: DeployOptions) -> None:
@@ -313,7 +309,7 @@ def _roll_out(
             remotes=remotes,
             store=store,
             how=how,
-            say=_teller(work, audience),
+            say=say_for(audience, work.host.name),
             lock=lock.token,
             read_records=read_records,
             needed=needed,
@@ -351,10 +347,6 @@ def needed_by(works: Sequence[HostWork]) -> frozenset[str]:
 def _can_prove(work: HostWork) -> bool:
     """Whether any worker of a host shall run: one whose workers are all stopped shows nothing of a release."""
     return any(worker not in work.plan.kept_stopped for worker in work.configurations)
-
-
-def _teller(work: HostWork, audience: Audience) -> Say:
-    return lambda what: audience.step(work.host.name, what)
 
 
 def _tell(event: HostEvent[None], audience: Audience) -> None:

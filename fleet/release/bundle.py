@@ -17,7 +17,8 @@ from importlib import metadata
 from pathlib import Path
 
 import fleet
-from fleet.release.tools import THIS_MACHINE, BundleError, ToolFailed, explain, run_tool, uv_program, uv_settings
+from fleet.reach.execute import THIS_MACHINE
+from fleet.release.tools import BundleError, ToolFailed, explain, run_tool, uv_program, uv_settings
 from fleet.release.wheels import (
     Platform,
     Progress,

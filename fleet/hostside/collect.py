@@ -39,7 +39,18 @@ _CONFIGURATION = (".yaml", ".conf", ".env")
 
 
 def main(request: Json) -> Json:
-    """List, or send."""
+    """List, or send.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        There are too many files, or a name is none.
+    """
     return _send(request) if request["step"] == "send" else _list(request)
 
 

@@ -51,7 +51,7 @@ class Crashes:
         except FileNotFoundError:
             return False, []
         except (OSError, ValueError, TypeError):
-            return True, []  # it was cut off while it was written
+            return True, []  # it was cut off while it was written, or cannot be read: this start counts as the first
 
     def _write(self, times: list[float]) -> None:
         # A full disk must not keep a worker from starting.

@@ -44,16 +44,34 @@ def start_daemon(config: Configuration, detach: bool = True) -> ExitCode:
     return _run(config)
 
 
-def _run(config: Configuration, started: int | None = None) -> ExitCode:
+class _Waiting:
+    """The process that waits for the worker's start; it is told once, and what comes after stands in the log.
+
+    Parameters
+    ----------
+    writer
+        The end of a pipe from which it reads.
+    """
+
+    def __init__(self, writer: int) -> None:
+        self._writer: int | None = writer
+
+    def tell(self, message: bytes) -> None:
+        """Say how the start went, unless that has been said: the number is another file's by then."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(writer, message)
+            os.close(writer)
+
+
+def _run(config: Configuration, waiting: _Waiting | None = None) -> ExitCode:
     pid_file = PidFile(config["daemon"]["pid"])
     pid_file.acquire()
     try:
         _forget_old_stop_file(config)
         available = check_setup(config)
-        if started is not None:
-            os.write(started, _STARTED)
-            os.close(started)
-        return loop(config, available)
+        return loop(config, available, lambda: waiting.tell(_STARTED) if waiting else None)
     finally:
         pid_file.release()
 
@@ -72,7 +90,7 @@ def _start_detached(config: Configuration) -> ExitCode:
         os.close(reader)
         os.setsid()
         if os.fork() == 0:
-            _be_detached(config, writer)
+            _be_detached(config, _Waiting(writer))
         os._exit(0)
     os.close(writer)
     os.wait()
@@ -83,28 +101,21 @@ def _start_detached(config: Configuration) -> ExitCode:
     return ExitCode.DONE
 
 
-def _be_detached(config: Configuration, started: int) -> NoReturn:
+def _be_detached(config: Configuration, waiting: _Waiting) -> NoReturn:
     code = ExitCode.FAILED
     try:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
-        code = _run(config, started)
+        code = _run(config, waiting)
     except PuffinError as error:
         code = error.exit_code
-        _tell(started, str(error))
+        waiting.tell(str(error).encode())
     # This is where the process ends: whatever it was, the one who started it is told.
     except Exception as error:  # noqa: BLE001
-        _tell(started, f"{type(error).__name__}: {error}")
+        waiting.tell(f"{type(error).__name__}: {error}".encode())
     finally:
         os._exit(code)
-
-
-def _tell(started: int, message: str) -> None:
-    try:
-        os.write(started, message.encode())
-    except OSError:
-        return  # It has started long ago, and its log has the message.
 
 
 def stop_daemon(config: Configuration) -> None:

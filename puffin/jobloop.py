@@ -9,6 +9,8 @@ import signal
 import socket
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -158,7 +160,7 @@ def _setup_in_words(settings: Settings, accepted: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
+def loop(config: Configuration, available_jobs: dict[str, str], logged: Callable[[], None] = lambda: None) -> ExitCode:
     """Work until told to stop. Signals are handled as long as it runs, so it belongs into the main thread.
 
     Parameters
@@ -167,6 +169,8 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
         The configuration.
     available_jobs
         The orders to accept, as :func:`check_setup` returns them.
+    logged
+        Called when the log is open: from now on it tells whatever goes wrong.
 
     Returns
     -------
@@ -183,9 +187,19 @@ def loop(config: Configuration, available_jobs: dict[str, str]) -> ExitCode:
     log = open_log(settings.daemon.log, _name(settings), also_stderr=settings.daemon.mode == "debug")
     for name, reason in missing.items():
         log.warning(f"{name} is not offered: {reason}")
-    with database_in_reach(settings, log.warning) as database:
-        # Its jobs connect by themselves, and find the way in the settings too.
-        code = _work(config, replace(settings, database=database), available_jobs, log)
+    logged()
+    try:
+        with database_in_reach(settings, log.warning) as database:
+            # Its jobs connect by themselves, and find the way in the settings too.
+            code = _work(config, replace(settings, database=database), available_jobs, log)
+    except PuffinError as error:
+        log.error(f"the worker ends: {error}")
+        raise
+    except Exception as error:
+        # In the background there is nobody else who could be told where it happened.
+        log.error("".join(traceback.format_exception(error)).rstrip())
+        log.error(f"the worker ends: {type(error).__name__}: {error}")
+        raise
     log.info(f"ended with exit code {code.value}")
     return code
 
@@ -215,17 +229,12 @@ def _work(config: Configuration, settings: Settings, available_jobs: dict[str, s
     try:
         count = crashes.begin(time.time())
         code = worker.rest(count, said) if 0 < settings.daemon.crash_limit < count else worker.run()
-    except CannotFork as error:
+    except CannotFork:
         # Each time the calculation that it had just taken is lost: a host on which that goes on must come to rest.
-        log.error(f"the worker ends: {error}")
         raise
-    except PuffinError as error:
+    except PuffinError:
         # It knows what is wrong, such as a database that stays away: no crash.
         crashes.forget()
-        log.error(f"the worker ends: {error}")
-        raise
-    except Exception as error:
-        log.error(f"the worker ends: {error}")
         raise
     else:
         crashes.forget()

@@ -87,7 +87,7 @@ def keep(connection: Connection) -> None:
         else:
             ended = _Keeper(connection, waiting, start, freeze_at, told).see_through()
         connection.send(ended)
-    except (EOFError, OSError):
+    except (EOFError, ConnectionError):
         # Without it nobody renews the lease or writes the result.
         return
     finally:

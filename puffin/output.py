@@ -21,7 +21,7 @@ def read_shortened(path: str | os.PathLike[str], limit: int = MAX_TEXT_BYTES // 
     Returns
     -------
     str
-        Its text. Bytes that are not UTF-8 appear as ``\xNN``.
+        Its text. Bytes that are not UTF-8 appear as ``\xNN``; of a file that cannot be read it says so.
     """
     file = Path(path)
     if not file.is_file():
@@ -35,8 +35,8 @@ def read_shortened(path: str | os.PathLike[str], limit: int = MAX_TEXT_BYTES // 
             head = stream.read(limit // 2)
             stream.seek(size - limit // 2)
             tail = stream.read(limit // 2)
-    except OSError:
-        return ""
+    except OSError as error:
+        return f"[{file.name} cannot be read: {error.strerror}]\n"
     return f"{_decode(head)}\n[... {size - len(head) - len(tail)} bytes left out ...]\n{_decode(tail)}"
 
 

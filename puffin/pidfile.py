@@ -50,11 +50,16 @@ class PidFile:
             raise DaemonError(f"daemon.pid: cannot write {self._path}: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             os.close(descriptor)
             raise DaemonError(
                 f"a worker with this uuid runs already (process {self.owner()}, {self._path}): "
                 "stop it first, or give this one another daemon.uuid"
+            ) from error
+        except OSError as error:
+            os.close(descriptor)
+            raise DaemonError(
+                f"daemon.pid: cannot lock {self._path}: {error.strerror}; name a file on a file system with locks"
             ) from error
         return descriptor
 
@@ -73,16 +78,26 @@ class PidFile:
             self._descriptor = -1
 
     def owner(self) -> int | None:
-        """Process id of the worker that holds the lock; None if nobody does."""
+        """Process id of the worker that holds the lock; None if nobody does.
+
+        Raises
+        ------
+        DaemonError
+            The file is there, but does not tell.
+        """
         try:
             descriptor = os.open(self._path, os.O_RDONLY)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise DaemonError(f"daemon.pid: cannot read {self._path}: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             content = os.read(descriptor, 32).strip()
             return int(content) if content.isdigit() else None
+        except OSError as error:
+            raise DaemonError(f"daemon.pid: cannot lock {self._path}: {error.strerror}") from error
         finally:
             os.close(descriptor)
         return None

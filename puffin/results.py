@@ -192,6 +192,8 @@ class Results:
                     self._reporter.event("failed", spooled.claim.id, reason_of(spooled.verdict.comment))
                 else:
                     self._reporter.event("finished", spooled.claim.id, "kept on disk until now")
+        for path in self._spool.unreadable():
+            self._log.warning(f"{path} is no result that can be read here: it stays where it is, written nowhere")
 
     def _put(self, claim: Claim, verdict: Verdict, writes_own_end: bool) -> Status | None:
         refusal = DatabaseError("nothing was tried")
@@ -221,8 +223,9 @@ class Results:
         try:
             self._spool.put(claim, verdict, writes_own_end)
         except OSError as full:
-            self._log.error(f"the result cannot be kept on disk: {full.strerror}", claim.id)
-        self._log.warning(f"the result is kept until the database takes it: {error}", claim.id)
+            self._log.error(f"the result cannot be kept on disk ({full.strerror}), only in memory: {error}", claim.id)
+        else:
+            self._log.warning(f"the result is kept until the database takes it: {error}", claim.id)
 
     def _patiently(self, ask: Callable[[], _Answer]) -> _Answer:
         """Ask until the database answers.

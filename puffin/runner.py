@@ -116,7 +116,7 @@ class RunningJob:
 
     def _send(self, message: Until | Kill) -> None:
         # The lease is extended from a thread of its own. A job that has ended needs no message any more.
-        with self._lock, contextlib.suppress(OSError, ValueError):
+        with self._lock, contextlib.suppress(OSError):
             self.connection.send(message)
 
 

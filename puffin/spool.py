@@ -115,6 +115,10 @@ class Spool:
             if spooled is not None and spooled.claim.executor == executor:
                 yield spooled
 
+    def unreadable(self) -> list[Path]:
+        """Files that are called as results are and cannot be read as such; somebody may know what to do with them."""
+        return [path for path in sorted(self._directory.glob(f"*{_SUFFIX}")) if _read(path) is None]
+
     def _path(self, claim: Claim) -> Path:
         return self._directory / f"{claim.database}.{claim.label}{_SUFFIX}"
 

@@ -16,6 +16,7 @@ from fleet.deployment.survey import Goal, HostWork, survey
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes, read_password
 from fleet.hosts.names import condensed
+from fleet.reach.execute import say_for
 from fleet.reach.remote import HostResult
 from fleet.release.bundle import default_cache
 from fleet.watch.status import status_of
@@ -132,7 +133,7 @@ def survey_chosen(
         repair=repair,
     )
     with Board("Looking at the hosts", len(chosen.hosts)) as board:
-        return survey(goal, chosen.hosts, remotes, parallel, lambda what: board.step("this machine", what))
+        return survey(goal, chosen.hosts, remotes, parallel, say_for(board))
 
 
 def diffs_of(works: Sequence[HostResult[HostWork]], remotes: Remotes, parallel: int) -> tuple[dict[str, Diffs], int]:

@@ -17,6 +17,7 @@ from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, RemoteError
 from fleet.hosts.access import open_remotes, open_store
 from fleet.operation.restarting import RestartOptions, restart_hosts, workers_of
+from fleet.reach.execute import say_for
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
 
@@ -75,7 +76,7 @@ def restart(
                 results = {one.host: one for one in done}
                 return [results.get(one.host) or _refused(one) for one in probed]
 
-            results = again_when_changed(attempt, lock_timeout, lambda what: board.step("this machine", what))
+            results = again_when_changed(attempt, lock_timeout, say_for(board))
     finally:
         store.close()
     _report(results, json_lines)

@@ -24,7 +24,7 @@ from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
 from fleet.hosts.render import worker_uuid
-from fleet.reach.execute import Audience, HostEvent, Interrupted, Say, fan_out
+from fleet.reach.execute import Audience, HostEvent, Interrupted, Say, fan_out, say_for
 from fleet.reach.remote import HostResult
 from fleet.release.releases import HostRoots as ReleasePlace
 from fleet.release.releases import prune_host, releases_in_use
@@ -123,11 +123,13 @@ class HostPart:
     def _tidy_up(self) -> None:
         """What is nice to have: that it cannot be done now is no reason to put a healthy host back."""
         removed = [worker_uuid(self._fleet, name) for name in self._work.plan.workers_removed]
-        with contextlib.suppress(RemoteError, DatabaseError):
+        try:
             if removed:
                 self._store.registry.forget(removed)
             if self._work.plan.install_release and len(self._work.facts.releases) >= self._fleet.release.keep:
                 self._prune()
+        except (RemoteError, DatabaseError) as error:
+            self._say(f"left as it is: {getattr(error, 'what', error)}")
 
     def _prune(self) -> None:
         """Remove releases beyond `release.keep`; `prune` or the next deploy does what cannot be done now."""
@@ -227,7 +229,7 @@ def deploy_hosts(
         On Ctrl-C.
     """
     targets = {work.host.name: LockTarget(work.facts.host_root, work.facts.lock.serial) for work in works}
-    with hold(remotes, targets, how.deed, how.lock_timeout_s, how.parallel, _of_this_machine(audience)) as lock:
+    with hold(remotes, targets, how.deed, how.lock_timeout_s, how.parallel, say_for(audience)) as lock:
         _before(fleet, lock, how)
         releases = {work.host.name: work.release for work in works}
         try:
@@ -248,10 +250,6 @@ def deploy_hosts(
         except KeyboardInterrupt as interrupted:
             raise Interrupted(results) from interrupted
     return DeployEnd(tuple(results), troubles)
-
-
-def _of_this_machine(audience: Audience) -> Say:
-    return lambda what: audience.step("this machine", what)
 
 
 def _before(fleet: Fleet, lock: Lock, how: DeployOptions) -> None:
@@ -312,7 +310,7 @@ def _roll_out(
             remotes=remotes,
             store=store,
             how=how,
-            say=_teller(work, audience),
+            say=say_for(audience, work.host.name),
             lock=lock.token,
             read_records=read_records,
             needed=needed,
@@ -350,10 +348,6 @@ def needed_by(works: Sequence[HostWork]) -> frozenset[str]:
 def _can_prove(work: HostWork) -> bool:
     """Whether any worker of a host shall run: one whose workers are all stopped shows nothing of a release."""
     return any(worker not in work.plan.kept_stopped for worker in work.configurations)
-
-
-def _teller(work: HostWork, audience: Audience) -> Say:
-    return lambda what: audience.step(work.host.name, what)
 
 
 def _tell(event: HostEvent[None], audience: Audience) -> None:

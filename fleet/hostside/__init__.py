@@ -14,5 +14,11 @@ from importlib import resources
 
 @cache
 def source(name: str) -> str:
-    """Text of one module of this package, for `fleet.reach.remote.build_program`."""
+    """Text of one module of this package, for `fleet.reach.remote.build_program`.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    """
     return resources.files(__name__).joinpath(f"{name}.py").read_text(encoding="utf-8")

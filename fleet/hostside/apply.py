@@ -50,7 +50,19 @@ DIRECTORIES = {
 
 @dataclass(frozen=True)
 class WantedFile:
-    """One file as it shall be."""
+    """One file as it shall be.
+
+    Parameters
+    ----------
+    name
+        As in the request.
+    path
+        Its place.
+    content
+        Its bytes.
+    mode
+        Its permissions.
+    """
 
     name: str
     path: Path
@@ -59,7 +71,19 @@ class WantedFile:
 
 
 def main(request: Json) -> Json:
-    """Write, remove, switch."""
+    """Write, remove, switch.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        The lock that it names is not ours any more, a path leads out of the directory, or something cannot be
+        written.
+    """
     root = host_root(request)
     require_lock(request)
     wanted = [_wanted(root, entry) for entry in request.get("files", ())]
@@ -129,7 +153,18 @@ def _empty(run: Path) -> None:
 
 
 def put_files(files: Sequence[WantedFile]) -> None:
-    """Write files, all beside their places before the first is put there."""
+    """Write files, all beside their places before the first is put there.
+
+    Parameters
+    ----------
+    files
+        The files.
+
+    Raises
+    ------
+    Failure
+        One of them cannot be written; where that is seen in time, none is.
+    """
     with _staged(files) as steps:
         _commit(steps)
 
@@ -154,7 +189,27 @@ def _commit(steps: Sequence[Staged]) -> None:
 
 
 def switch_release(root: Path, fleet: Path, release: str | None) -> bool:
-    """Point `current` to a complete release, and `previous` to the one before."""
+    """Point `current` to a complete release, and `previous` to the one before.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    fleet
+        The fleet's directory.
+    release
+        Its id; None leaves what is there.
+
+    Returns
+    -------
+    bool
+        Whether that changed anything.
+
+    Raises
+    ------
+    Failure
+        It is not installed, or the links cannot be made.
+    """
     if release is None:
         return False
     if release not in {entry["id"] for entry in releases(fleet / "releases")}:
@@ -169,7 +224,22 @@ def switch_release(root: Path, fleet: Path, release: str | None) -> bool:
 
 
 def switch_previous(root: Path, fleet: Path, release: str) -> None:
-    """Point `previous` to a complete release; remove it where there is none by that name."""
+    """Point `previous` to a complete release; remove it where there is none by that name.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    fleet
+        The fleet's directory.
+    release
+        Its id.
+
+    Raises
+    ------
+    Failure
+        The link cannot be made or removed.
+    """
     if release in {entry["id"] for entry in releases(fleet / "releases")}:
         link(root / "previous", _release_link(root, fleet, release))
     else:

@@ -26,7 +26,13 @@ _LONGEST_TEXT = 600
 
 
 def main(request: Json) -> Json:
-    """Read the newest lines, also of the file before this one."""
+    """Read the newest lines, also of the file before this one.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+    """
     places = Places.of(request)
     limit = int(request.get("limit", 100))
     lines = tail_of(places.host / AUDIT, limit, _LARGEST)

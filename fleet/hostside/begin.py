@@ -21,7 +21,18 @@ _SECONDS = 20.0
 
 
 def main(request: Json) -> Json:
-    """Take the orders to stop away, and have supervisord run the workers."""
+    """Take the orders to stop away, and have supervisord run the workers.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        supervisord cannot be started, or does not answer.
+    """
     root = host_root(request)
     there = (root / "etc").is_dir() and (root / "current").is_symlink()
     was_drained = drained(root) is not None

@@ -14,7 +14,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,17 @@ _ADVICE = "an administrator can run 'loginctl enable-linger {user}', or allow th
 
 @dataclass(frozen=True)
 class Integration:
-    """One host's ways to be started with the machine."""
+    """One host's ways to be started with the machine.
+
+    Parameters
+    ----------
+    unit
+        That of the user's systemd.
+    mark
+        By this word our line of the crontab is known.
+    line
+        Our line of the crontab.
+    """
 
     unit: Unit
     mark: str
@@ -42,7 +52,18 @@ class Integration:
 
     @classmethod
     def of(cls, root: Path) -> Integration:
-        """What there is for the host with this directory."""
+        """What there is for the host with this directory.
+
+        Parameters
+        ----------
+        root
+            The host's own directory.
+
+        Raises
+        ------
+        Failure
+            Its path cannot stand in a crontab.
+        """
         fleet, host, program = root.parents[1].name, root.name, root / PROGRAM
         pid_file = run_directory(root, os.environ, os.getuid()) / "supervisord.pid"
         unit = user_unit.unit(fleet, host, program, pid_file, socket.gethostname())
@@ -50,13 +71,35 @@ class Integration:
 
 
 def main(request: Json) -> Json:
-    """Arrange it, or take it back."""
+    """Arrange it, or take it back.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        What is there cannot be taken out, or somebody else arranges it just now.
+    """
     root = host_root(request)
     return remove(root) if request.get("remove") else ensure(root)
 
 
 def ensure(root: Path) -> Json:
-    """Have the workers started with the machine, by the best way there is; never fails for want of one."""
+    """Have the workers started with the machine, by the best way there is; never fails for want of one.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+
+    Returns
+    -------
+    Json
+        The reply.
+    """
     with _alone(root):
         ways = Integration.of(root)
         reasons: dict[str, str] = {}
@@ -118,7 +161,17 @@ def look(root: Path) -> Json:
 def start_by_system(root: Path, seconds: float) -> bool:
     """Start through the unit where there is one: what this session starts may end with it.
 
-    Says whether supervisord was started.
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    seconds
+        How long to wait.
+
+    Returns
+    -------
+    bool
+        Whether supervisord was started.
     """
     unit = Integration.of(root).unit
     if not unit.in_place or user_unit.obstacle():
@@ -134,13 +187,31 @@ def remember(root: Path, environment: Mapping[str, str]) -> None:
     """Keep the environment that workers have now, since the one at boot is nearly empty.
 
     Start-up files of shells are where people put the paths of their programs; neither systemd nor cron reads them.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    environment
+        All variables; those of the session are left out.
+
+    Raises
+    ------
+    Failure
+        It cannot be written.
     """
     kept = {name: text for name, text in clean_environment(environment).items() if not _belongs_to_session(name)}
     _note(root, environment=kept)
 
 
 def remembered(root: Path) -> dict[str, str]:
-    """The environment that `remember` kept."""
+    """The environment that `remember` kept.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     found = _notes(root).get("environment", {})
     return {str(name): str(text) for name, text in found.items()} if isinstance(found, dict) else {}
 
@@ -156,10 +227,9 @@ def _by_systemd(ways: Integration) -> bool:
         raise Failure(problem, STEP)
     user_unit.linger()
     user_unit.install(ways.unit)
-    try:
+    # Mostly there is no cron, so there is no line; one that cannot be taken out finds supervisord running.
+    with suppress(Failure):
         _without_line(ways)
-    except Failure:
-        return True  # there is no cron, so there is no line
     return True
 
 

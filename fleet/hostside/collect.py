@@ -39,7 +39,18 @@ _CONFIGURATION = (".yaml", ".conf", ".env")
 
 
 def main(request: Json) -> Json:
-    """List, or send."""
+    """List, or send.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        There are too many files, or a name is none.
+    """
     return _send(request) if request["step"] == "send" else _list(request)
 
 
@@ -52,8 +63,7 @@ def _list(request: Json) -> Json:
         archives = [root / "archive", *map(expand, request.get("archive_dirs", ()))]
         jobs = list(_job_directories(request, calculation))
         for directory, name in [*((each, "error") for each in errors), *((each, "archive") for each in archives)]:
-            for path in _beginning(directory, calculation):
-                found.add(path, f"{name}/{path.name}")
+            found.add_beginning(directory, calculation, name)
         for path in jobs:
             found.add(path, f"jobs/{path.name}")
         found.add(root / "log", "log", containing=calculation.encode())
@@ -62,23 +72,15 @@ def _list(request: Json) -> Json:
             found.add(directory, "error")
         if not request.get("failed"):
             found.add(root / "log", "log")
-    for path in _beginning(root / "log", "supervisord."):
-        found.add(path, f"log/{path.name}")
+    found.add_beginning(root / "log", "supervisord.", "log")
     for name in ("audit.jsonl", "manifest.json"):
         found.add(root / name, name)
     return {
         "files": list(found.files.values()),
+        "texts": dict(_configuration(root, found.problems)),
         "problems": found.problems,
-        "texts": dict(_configuration(root)),
         "facts": probe.main(request),
     }
-
-
-def _beginning(directory: Path, start: str) -> list[Path]:
-    try:
-        return sorted(path for path in directory.iterdir() if path.name.startswith(start))
-    except OSError:
-        return []
 
 
 def _job_directories(request: Json, calculation: str) -> Iterator[Path]:
@@ -87,12 +89,15 @@ def _job_directories(request: Json, calculation: str) -> Iterator[Path]:
         yield from sorted(scratch.glob(f"{request['host']}-*/jobs/{calculation}.*"))
 
 
-def _configuration(root: Path) -> Iterator[tuple[str, str]]:
+def _configuration(root: Path, problems: list[Json]) -> Iterator[tuple[str, str]]:
     for path in sorted((root / "etc").glob("**/*")):
         wanted = path.suffix in _CONFIGURATION and "password" not in path.name and not path.is_symlink()
         if wanted and path.is_file() and path.stat().st_size <= _LARGEST_TEXT:
-            with contextlib.suppress(OSError):
-                yield str(path.relative_to(root)), path.read_text(encoding="utf-8", errors="replace")
+            name = str(path.relative_to(root))
+            try:
+                yield name, path.read_text(encoding="utf-8", errors="replace")
+            except OSError as error:
+                problems.append({"path": name, "what": f"cannot be read: {error.strerror}"})
 
 
 class _Found:
@@ -124,6 +129,18 @@ class _Found:
             pass  # never made, or gone this very moment
         except OSError as error:
             self.problems.append({"path": name, "what": f"cannot be read: {error.strerror}"})
+
+    def add_beginning(self, directory: Path, start: str, name: str) -> None:
+        """Add what is in a directory and whose names begin so."""
+        try:
+            paths = sorted(path for path in directory.iterdir() if path.name.startswith(start))
+        except FileNotFoundError:
+            return  # as above
+        except OSError as error:
+            self.problems.append({"path": name, "what": f"cannot be read: {error.strerror}"})
+            return
+        for path in paths:
+            self.add(path, f"{name}/{path.name}")
 
     def _add_file(self, path: Path, name: str, status: os.stat_result) -> None:
         if len(self.files) >= _MOST:

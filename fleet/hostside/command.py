@@ -39,7 +39,18 @@ class Gone(Exception):
 
 
 def main(request: Json) -> Json:
-    """Run it to its end."""
+    """Run it to its end.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        The command cannot be started, or there is no such worker.
+    """
     began = time.monotonic()
     process = _begin(request)
     limit = request.get("timeout")

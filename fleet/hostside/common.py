@@ -65,7 +65,17 @@ class Failure(Exception):
 
 
 def os_failure(error: OSError, step: str, path: object = None) -> Failure:
-    """Name the place of an operating-system error, and what to do about it."""
+    """Name the place of an operating-system error, and what to do about it.
+
+    Parameters
+    ----------
+    error
+        The error.
+    step
+        What was being done.
+    path
+        The place; else the error's own.
+    """
     place = path if path is not None else error.filename
     reason = os.strerror(error.errno) if error.errno else str(error)
     what = f"{reason}: {place}" if place is not None else reason
@@ -73,7 +83,20 @@ def os_failure(error: OSError, step: str, path: object = None) -> Failure:
 
 
 def answer(action: Callable[[Json], Json], request: Json) -> Json:
-    """Do one action; whatever happens becomes a reply."""
+    """Do one action; whatever happens becomes a reply.
+
+    Parameters
+    ----------
+    action
+        The `main` of a module.
+    request
+        For it.
+
+    Returns
+    -------
+    Json
+        What it returns with `ok` true, or what went wrong with `ok` false.
+    """
     try:
         return {"ok": True, **action(request)}
     except Failure as failure:
@@ -92,6 +115,13 @@ def run(action: Callable[[Json], Json], request: Json, marker: str) -> None:
     """Do one action and print the reply as a line of its own after the marker.
 
     Start-up files of shells print what they like, so the marker tells the reply from the noise.
+
+    Parameters
+    ----------
+    action, request
+        As for `answer`.
+    marker
+        A word that is in no other output.
     """
     # Others of the user's group must not be able to replace what his workers run, whatever his own umask is.
     os.umask(os.umask(0o077) | 0o022)
@@ -101,20 +131,55 @@ def run(action: Callable[[Json], Json], request: Json, marker: str) -> None:
 
 
 def expand(path: str) -> Path:
-    """Make a path of hosts.yaml absolute on this host: `~` and relative paths start at the home directory."""
+    """Make a path of hosts.yaml absolute on this host: `~` and relative paths start at the home directory.
+
+    Parameters
+    ----------
+    path
+        As it stands there.
+    """
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.expanduser raises where there is no entry
     return Path(os.path.normpath(home / os.path.expanduser(path)))  # noqa: PTH111 - as above
 
 
 def plain_name(name: str) -> str:
-    """Refuse names that could lead out of a directory."""
+    """Refuse names that could lead out of a directory.
+
+    Parameters
+    ----------
+    name
+        The name.
+
+    Returns
+    -------
+    str
+        The same.
+
+    Raises
+    ------
+    Failure
+        It is no plain name.
+    """
     if not _NAME.match(name):
         raise Failure(f"{name!r} is not a plain name", "checking the request")
     return name
 
 
 def inside(root: Path, relative: str) -> Path:
-    """Give a path below `root`; refuse one that leads out of it, also through symbolic links."""
+    """Give a path below `root`; refuse one that leads out of it, also through symbolic links.
+
+    Parameters
+    ----------
+    root
+        The directory.
+    relative
+        The path below it.
+
+    Raises
+    ------
+    Failure
+        It leads out.
+    """
     path = root / relative
     parts = Path(relative).parts
     if not parts or Path(relative).is_absolute() or ".." in parts:
@@ -127,7 +192,18 @@ def inside(root: Path, relative: str) -> Path:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """SHA-256 of a file, in hex.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
     found = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -136,7 +212,15 @@ def digest(path: Path) -> str:
 
 
 def read_text(path: Path, default: str = "") -> str:
-    """Read a small file that may be missing or out of reach."""
+    """Read a small file that may be missing or out of reach.
+
+    Parameters
+    ----------
+    path
+        The file.
+    default
+        What is returned without it.
+    """
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -144,7 +228,17 @@ def read_text(path: Path, default: str = "") -> str:
 
 
 def tail_of(path: Path, lines: int = 20, block: int = 1 << 16) -> list[str]:
-    """Read the last lines of a file that may be missing, at most `block` bytes of it."""
+    """Read the last lines of a file that may be missing.
+
+    Parameters
+    ----------
+    path
+        The file.
+    lines
+        How many at the most.
+    block
+        How many bytes at the most.
+    """
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
@@ -159,7 +253,17 @@ def tail_of(path: Path, lines: int = 20, block: int = 1 << 16) -> list[str]:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.05) -> bool:
-    """Look until the condition holds; say whether it does."""
+    """Look until the condition holds; say whether it does.
+
+    Parameters
+    ----------
+    condition
+        Looks.
+    seconds
+        For how long at the most.
+    pause
+        Seconds between two looks.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
@@ -214,6 +318,12 @@ def _try_lock(descriptor: int, path: Path, step: str) -> bool:
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Drop what would bend another Python's or uv's behaviour, and what belongs to the SSH session only."""
+    """Drop what would bend another Python's or uv's behaviour, and what belongs to the SSH session only.
+
+    Parameters
+    ----------
+    environment
+        All variables.
+    """
     unwanted = ("PYTHON", "UV_", "PIP_", "VIRTUAL_ENV", "CONDA_", "SSH_", "SUPERVISOR_", "PUFFIN_", "__PYVENV")
     return {name: value for name, value in environment.items() if not name.startswith(unwanted)}

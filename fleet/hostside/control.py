@@ -41,7 +41,19 @@ STEP = "controlling workers"
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation on some workers, or on the whole host."""
+    """One operation on some workers, or on the whole host.
+
+    Parameters
+    ----------
+    operation
+        One of `OPERATIONS`.
+    workers
+        Names; None for all.
+    signal
+        Such as TERM, for the operation that sends one.
+    seconds
+        How long to wait, where there is something to wait for.
+    """
 
     operation: str
     workers: tuple[str, ...] | None
@@ -50,14 +62,38 @@ class Operation:
 
     @classmethod
     def of(cls, entry: Json, seconds: float) -> Operation:
-        """Read one operation of a request."""
+        """Read one operation of a request.
+
+        Parameters
+        ----------
+        entry
+            As in a request.
+        seconds
+            How long to wait.
+
+        Raises
+        ------
+        Failure
+            The name of a worker is none.
+        """
         workers = entry.get("workers")
         names = None if workers is None else tuple(plain_name(name) for name in workers)
         return cls(entry["operation"], names, entry.get("signal", "TERM"), seconds)
 
 
 def main(request: Json) -> Json:
-    """Do the operations in their order."""
+    """Do the operations in their order.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        The lock that it names is not ours any more, nothing is deployed here, or supervisord does not do it.
+    """
     root = host_root(request)
     require_lock(request)
     if not (root / "etc").is_dir():
@@ -72,7 +108,25 @@ def main(request: Json) -> Json:
 
 
 def obey(root: Path, order: Operation) -> list[Json]:
-    """Do one operation."""
+    """Do one operation.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    order
+        The operation.
+
+    Returns
+    -------
+    list[Json]
+        One entry for each worker: operation, worker, changed.
+
+    Raises
+    ------
+    Failure
+        supervisord does not answer, or refuses.
+    """
     try:
         changed = OPERATIONS[order.operation](root, order)
     except Unreachable as error:

@@ -26,7 +26,13 @@ WAIT_AND_RUN = 'n=0; until [ -x "$1" ] || [ $n -ge 360 ]; do n=$((n+1)); /bin/sl
 
 
 def marker(fleet: str, host: str) -> str:
-    """The word by which our line is known; fleet and host are plain names."""
+    """The word by which our line is known; fleet and host are plain names.
+
+    Parameters
+    ----------
+    fleet, host
+        Their names.
+    """
     return f"puffin-fleet:{fleet}/{host}"
 
 
@@ -75,7 +81,20 @@ def _lines(text: str) -> list[str]:
 
 
 def our_line(text: str, mark: str) -> str | None:
-    """Our line in a crontab, if it is there."""
+    """Our line in a crontab.
+
+    Parameters
+    ----------
+    text
+        The crontab.
+    mark
+        See `marker`.
+
+    Returns
+    -------
+    str | None
+        The line; None where it is not there.
+    """
     return next((each for each in _lines(text) if _is_ours(each, mark)), None)
 
 
@@ -102,7 +121,18 @@ def read() -> str:
 
 
 def write(text: str) -> None:
-    """Replace the user's crontab, and look whether it is there."""
+    """Replace the user's crontab, and look whether it is there.
+
+    Parameters
+    ----------
+    text
+        All of it.
+
+    Raises
+    ------
+    Failure
+        cron does not take it.
+    """
     done = _run("-", text=text)
     if done.returncode != 0 or our_lines(read()) != our_lines(text):
         said = done.stderr.decode("utf-8", "replace").strip()
@@ -110,7 +140,13 @@ def write(text: str) -> None:
 
 
 def our_lines(text: str) -> list[str]:
-    """The lines of all fleets in a crontab."""
+    """The lines of all fleets in a crontab.
+
+    Parameters
+    ----------
+    text
+        The crontab.
+    """
     return [each for each in _lines(text) if each.startswith("@reboot ") and " puffin-fleet:" in each]
 
 

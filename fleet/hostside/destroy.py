@@ -41,7 +41,18 @@ _INSTALLATIONS = ("releases", "supervisor", "wheels", "tools", "cache")
 
 
 def main(request: Json) -> Json:
-    """Remove, unless something runs."""
+    """Remove, unless something runs.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        The lock that it names is not ours any more, something runs, or cannot be removed.
+    """
     require_lock(request)
     root, fleet = host_root(request), Path(request["fleet_root"])
     scratch = Path(request["scratch"]) / fleet.name

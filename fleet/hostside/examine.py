@@ -38,7 +38,13 @@ _LINES = 5
 
 
 def main(request: Json) -> Json:
-    """Examine the host."""
+    """Examine the host.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+    """
     first = time.time()
     found = probe.main(request)
     places = Places.of(request)
@@ -118,7 +124,13 @@ def limits() -> Json:
 
 
 def release_problem(root: Path) -> str:
-    """Why the present release does not work; empty if it does, or if there is none."""
+    """Why the present release does not work; empty if it does, or if there is none.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     current = root / "current"
     if not current.is_symlink():
         return ""

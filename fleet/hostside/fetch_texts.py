@@ -15,7 +15,18 @@ LARGEST = 1 << 20
 
 
 def main(request: Json) -> Json:
-    """Read the files."""
+    """Read the files.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        A path leads out of the directory, or a file cannot be read.
+    """
     root = host_root(request)
     return {"texts": {path: _text(inside(root, path)) for path in request["paths"]}}
 

@@ -16,13 +16,27 @@ UNFINISHED = ".new~"
 
 @dataclass(frozen=True)
 class Staged:
-    """A file written beside its place, to be put there."""
+    """A file written beside its place, to be put there.
+
+    Parameters
+    ----------
+    temporary
+        Where it is now.
+    path
+        Its place.
+    """
 
     temporary: Path
     path: Path
 
     def commit(self) -> None:
-        """Put it in its place."""
+        """Put it in its place.
+
+        Raises
+        ------
+        Failure
+            It cannot be moved there.
+        """
         try:
             self.temporary.replace(self.path)
         except OSError as error:
@@ -61,12 +75,42 @@ def stage(path: Path, content: bytes, mode: int, mark: str = "") -> Staged:
 
 
 def write(path: Path, content: bytes, mode: int) -> None:
-    """Write one file atomically."""
+    """Write one file atomically.
+
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        Its bytes.
+    mode
+        Its permissions.
+
+    Raises
+    ------
+    Failure
+        It cannot be written; what was there is unchanged.
+    """
     stage(path, content, mode).commit()
 
 
 def same(path: Path, content: bytes, mode: int) -> bool:
-    """Whether a regular file is there already, with this content and mode."""
+    """Whether a regular file is there already, with this content and mode.
+
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        Its bytes.
+    mode
+        Its permissions.
+
+    Raises
+    ------
+    Failure
+        It cannot be read.
+    """
     try:
         status = path.lstat()
         if not path.is_file() or path.is_symlink() or status.st_mode & 0o7777 != mode:
@@ -82,6 +126,18 @@ def directory(path: Path, mode: int) -> None:
     """Make a directory; tighten the mode of one that is there, never loosen it.
 
     Parents that are missing get what the umask leaves, which `common.run` keeps others from writing to.
+
+    Parameters
+    ----------
+    path
+        The directory.
+    mode
+        The most that is permitted.
+
+    Raises
+    ------
+    Failure
+        It cannot be made, or something else is in its place.
     """
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -95,7 +151,18 @@ def directory(path: Path, mode: int) -> None:
 
 
 def foreign_directory(path: Path) -> None:
-    """Make a directory, with its parents; one that is there is somebody else's to arrange."""
+    """Make a directory, with its parents; one that is there is somebody else's to arrange.
+
+    Parameters
+    ----------
+    path
+        The directory.
+
+    Raises
+    ------
+    Failure
+        It cannot be made.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -103,7 +170,18 @@ def foreign_directory(path: Path) -> None:
 
 
 def private_directory(path: Path) -> None:
-    """Make a directory in a place where others may write, too; refuse one that somebody else put there."""
+    """Make a directory in a place where others may write, too; refuse one that somebody else put there.
+
+    Parameters
+    ----------
+    path
+        The directory; the one above it is made as well.
+
+    Raises
+    ------
+    Failure
+        It cannot be made, or belongs to somebody else.
+    """
     private_directories(path.parent.parent, path)
 
 
@@ -111,6 +189,18 @@ def private_directories(top: Path, path: Path) -> None:
     """Make a directory below `top`, where others may write, and each between them; refuse what somebody else put there.
 
     Who owns one of them could move away what is below it, and put something else in its place.
+
+    Parameters
+    ----------
+    top
+        The place; it is left as it is.
+    path
+        The directory.
+
+    Raises
+    ------
+    Failure
+        It cannot be made, or belongs to somebody else.
     """
     try:
         for step in (*reversed(list(_between(top, path))), path):
@@ -135,7 +225,25 @@ def _between(top: Path, path: Path) -> Iterator[Path]:
 
 
 def link(path: Path, target: str) -> bool:
-    """Make a symbolic link, or turn it elsewhere in one step; say whether that changed anything."""
+    """Make a symbolic link, or turn it elsewhere in one step.
+
+    Parameters
+    ----------
+    path
+        The link.
+    target
+        What it says, as it is.
+
+    Returns
+    -------
+    bool
+        Whether that changed anything.
+
+    Raises
+    ------
+    Failure
+        It cannot be made.
+    """
     if path.is_symlink() and os.readlink(path) == target:  # noqa: PTH115 - as written, not resolved
         return False
     temporary = path.with_name(f".{path.name}{UNFINISHED}")

@@ -35,7 +35,18 @@ OWNED = ("etc/conf.d", "etc/workers")
 
 
 def main(request: Json) -> Json:
-    """Keep or restore."""
+    """Keep or restore.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        The lock that it names is not ours any more, there is no such state, or it cannot be written.
+    """
     root = host_root(request)
     with still_locked(request, root / ".lock", 60, STEP):
         if request["operation"] == "keep":
@@ -44,7 +55,23 @@ def main(request: Json) -> Json:
 
 
 def keep(root: Path) -> Json:
-    """Copy the present state."""
+    """Copy the present state.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+
+    Returns
+    -------
+    Json
+        The reply.
+
+    Raises
+    ------
+    Failure
+        No release is in use, or the copy cannot be written.
+    """
     release = link_name(root / "current")
     if release is None:
         raise Failure(f"{root / 'current'} names no release", STEP, "deploy to this host again")
@@ -90,7 +117,27 @@ def _copy(source: str, target: str) -> str:
 
 
 def restore(root: Path, fleet: Path, undo: str | None = None) -> Json:
-    """Bring the good state back; release and files as they were."""
+    """Bring the good state back; release and files as they were.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    fleet
+        The fleet's directory.
+    undo
+        Id of the deploy that is taken back: what it made good does not count.
+
+    Returns
+    -------
+    Json
+        The reply.
+
+    Raises
+    ------
+    Failure
+        There is none, its release is gone, or it cannot be written.
+    """
     place = _place(root, undo)
     release = read_text(place / "release").strip()
     if not release:

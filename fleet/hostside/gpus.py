@@ -24,7 +24,20 @@ _PART = re.compile(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (\S+)\)")
 
 
 def gpus(system: Path = Path("/"), patience: float = _PATIENCE_S) -> list[Json]:
-    """The graphics processors that this user may use, as far as the drivers tell."""
+    """The graphics processors that this user may use, as far as the drivers tell.
+
+    Parameters
+    ----------
+    system
+        The root of the system that is looked at.
+    patience
+        For how many seconds nvidia-smi is waited for.
+
+    Returns
+    -------
+    list[Json]
+        For each id and name.
+    """
     listed = parse_nvidia_smi(_nvidia_smi(patience)) if shutil.which("nvidia-smi") else []
     return listed or nvidia_in_proc(system) or amd(system)
 
@@ -53,7 +66,18 @@ def _nvidia_smi(patience: float) -> str:
 
 
 def parse_nvidia_smi(text: str) -> list[Json]:
-    """Read the output of `nvidia-smi -L`."""
+    """Read the output of `nvidia-smi -L`.
+
+    Parameters
+    ----------
+    text
+        Its output.
+
+    Returns
+    -------
+    list[Json]
+        For each GPU, or part of one, id and name.
+    """
     found: list[Json] = []
     whole: Json | None = None
     for line in text.splitlines():
@@ -68,14 +92,36 @@ def parse_nvidia_smi(text: str) -> list[Json]:
 
 
 def nvidia_in_proc(system: Path = Path("/")) -> list[Json]:
-    """NVIDIA's as the driver tells without nvidia-smi; their directories are named by PCI address."""
+    """NVIDIA's as the driver tells without nvidia-smi; their directories are named by PCI address.
+
+    Parameters
+    ----------
+    system
+        The root of the system that is looked at.
+
+    Returns
+    -------
+    list[Json]
+        As `gpus`.
+    """
     texts = [read_text(path) for path in sorted((system / "proc/driver/nvidia/gpus").glob("*/information"))]
     models = [re.search(r"^Model:\s*(.+?)\s*$", text, re.MULTILINE) for text in texts]
     return [{"id": str(index), "name": model[1] if model else "NVIDIA GPU"} for index, model in enumerate(models)]
 
 
 def amd(system: Path = Path("/")) -> list[Json]:
-    """AMD's, where the user may open the device through which all of them are reached."""
+    """AMD's, where the user may open the device through which all of them are reached.
+
+    Parameters
+    ----------
+    system
+        The root of the system that is looked at.
+
+    Returns
+    -------
+    list[Json]
+        As `gpus`.
+    """
     if not os.access(system / "dev/kfd", os.R_OK | os.W_OK):
         return []
     nodes = (system / "sys/class/kfd/kfd/topology/nodes").glob("[0-9]*")

@@ -57,7 +57,18 @@ def still_locked(request: Json, path: Path, seconds: float, step: str) -> Iterat
 
 
 def read_holder(root: Path) -> Json | None:
-    """Who holds the lock, token included; None where nobody does."""
+    """Who holds the lock, token included; None where nobody does.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+
+    Returns
+    -------
+    Json | None
+        token, id, who, verb; since, until (seconds since 1970), limit (seconds).
+    """
     path = root / LOCK / HOLDER
     text = read_text(path)
     try:
@@ -71,14 +82,20 @@ def _nobody_knows(path: Path) -> Json | None:
     """A lock that cannot be read is one all the same; it never runs out by itself."""
     try:
         since = path.stat().st_mtime
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     unknown = {"token": "", "id": "", "who": "somebody", "verb": "unknown"}
     return {**unknown, "since": since, "until": since + _EVER, "limit": _EVER}
 
 
 def holder_of(root: Path) -> Json | None:
-    """Who holds the lock, without the token; `age` and `left` (of the time limit) are seconds of this host's clock."""
+    """Who holds the lock, without the token; `age` and `left` (of the time limit) are seconds of this host's clock.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     holder = read_holder(root)
     if holder is None:
         return None
@@ -91,6 +108,11 @@ def serial_of(root: Path) -> int:
     """How often the lock has been given back; a time limit that is over counts as such.
 
     Whoever looks at a host remembers it, and refuses to change the host when it is another by then.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
     """
     holder = read_holder(root)
     expired = holder is not None and holder["until"] < time.time()
@@ -98,7 +120,13 @@ def serial_of(root: Path) -> int:
 
 
 def last_release(root: Path) -> tuple[int, str, str]:
-    """The serial as it was last written, and by whom and for which verb."""
+    """The serial as it was last written, and by whom and for which verb.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     try:
         found = json.loads(read_text(root / SERIAL, "{}"))
         return int(found.get("serial", 0)), str(found.get("who", "somebody")), str(found.get("verb", ""))

@@ -26,7 +26,18 @@ _SECONDS = 20.0
 
 
 def main(request: Json) -> Json:
-    """Write the stop files, then tell who must not finish."""
+    """Write the stop files, then tell who must not finish.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        A stop file cannot be written, a name is none, or supervisord does not answer.
+    """
     root = host_root(request)
     there = (root / "etc").is_dir()
     patterns = request.get("patterns")
@@ -57,11 +68,25 @@ def _note(root: Path, drain: Json) -> None:
 
 
 def workers_of(root: Path) -> list[str]:
-    """The workers of this host: those with settings, and those that still run without."""
+    """The workers of this host: those with settings, and those that still run without.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     names = {path.stem for path in (root / "etc/workers").glob("*.yaml")} | set(running_pids(root))
     return sorted(names)
 
 
 def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """Those names that match any of the patterns."""
+    """Those names that match any of the patterns.
+
+    Parameters
+    ----------
+    names
+        The names.
+    patterns
+        As a shell has them.
+    """
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]

@@ -15,7 +15,20 @@ _NO_LIMIT = 1 << 60
 
 
 def cores(affinity: frozenset[int], system: Path = Path("/")) -> Json:
-    """Count the cores this user may use: physical where known, within affinity, cgroup cpuset and quota."""
+    """Count the cores this user may use: physical where known, within affinity, cgroup cpuset and quota.
+
+    Parameters
+    ----------
+    affinity
+        Numbers of the processors that this process may use.
+    system
+        The root of the system that is looked at.
+
+    Returns
+    -------
+    Json
+        The counts cores, physical, logical and quota, the cpus to be used, and the processors.
+    """
     allowed = affinity & cpuset(system) or affinity
     found = processors(allowed, system)
     quota = cpu_quota(system)
@@ -35,7 +48,20 @@ def cores(affinity: frozenset[int], system: Path = Path("/")) -> Json:
 
 
 def processors(allowed: frozenset[int], system: Path = Path("/")) -> list[Json]:
-    """The logical processors allowed, each with the first of its physical core; empty where it is not told."""
+    """The logical processors allowed, each with the first of its physical core; empty where it is not told.
+
+    Parameters
+    ----------
+    allowed
+        Their numbers.
+    system
+        The root of the system that is looked at.
+
+    Returns
+    -------
+    list[Json]
+        For each cpu, core and node, which is 0 here.
+    """
     together = _told_by_kernel(allowed, system) or _told_by_cpuinfo(read_text(system / "proc/cpuinfo"), allowed)
     return [{"cpu": number, "core": together[number], "node": 0} for number in sorted(together)]
 
@@ -76,7 +102,13 @@ def _with_nodes(found: list[Json], system: Path) -> list[Json]:
 
 
 def cpuset(system: Path = Path("/")) -> frozenset[int]:
-    """The processors that the control group of this process allows; empty where it says nothing."""
+    """The processors that the control group of this process allows; empty where it says nothing.
+
+    Parameters
+    ----------
+    system
+        The root of the system that is looked at.
+    """
     for directory in control_groups(system, "cpuset"):
         for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
             if allowed := numbers(read_text(directory / name)):
@@ -85,7 +117,13 @@ def cpuset(system: Path = Path("/")) -> frozenset[int]:
 
 
 def numbers(text: str) -> frozenset[int]:
-    """The numbers of a list as the kernel writes it, such as `0-3,8`."""
+    """The numbers of a list as the kernel writes it, such as `0-3,8`.
+
+    Parameters
+    ----------
+    text
+        The list.
+    """
     found: set[int] = set()
     for part in text.strip().split(","):
         first, _, last = part.partition("-")
@@ -102,7 +140,13 @@ def _entries(block: str) -> Iterator[tuple[str, str]]:
 
 
 def cpu_quota(system: Path = Path("/")) -> float | None:
-    """The tightest processor quota of the control groups this process is in, in cores; None without one."""
+    """The tightest processor quota of the control groups this process is in, in cores; None without one.
+
+    Parameters
+    ----------
+    system
+        The root of the system that is looked at.
+    """
     found = []
     for directory in control_groups(system, "cpu"):
         quota, _, period = read_text(directory / "cpu.max").strip().partition(" ")
@@ -115,7 +159,13 @@ def cpu_quota(system: Path = Path("/")) -> float | None:
 
 
 def memory(system: Path = Path("/")) -> Json:
-    """Memory in GB (1024**3 bytes): what the machine has, within the limit of the control groups."""
+    """Memory in GB (1024**3 bytes): what the machine has, within the limit of the control groups.
+
+    Parameters
+    ----------
+    system
+        The root of the system that is looked at.
+    """
     entries = dict(_entries(read_text(system / "proc/meminfo")))
     installed = int(entries.get("MemTotal", "0 kB").split()[0]) * 1024
     limits = [limit for limit in _memory_limits(system) if limit < _NO_LIMIT]
@@ -132,7 +182,15 @@ def _memory_limits(system: Path) -> Iterator[int]:
 
 
 def control_groups(system: Path, controller: str) -> Iterator[Path]:
-    """The control groups this process is in, each with all its parents, version 1 and 2 alike."""
+    """The control groups this process is in, each with all its parents, version 1 and 2 alike.
+
+    Parameters
+    ----------
+    system
+        The root of the system that is looked at.
+    controller
+        Such as cpu, for version 1.
+    """
     mounted = system / "sys/fs/cgroup"
     for line in read_text(system / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -148,7 +206,13 @@ def control_groups(system: Path, controller: str) -> Iterator[Path]:
 
 
 def disk(path: Path) -> Json:
-    """Free space in GB (1024**3 bytes) where a path is or would be, and whether it can be written or made."""
+    """Free space in GB (1024**3 bytes) where a path is or would be, and whether it can be written or made.
+
+    Parameters
+    ----------
+    path
+        The path.
+    """
     place = nearest_existing(path)
     try:
         usage = os.statvfs(place)

@@ -40,19 +40,40 @@ _LIMIT_S = 870.0
 
 @dataclass(frozen=True)
 class Way:
-    """How programs are run."""
+    """How programs are run.
+
+    Parameters
+    ----------
+    environment
+        Their variables.
+    deadline
+        When all must be done, on the monotonic clock.
+    limit
+        How long all may take, in seconds; for messages.
+    """
 
     environment: Mapping[str, str]
     deadline: float
     limit: float
-    """What is left of this until the deadline is all that a program gets, in seconds."""
 
     def with_environment(self, environment: Mapping[str, str]) -> Way:
+        """The same with other variables."""
         return Way(environment, self.deadline, self.limit)
 
 
 def main(request: Json) -> Json:
-    """Install, unless that is done."""
+    """Install, unless that is done.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        The lock that it names is not ours any more, or it cannot be installed: uv says why.
+    """
     require_lock(request)
     fleet = Path(request["fleet_root"])
     target = fleet / request["target"]

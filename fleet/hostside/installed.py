@@ -16,21 +16,42 @@ COMPLETE = ".complete"
 
 @dataclass(frozen=True)
 class Environment:
-    """One directory of `releases` or `supervisor`, or a link to an existing environment."""
+    """One directory of `releases` or `supervisor`, or a link to an existing environment.
+
+    Parameters
+    ----------
+    path
+        The directory or link.
+    complete
+        Whether its installation came to its end.
+    made
+        When it was made, in seconds since 1970.
+    """
 
     path: Path
     complete: bool
     made: float
-    """When, in seconds since 1970."""
 
 
 def mark_of(wheels: Sequence[Json]) -> bytes:
-    """What an installation from these wheels writes when it is complete."""
+    """What an installation from these wheels writes when it is complete.
+
+    Parameters
+    ----------
+    wheels
+        As in a request.
+    """
     return json.dumps({"wheels": sorted(wheel["sha256"] for wheel in wheels)}).encode()
 
 
 def environments(directory: Path) -> list[Environment]:
-    """All that is in a directory, complete or not."""
+    """All that is in a directory, complete or not.
+
+    Parameters
+    ----------
+    directory
+        Such as `releases`.
+    """
     found = sorted(path for path in directory.glob("*") if path.is_symlink() or path.is_dir())
     return [_environment(path) for path in found if not path.name.startswith(".")]
 
@@ -44,7 +65,18 @@ def _environment(path: Path) -> Environment:
 
 
 def releases(directory: Path) -> list[Json]:
-    """Complete releases only: an interrupted installation is as good as none."""
+    """Complete releases only: an interrupted installation is as good as none.
+
+    Parameters
+    ----------
+    directory
+        That of the releases.
+
+    Returns
+    -------
+    list[Json]
+        For each id, and path where it is a link.
+    """
     found = []
     for path in sorted(directory.glob("*")):
         if path.name.startswith("."):
@@ -58,7 +90,13 @@ def releases(directory: Path) -> list[Json]:
 
 
 def wheels_of(found: Iterable[Environment]) -> set[str] | None:
-    """The digests of the wheels that environments were made of; None where one of them does not tell."""
+    """The digests of the wheels that environments were made of; None where one of them does not tell.
+
+    Parameters
+    ----------
+    found
+        The environments; incomplete ones and links count for nothing.
+    """
     wheels: set[str] = set()
     for environment in found:
         if environment.path.is_symlink() or not environment.complete:

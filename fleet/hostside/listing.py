@@ -34,7 +34,13 @@ class _Usage:
 
 
 def main(request: Json) -> Json:
-    """Look."""
+    """Look.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+    """
     root = host_root(request)
     if not (root / "etc").is_dir():
         return {"deployed": False, "processes": []}

@@ -40,7 +40,18 @@ _UNFINISHED = ".lock-"
 
 
 def main(request: Json) -> Json:
-    """Take the step."""
+    """Take the step.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        There is no such step, or the lock's files cannot be written.
+    """
     root = host_root(request)
     if request["step"] == "look":
         return {"holder": holder_of(root)}

@@ -19,7 +19,13 @@ _LONGEST = 1000
 
 
 def moment(text: str) -> datetime | None:
-    """Read the time of a line; None where it has the form of one, such as the 99th of a month, but is none."""
+    """Read the time of a line; None where it has the form of one, such as the 99th of a month, but is none.
+
+    Parameters
+    ----------
+    text
+        Such as 2026-11-22T11:40:00.123, in UTC.
+    """
     whole, _, fraction = text.partition(".")
     try:
         # Not strptime, which takes most of the time that reading a log takes.
@@ -98,7 +104,13 @@ class Gathering:
         return self._open.start if self._open is not None else None
 
     def add(self, line: Line) -> Message | None:
-        """Take a line; give the message before it, if that is over."""
+        """Take a line; give the message before it, if that is over.
+
+        Parameters
+        ----------
+        line
+            The next line.
+        """
         found = LINE.match(line.text)
         time = moment(found["time"]) if found else None
         if time is None and self._open is not None and _belongs(line.text, self._open):
@@ -120,7 +132,13 @@ class Gathering:
         return done
 
     def all(self, lines: Iterable[Line]) -> Iterator[Message]:
-        """All messages of some lines, the last one too."""
+        """All messages of some lines, the last one too.
+
+        Parameters
+        ----------
+        lines
+            The next lines.
+        """
         for line in lines:
             done = self.add(line)
             if done is not None:
@@ -163,7 +181,13 @@ class MessageFilter:
     calculation: str | None = None
 
     def holds(self, message: Message) -> bool:
-        """Whether a message is wanted."""
+        """Whether a message is wanted.
+
+        Parameters
+        ----------
+        message
+            The message.
+        """
         if self.since is not None and message.at < self.since:
             return False
         if self.until is not None and message.at > self.until:

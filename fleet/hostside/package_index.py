@@ -116,7 +116,13 @@ _SYMPTOMS = (
 
 
 def explain(output: str) -> str:
-    """Say what uv's complaint about an index means; empty where it is about something else."""
+    """Say what uv's complaint about an index means; empty where it is about something else.
+
+    Parameters
+    ----------
+    output
+        What uv said.
+    """
     text = " ".join(output.split())
     for pattern, meaning in _SYMPTOMS:
         match = re.search(pattern, text)
@@ -126,5 +132,11 @@ def explain(output: str) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """Addresses of an index may hold a password, and uv repeats them."""
+    """Addresses of an index may hold a password, and uv repeats them.
+
+    Parameters
+    ----------
+    text
+        What uv said.
+    """
     return re.sub(r"//[^/\s@]+@", "//***@", text)

@@ -54,7 +54,17 @@ IN_MEMORY = frozenset(("tmpfs", "ramfs"))
 
 @dataclass(frozen=True)
 class Places:
-    """The directories of one host of one fleet, absolute."""
+    """The directories of one host of one fleet, absolute.
+
+    Parameters
+    ----------
+    base
+        The base_dir of hosts.yaml.
+    fleet
+        That of the fleet.
+    host
+        That of the host.
+    """
 
     base: Path
     fleet: Path
@@ -62,7 +72,18 @@ class Places:
 
     @classmethod
     def of(cls, request: Json) -> Places:
-        """The directories that a request names."""
+        """The directories that a request names.
+
+        Parameters
+        ----------
+        request
+            With base_dir, fleet and host.
+
+        Raises
+        ------
+        Failure
+            A name is none.
+        """
         base = expand(request["base_dir"])
         fleet = base / plain_name(request["fleet"])
         return cls(base, fleet, fleet / "hosts" / plain_name(request["host"]))
@@ -72,6 +93,16 @@ def host_root(request: Json) -> Path:
     """The host's own directory: as a probe reported it, else from base_dir, fleet and host.
 
     So an action needs no probe before it: one round trip does.
+
+    Parameters
+    ----------
+    request
+        With host_root, or with base_dir, fleet and host.
+
+    Raises
+    ------
+    Failure
+        The path is not absolute, or a name is none.
     """
     if not request.get("host_root"):
         return Places.of(request).host
@@ -82,27 +113,59 @@ def host_root(request: Json) -> Path:
 
 
 def socket_path(root: Path) -> Path:
-    """The socket of supervisord, by a path short enough to connect to."""
+    """The socket of supervisord, by a path short enough to connect to.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     return Path(os.path.realpath(root / "run")) / SOCKET
 
 
 def stop_file(root: Path, worker: str | None = None) -> Path:
-    """The file that tells one worker, or all of a host, to stop and stay down."""
+    """The file that tells one worker, or all of a host, to stop and stay down.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    worker
+        Its name; None for all.
+    """
     return root / ORDERS / (f"stop.{worker}" if worker else "stop")
 
 
 def stopped(root: Path) -> list[str]:
-    """The workers with a stop file of their own."""
+    """The workers with a stop file of their own.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     return sorted(path.name[len("stop.") :] for path in (root / ORDERS).glob("stop.*"))
 
 
 def drain_file(root: Path) -> Path:
-    """The note beside the stop file that says who keeps this host out of the fleet, and why."""
+    """The note beside the stop file that says who keeps this host out of the fleet, and why.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     return root / ORDERS / "drain"
 
 
 def drained(root: Path) -> Json | None:
-    """Who keeps this host out of the fleet: who, why, since (seconds since 1970); None where nobody does."""
+    """Who keeps this host out of the fleet: who, why, since (seconds since 1970); None where nobody does.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     path = drain_file(root)
     unknown = {"who": "somebody", "why": "", "since": 0.0}
     try:
@@ -131,6 +194,17 @@ def run_directory(root: Path, environment: Mapping[str, str], uid: int, system: 
     """Choose where sockets and pid files live.
 
     What was chosen once stays (`run` is then a link to it): a later session may see another environment.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    environment
+        With XDG_RUNTIME_DIR, where there is one.
+    uid
+        The user's number.
+    system
+        The root of the system that is looked at.
     """
     run = root / "run"
     if run.is_symlink():
@@ -141,7 +215,13 @@ def run_directory(root: Path, environment: Mapping[str, str], uid: int, system: 
 
 
 def run_name(root: Path) -> str:
-    """What the directory for sockets is called where it is not in the host's own."""
+    """What the directory for sockets is called where it is not in the host's own.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     return hashlib.sha256(os.fsencode(root)).hexdigest()[:10]
 
 
@@ -155,7 +235,15 @@ def _local_run_base(environment: Mapping[str, str], uid: int, system: Path) -> P
 
 
 def on_network(path: Path, system: Path = Path("/")) -> bool:
-    """Whether a path is on a file system that other hosts may write to."""
+    """Whether a path is on a file system that other hosts may write to.
+
+    Parameters
+    ----------
+    path
+        The path.
+    system
+        The root of the system that is looked at.
+    """
     return file_system(path, read_text(system / "proc/self/mountinfo")) in NETWORK_FILE_SYSTEMS
 
 
@@ -163,6 +251,18 @@ def roomy_places(user: str, system: Path = Path("/")) -> list[Json]:
     """Directories of this machine's own disks that the user may write to, each disk once.
 
     Where only a directory of the user's own may be written to, as /scratch/chem, that one counts.
+
+    Parameters
+    ----------
+    user
+        The user's name.
+    system
+        The root of the system that is looked at.
+
+    Returns
+    -------
+    list[Json]
+        For each path and free, in GB.
     """
     mountinfo = read_text(system / "proc/self/mountinfo")
     seen: set[int] = set()
@@ -180,7 +280,15 @@ def roomy_places(user: str, system: Path = Path("/")) -> list[Json]:
 
 
 def file_system(path: Path, mountinfo: str) -> str:
-    """Find the type of the file system that holds a path, from the text of /proc/self/mountinfo."""
+    """Find the type of the file system that holds a path, from the text of /proc/self/mountinfo.
+
+    Parameters
+    ----------
+    path
+        The path.
+    mountinfo
+        That text.
+    """
     best, kind = "", ""
     real = os.path.realpath(path)
     for line in mountinfo.splitlines():
@@ -196,18 +304,38 @@ def file_system(path: Path, mountinfo: str) -> str:
 
 
 def nearest_existing(path: Path) -> Path:
-    """The path itself, or the nearest parent that is there."""
+    """The path itself, or the nearest parent that is there.
+
+    Parameters
+    ----------
+    path
+        The path.
+    """
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
 
 
 def link_name(path: Path) -> str | None:
-    """The release a link names, if it is there."""
+    """The release a link names, if it is there.
+
+    Parameters
+    ----------
+    path
+        The link.
+    """
     # The name alone, not resolved.
     return Path(os.readlink(path)).name if path.is_symlink() and path.exists() else None  # noqa: PTH115
 
 
 def suffixes(directory: Path, prefix: str) -> list[str]:
-    """The workers named by files such as `stop.node1-1`."""
+    """The workers named by files such as `stop.node1-1`.
+
+    Parameters
+    ----------
+    directory
+        Where they are.
+    prefix
+        Such as `stop.`.
+    """
     return sorted(path.name[len(prefix) :] for path in directory.glob(prefix + "*"))

@@ -39,7 +39,18 @@ from fleet.hostside.rpc import drifted, observe
 
 
 def main(request: Json) -> Json:
-    """Look at the host."""
+    """Look at the host.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        A name is none.
+    """
     places = Places.of(request)
     scratch = expand(request["scratch"]) if request.get("scratch") else None
     run_dir = run_directory(places.host, os.environ, os.getuid())

@@ -12,17 +12,32 @@ from fleet.hostside.common import Json, read_text
 
 @dataclass(frozen=True)
 class Process:
-    """One process as /proc showed it."""
+    """One process as /proc showed it.
+
+    Parameters
+    ----------
+    pid, parent
+        Its number and its parent's.
+    command
+        Its command line.
+    server_url
+        SUPERVISOR_SERVER_URL of its environment: supervisord gives it to every child, and children inherit it.
+    """
 
     pid: int
     parent: int
     command: tuple[str, ...]
     server_url: str
-    """SUPERVISOR_SERVER_URL of its environment: supervisord gives it to every child, and children inherit it."""
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be reaped does not."""
+    """Whether a process runs; one that only waits to be reaped does not.
+
+    Parameters
+    ----------
+    pid
+        Its number.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -40,13 +55,30 @@ def _status(pid: int) -> tuple[str, int]:
 
 
 def read_pid(path: Path) -> int | None:
-    """The pid in a pid file, running or not."""
+    """The pid in a pid file, running or not.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    int | None
+        The number; None where there is none.
+    """
     text = read_text(path).split()
     return int(text[0]) if text and text[0].isdigit() and int(text[0]) > 0 else None
 
 
 def command_of(pid: int) -> tuple[str, ...]:
-    """The command line of a process; empty if it is gone."""
+    """The command line of a process; empty if it is gone.
+
+    Parameters
+    ----------
+    pid
+        Its number.
+    """
     return tuple(part for part in read_text(Path(f"/proc/{pid}/cmdline")).split("\0") if part)
 
 
@@ -79,6 +111,15 @@ def orphans(root: Path, run_dir: Path, supervisord: int | None) -> list[Json]:
     """Find processes of this host's workers that no running supervisord looks after.
 
     They stay when supervisord is killed: workers whose parent is gone, and what jobs left behind.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    run_dir
+        Where its sockets are.
+    supervisord
+        Number of the one that runs.
     """
     found = {process.pid: process for process in own_processes()}
     prefix = f"{root}/etc/workers/"

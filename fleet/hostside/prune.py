@@ -38,18 +38,44 @@ _WORTH_REMOVING = 1 << 20
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that nothing needs."""
+    """Something that nothing needs.
+
+    Parameters
+    ----------
+    kind
+        Such as release or wheel.
+    path
+        Where it is.
+    """
 
     kind: str
     path: Path
 
     def as_reply(self, size: int) -> Json:
-        """As it goes over the connection, with the bytes that removing it gives back."""
+        """As it goes over the connection, with the bytes that removing it gives back.
+
+        Parameters
+        ----------
+        size
+            The bytes.
+        """
         return {"kind": self.kind, "name": self.path.name, "path": str(self.path), "bytes": size}
 
 
 def main(request: Json) -> Json:
-    """Look, and remove if that is asked for."""
+    """Look, and remove if that is asked for.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        The lock that it names is not ours any more, another host of the fleet is being changed, or something
+        cannot be removed.
+    """
     require_lock(request)
     fleet = Path(request["fleet_root"])
     if not request["carry_out"] or not fleet.is_dir():
@@ -132,7 +158,18 @@ def _named(path: Path) -> str:
 
 
 def used_by_processes(fleet: Path) -> dict[str, set[str]]:
-    """The environments of which a process on this machine has anything open, mapped or named."""
+    """The environments of which a process on this machine has anything open, mapped or named.
+
+    Parameters
+    ----------
+    fleet
+        The fleet's directory.
+
+    Returns
+    -------
+    dict[str, set[str]]
+        Names, for `releases` and for `supervisor`.
+    """
     roots = {str(fleet), os.path.realpath(fleet)}
     found: dict[str, set[str]] = {"releases": set(), "supervisor": set()}
     pattern = re.compile(rf"(?:{'|'.join(map(re.escape, roots))})/(releases|supervisor)/([^/\s\0]+)")

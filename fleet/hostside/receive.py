@@ -21,12 +21,41 @@ BLOCK = 1 << 18
 
 
 def main(request: Json) -> Json:
-    """Receive all files."""
+    """Receive all files.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        A file arrived damaged, or cannot be written.
+    """
     return {"received": [receive(sys.stdin.buffer, entry) for entry in request["files"]]}
 
 
 def receive(stream: BinaryIO, entry: Json) -> str:
-    """Read one file from the stream into its place."""
+    """Read one file from the stream into its place.
+
+    Parameters
+    ----------
+    stream
+        Where its bytes come from.
+    entry
+        The file, as in the request.
+
+    Returns
+    -------
+    str
+        Its path.
+
+    Raises
+    ------
+    Failure
+        It arrived damaged, or cannot be written.
+    """
     path = Path(entry["path"])
     if not path.is_absolute():
         raise Failure(f"{str(path)!r} is not absolute", STEP)

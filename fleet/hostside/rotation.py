@@ -51,20 +51,50 @@ class Piece:
         return found.st_dev, found.st_ino
 
     def read(self, size: int, offset: int) -> bytes:
-        """Up to `size` bytes from an offset on."""
+        """Read some bytes; fewer at the end of the file.
+
+        Parameters
+        ----------
+        size
+            How many.
+        offset
+            From where on.
+        """
         return os.pread(self._descriptor, size, offset)
 
     def mark(self, offset: int) -> str:
-        """Digest of what stands before an offset."""
+        """Digest of what stands before an offset.
+
+        Parameters
+        ----------
+        offset
+            Where.
+        """
         before = self.read(min(offset, _MARK), max(0, offset - _MARK))
         return hashlib.sha256(before).hexdigest()[:16]
 
     def holds(self, offset: int, mark: str) -> bool:
-        """Whether what somebody read up to an offset is the beginning of this file."""
+        """Whether what somebody read up to an offset is the beginning of this file.
+
+        Parameters
+        ----------
+        offset
+            Where he was.
+        mark
+            What `mark` said then.
+        """
         return self.status().st_size >= offset and self.mark(offset) == mark
 
     def lines(self, offset: int, until: int | None = None) -> Iterator[Line]:
-        """The complete lines from an offset on."""
+        """The complete lines from an offset on.
+
+        Parameters
+        ----------
+        offset
+            Where to begin.
+        until
+            Where to end; None for the end of the file.
+        """
         while until is None or offset < until:
             block = self.read(_BLOCK, offset)
             if b"\n" not in block and len(block) == _BLOCK:
@@ -86,14 +116,26 @@ class Piece:
         return begin + self.read(size - begin, begin).rfind(b"\n") + 1
 
     def rest(self, offset: int) -> Iterator[Line]:
-        """What stands behind the last complete line."""
+        """What stands behind the last complete line.
+
+        Parameters
+        ----------
+        offset
+            Where that line ends.
+        """
         rest = self.read(_LONGEST_LINE, offset)
         if rest:
             yield Line(rest.decode("utf-8", "replace"), offset, offset + len(rest), self.status().st_mtime)
 
 
 def pieces(path: Path) -> list[Piece]:
-    """Open all files of a log, the oldest first; none twice and none left out, also while they are being renamed."""
+    """Open all files of a log, the oldest first; none twice and none left out, also while they are being renamed.
+
+    Parameters
+    ----------
+    path
+        The file that is written to now.
+    """
     opened: list[Piece] = []
     for _ in range(_TRIES):
         opened = [found for name in _names(path) if (found := _open(name)) is not None]
@@ -137,7 +179,19 @@ def _file(path: Path) -> tuple[int, int] | None:
 
 
 class Last(NamedTuple):
-    """One of the last messages: time, lines that it takes, which file, and where in it."""
+    """One of the last messages.
+
+    Parameters
+    ----------
+    at
+        Seconds since 1970.
+    height
+        Lines that it takes.
+    piece
+        Which file.
+    start
+        Where it starts there.
+    """
 
     at: float
     height: int
@@ -148,7 +202,19 @@ class Last(NamedTuple):
 def last_messages(
     opened: Sequence[Piece], count: int, wanted: MessageFilter, alive: Callable[[], None] = lambda: None
 ) -> list[Last]:
-    """The last messages that are wanted, with so many lines or, for the first of them, more; reads no more for it."""
+    """The last messages that are wanted, with so many lines or, for the first of them, more; reads no more for it.
+
+    Parameters
+    ----------
+    opened
+        The files of the log, the oldest first.
+    count
+        How many lines.
+    wanted
+        Which messages.
+    alive
+        Called now and then, for whoever waits.
+    """
     found: list[Last] = []
     left = count
     for index in reversed(range(len(opened))):
@@ -181,7 +247,17 @@ def _ending(piece: Piece, count: int, wanted: MessageFilter) -> list[Message]:
 
 
 class Position(NamedTuple):
-    """Where a reader is; finding it again takes reading a little, so that is done only when somebody asks."""
+    """Where a reader is; finding it again takes reading a little, so that is done only when somebody asks.
+
+    Parameters
+    ----------
+    piece
+        The file; None where there is none.
+    offset
+        Where in it.
+    after
+        Where there is no file: one that is written to later than this is new, in nanoseconds since 1970.
+    """
 
     piece: Piece | None
     offset: int
@@ -219,7 +295,17 @@ class LogReader:
         self._gathering = Gathering()
 
     def start(self, opened: Sequence[Piece], index: int, offset: int = 0) -> None:
-        """Read from an offset in one of these files on."""
+        """Read from an offset in one of these files on.
+
+        Parameters
+        ----------
+        opened
+            The files, the oldest first.
+        index
+            Which of them.
+        offset
+            Where in it.
+        """
         self._rest = list(opened[index:])
         self._piece = self._rest.pop(0) if self._rest else None
         self._offset = offset
@@ -227,7 +313,13 @@ class LogReader:
         self._seen = (-1, -1)
 
     def resume(self, position: Json) -> None:
-        """Read on where an earlier reader was."""
+        """Read on where an earlier reader was.
+
+        Parameters
+        ----------
+        position
+            What `Position.record` said.
+        """
         offset, mark, self._after = int(position["offset"]), str(position["mark"]), int(position["mtime"])
         opened = pieces(self.path)
         for index, piece in enumerate(opened):

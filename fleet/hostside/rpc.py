@@ -78,7 +78,27 @@ class Supervisor:
             raise Unreachable(f"no answer at {self._path}: {error}") from error
 
     def attempt(self, method: str, *arguments: object, accept: tuple[int, ...] = ()) -> bool:
-        """Make one call whose listed faults only say that nothing had to be done."""
+        """Make one call whose listed faults only say that nothing had to be done.
+
+        Parameters
+        ----------
+        method, arguments
+            As for `call`.
+        accept
+            The codes of these faults.
+
+        Returns
+        -------
+        bool
+            Whether it did something.
+
+        Raises
+        ------
+        Unreachable
+            Nobody answers.
+        Failure
+            It is refused for another reason.
+        """
         try:
             self.call(method, *arguments)
         except xmlrpc.client.Fault as fault:
@@ -96,7 +116,13 @@ class Supervisor:
             return False
 
     def programs(self) -> list[Json]:
-        """Every program with its state."""
+        """Every program with its state.
+
+        Raises
+        ------
+        Unreachable
+            Nobody answers.
+        """
         return [_program(info) for info in self.call("getAllProcessInfo")]
 
 
@@ -105,7 +131,13 @@ def _program(info: Json) -> Json:
 
 
 def daemon_pid(root: Path) -> int | None:
-    """The pid of this host's supervisord if it runs; a pid file left by a dead one does not count."""
+    """The pid of this host's supervisord if it runs; a pid file left by a dead one does not count.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     pid = read_pid(root / "run" / "supervisord.pid")
     if pid is None or not alive(pid):
         return None
@@ -115,7 +147,17 @@ def daemon_pid(root: Path) -> int | None:
 
 
 def unanswered(root: Path, error: Unreachable, step: str) -> Failure:
-    """What it means that nobody answers: supervisord does not run, or has other things to do, which passes."""
+    """What it means that nobody answers: supervisord does not run, or has other things to do, which passes.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    error
+        What was seen.
+    step
+        What was being done.
+    """
     pid = daemon_pid(root)
     if pid is None:
         hint = "deploy to this host, which starts supervisord"
@@ -126,13 +168,25 @@ def unanswered(root: Path, error: Unreachable, step: str) -> Failure:
 
 
 def log_tail(root: Path) -> str:
-    """The last lines of supervisord's log, to be put after a message."""
+    """The last lines of supervisord's log, to be put after a message.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     lines = tail_of(root / "log" / "supervisord.log", 10)
     return "\nlast lines of its log:\n" + "\n".join(lines) if lines else ""
 
 
 def observe(root: Path) -> Json:
-    """What supervisord says about itself and its programs, running or not; where it is silent, `problem` says so."""
+    """What supervisord says about itself and its programs, running or not; where it is silent, `problem` says so.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     path = socket_path(root)
     pid = daemon_pid(root)
     report: Json = {
@@ -159,7 +213,13 @@ def observe(root: Path) -> Json:
 
 
 def drifted(root: Path) -> list[str]:
-    """Programs whose section on disk is not the one that supervisord runs with; it only compares, and touches none."""
+    """Programs whose section on disk is not the one that supervisord runs with; it only compares, and touches none.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    """
     try:
         _, changed, _ = Supervisor(socket_path(root)).call("reloadConfig")[0]
     except (Unreachable, xmlrpc.client.Fault):

@@ -12,12 +12,24 @@ _BLOCK = 512  # what st_blocks counts
 
 
 def freed_by(paths: Iterable[Path]) -> int:
-    """Bytes that removing all of these gives back: a file with a name elsewhere stays on the disk."""
+    """Bytes that removing all of these gives back: a file with a name elsewhere stays on the disk.
+
+    Parameters
+    ----------
+    paths
+        Files and directories.
+    """
     return sum(freed_by_each(paths))
 
 
 def freed_by_each(paths: Iterable[Path]) -> list[int]:
-    """Bytes that removing each of these gives back once those before it are gone."""
+    """Bytes that removing each of these gives back once those before it are gone.
+
+    Parameters
+    ----------
+    paths
+        Files and directories.
+    """
     names: Counter[tuple[int, int]] = Counter()
     freed = []
     for path in paths:
@@ -32,7 +44,7 @@ def freed_by_each(paths: Iterable[Path]) -> list[int]:
 
 
 def _statuses(path: Path) -> Iterator[os.stat_result]:
-    """Of a path and everything below it, links not followed; what vanishes meanwhile is left out."""
+    """Of a path and everything below it, links not followed; what vanishes meanwhile or cannot be read is left out."""
     waiting = [path]
     while waiting:
         place = waiting.pop()

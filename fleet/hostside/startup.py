@@ -22,7 +22,13 @@ GIVING_BACK_S = 40.0
 
 
 def main(arguments: list[str]) -> int:
-    """Start or stop; say what happened, and return an exit status."""
+    """Start or stop; say what happened, and return an exit status.
+
+    Parameters
+    ----------
+    arguments
+        HOST_ROOT, and `start` or `stop`.
+    """
     root, verb = Path(arguments[0]), arguments[1] if len(arguments) > 1 else "start"
     try:
         said = give_back(root, GIVING_BACK_S) if verb == "stop" else start(root, PATIENCE_S)
@@ -73,7 +79,20 @@ def _wait_for_run_directory(root: Path, patience: float) -> None:
 
 
 def give_back(root: Path, seconds: float) -> str:
-    """Tell all workers to give their calculations back and end, and wait for that."""
+    """Tell all workers to give their calculations back and end, and wait for that.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    seconds
+        How long to wait at the most.
+
+    Returns
+    -------
+    str
+        What was done, for the log.
+    """
     supervisor = Supervisor(socket_path(root))
     try:
         names = [program["name"] for program in supervisor.programs() if program["state"] in ACTIVE]

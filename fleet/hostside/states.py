@@ -28,7 +28,18 @@ _LINES, _LONGEST = 5, 300
 
 
 def main(request: Json) -> Json:
-    """Look."""
+    """Look.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        The lock that it names is not ours any more.
+    """
     require_lock(request)
     root = host_root(request)
     found = look(root)
@@ -42,7 +53,15 @@ def main(request: Json) -> Json:
 
 
 def last_words(root: Path, program: Json) -> str:
-    """What a worker said last: in its log, or before it had one; only what its present process said, if it has one."""
+    """What a worker said last: in its log, or before it had one; only what its present process said, if it has one.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    program
+        As supervisord tells it.
+    """
     since = program["start"] if program["pid"] else time.time() - _RECENT_S
     files = [root / "log" / f"{program['name']}.{suffix}" for suffix in ("log", "out")]
     for file in sorted(filter(Path.is_file, files), key=lambda file: file.stat().st_mtime, reverse=True):
@@ -56,7 +75,18 @@ def last_words(root: Path, program: Json) -> str:
 
 
 def look(root: Path) -> Json:
-    """The states of all workers of this host."""
+    """The states of all workers of this host.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+
+    Returns
+    -------
+    Json
+        The reply of `states`, without the words.
+    """
     seen = observe(root)
     return {
         "supervisord": seen,
@@ -78,7 +108,15 @@ def _free(root: Path) -> int:
 
 
 def ending(root: Path, programs: Sequence[Json]) -> list[str]:
-    """The programs whose present process has been told to end, and has not yet."""
+    """The programs whose present process has been told to end, and has not yet.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    programs
+        As supervisord tells them.
+    """
     return sorted(
         program["name"]
         for program in programs
@@ -87,7 +125,20 @@ def ending(root: Path, programs: Sequence[Json]) -> list[str]:
 
 
 def note_ending(root: Path, program: Json) -> None:
-    """Remember that this process has been told to end."""
+    """Remember that this process has been told to end.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    program
+        As supervisord tells it.
+
+    Raises
+    ------
+    Failure
+        It cannot be written.
+    """
     write(_told(root, program["name"]), _identity(program).encode(), 0o600)
 
 
@@ -96,7 +147,15 @@ def _told(root: Path, worker: str) -> Path:
 
 
 def forget_ending(root: Path, worker: str) -> None:
-    """Forget that a worker was told to end: it has."""
+    """Forget that a worker was told to end: it has.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+    worker
+        Its name.
+    """
     _told(root, worker).unlink(missing_ok=True)
 
 
@@ -105,7 +164,18 @@ def _identity(program: Json) -> str:
 
 
 def running_pids(root: Path) -> dict[str, int]:
-    """The workers that hold the lock on their pid file; a number left in one may be anybody's by now."""
+    """The workers that hold the lock on their pid file; a number left in one may be anybody's by now.
+
+    Parameters
+    ----------
+    root
+        The host's own directory.
+
+    Returns
+    -------
+    dict[str, int]
+        Their processes, by name.
+    """
     found = {path.stem: read_pid(path) for path in (root / "run").glob("*.pid") if _is_locked(path)}
     return {worker: pid for worker, pid in found.items() if pid is not None and alive(pid)}
 

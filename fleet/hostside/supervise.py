@@ -39,7 +39,18 @@ STEP = "starting supervisord"
 
 
 def main(request: Json) -> Json:
-    """Start or reload."""
+    """Start or reload.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+
+    Raises
+    ------
+    Failure
+        The lock that it names is not ours any more, nothing is deployed here, or supervisord does not start.
+    """
     root = host_root(request)
     require_lock(request)
     seconds = float(request.get("timeout", 30))
@@ -142,7 +153,25 @@ def _reload(root: Path, request: Json) -> Json:
 
 
 def reload(supervisor: Supervisor, ours: frozenset[str] | None = None) -> Json:
-    """Bring supervisord's programs to what its configuration files say, without stopping one that runs."""
+    """Bring supervisord's programs to what its configuration files say, without stopping one that runs.
+
+    Parameters
+    ----------
+    supervisor
+        The one that runs.
+    ours
+        Only these programs; None for all.
+
+    Returns
+    -------
+    Json
+        Names: added, removed, replaced; and pending, what has to wait.
+
+    Raises
+    ------
+    Failure
+        It cannot read its configuration.
+    """
     try:
         found = supervisor.call("reloadConfig")[0]
     except xmlrpc.client.Fault as fault:

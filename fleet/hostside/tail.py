@@ -41,7 +41,13 @@ _NOT_WORKERS = frozenset(("supervisord", "boot"))
 
 
 def main(request: Json) -> Json:
-    """Say what was written, and go on if asked to."""
+    """Say what was written, and go on if asked to.
+
+    Parameters
+    ----------
+    request
+        As this module says; so is the reply.
+    """
     root = host_root(request) if request.get("host_root") else Places.of(request).host
     speaker = _Speaker(request["marker"])
     tail = Tail(root / "log", [str(each) for each in request.get("workers", ())], _wanted(request), speaker)
@@ -113,7 +119,15 @@ class Tail:
         self._logs: dict[str, LogReader] = {}
 
     def begin(self, count: int | None, resume: Json | None) -> None:
-        """Choose where to start: with the last messages of each worker, with all, or where somebody was before."""
+        """Choose where to start: with the last messages of each worker, with all, or where somebody was before.
+
+        Parameters
+        ----------
+        count
+            How many lines of each worker; None for all.
+        resume
+            Positions, as `positions` gave them.
+        """
         if resume is not None:
             self._resume(resume)
         elif count is None:
@@ -187,7 +201,13 @@ class Tail:
                 self._logs[name] = LogReader(self._directory / name)
 
     def catch_up(self, flush: bool) -> None:
-        """Say all that is there, merged by time."""
+        """Say all that is there, merged by time.
+
+        Parameters
+        ----------
+        flush
+            Whether messages count that may go on.
+        """
         self._say(heapq.merge(*(self._rising(name, flush) for name in self._logs), key=lambda each: each[0]))
 
     def _rising(self, name: str, flush: bool) -> Iterator[tuple[float, str, Message, Position]]:

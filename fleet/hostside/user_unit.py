@@ -67,7 +67,19 @@ class Unit:
 
 
 def unit(fleet: str, host: str, program: Path, pid_file: Path, hostname: str) -> Unit:
-    """Build the unit that runs a program when the machine has started, and `<program> stop` before it ends."""
+    """Build the unit that runs a program when the machine has started, and `<program> stop` before it ends.
+
+    Parameters
+    ----------
+    fleet, host
+        Their names.
+    program
+        What it runs.
+    pid_file
+        That of supervisord.
+    hostname
+        The machine on which alone it counts: homes are shared.
+    """
     home = Path(os.environ.get("XDG_CONFIG_HOME") or expand("~/.config"))
     text = f"""\
 # Written by puffin-fleet; the next deploy undoes changes made here.
@@ -146,7 +158,18 @@ def linger() -> None:
 
 
 def install(wanted: Unit) -> None:
-    """Write and enable a unit; it is not started."""
+    """Write and enable a unit; it is not started.
+
+    Parameters
+    ----------
+    wanted
+        The unit.
+
+    Raises
+    ------
+    Failure
+        It cannot be written, or systemd refuses.
+    """
     directory(wanted.directory, 0o755)
     if read_text(wanted.path) != wanted.text:
         write(wanted.path, wanted.text.encode(), 0o644)
@@ -155,7 +178,18 @@ def install(wanted: Unit) -> None:
 
 
 def remove(old: Unit) -> bool:
-    """Disable and remove a unit; what runs goes on. Says whether it was there."""
+    """Disable and remove a unit; what runs goes on.
+
+    Parameters
+    ----------
+    old
+        The unit.
+
+    Returns
+    -------
+    bool
+        Whether it was there.
+    """
     link = old.directory / "default.target.wants" / old.name
     there = old.path.exists() or os.path.lexists(link)
     # By hand, since it must also go where this session does not reach the user's systemd.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -22,7 +22,7 @@ from fleet.deployment.waiting import Expected, Watch, WatchedHost
 from fleet.errors import RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
-from fleet.reach.execute import Audience, HostEvent, Say, fan_out
+from fleet.reach.execute import Audience, HostEvent, Say, fan_out, say_for
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
 from puffin.store import Store
@@ -216,8 +216,7 @@ def restart_hosts(
     """
     read_records = shared(lambda: store.registry.workers(fleet.name))
     targets = {facts.host: LockTarget(facts.host_root, facts.lock.serial) for facts in found}
-    say = _teller("this machine", audience)
-    with hold(remotes, targets, how.deed, how.lock_timeout_s, _ATTEMPTS_OF_ALL, say) as lock:
+    with hold(remotes, targets, how.deed, how.lock_timeout_s, _ATTEMPTS_OF_ALL, say_for(audience)) as lock:
         parts = {
             facts.host: HostRestart(
                 fleet=fleet,
@@ -225,7 +224,7 @@ def restart_hosts(
                 remotes=remotes,
                 read_records=read_records,
                 how=how,
-                say=_teller(facts.host, audience),
+                say=say_for(audience, facts.host),
                 lock=lock.token,
             )
             for facts in found
@@ -257,10 +256,6 @@ def _carry_out(
         HostResult(one.host, error=lock.failed[one.host], seconds=one.seconds) if one.host in lock.failed else one
         for one in results
     ]
-
-
-def _teller(host: str, audience: Audience) -> Callable[[str], None]:
-    return lambda what: audience.step(host, what)
 
 
 def _tell(event: HostEvent[Deployed], audience: Audience) -> None:

@@ -41,6 +41,23 @@ class Audience(Protocol):
         """A host is done."""
 
 
+THIS_MACHINE = "this machine"
+"""Under this name an audience hears of what is done where the operator sits."""
+
+
+def say_for(audience: Audience, host: str = THIS_MACHINE) -> Say:
+    """Tell an audience what one host is at.
+
+    Parameters
+    ----------
+    audience
+        Who is told.
+    host
+        The host's name.
+    """
+    return lambda what: audience.step(host, what)
+
+
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 

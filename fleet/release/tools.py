@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fleet.errors import FleetError
+from fleet.reach.execute import THIS_MACHINE
 from puffin.indexes import uv_environment
 
 _TAIL_LINES = 20
-THIS_MACHINE = "this machine"
 REPRODUCIBLE = {"SOURCE_DATE_EPOCH": "1580601600"}
 """Variables with which equal content makes an equal wheel."""
 

@@ -1,11 +1,11 @@
-"""A fleet of one host, this machine, with the environment that runs the tests."""
+"""Fleets of which every host is this machine, with the environment that runs the tests."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> No
 
 
 @dataclass
-class Here:
-    """A fleet of one host, this machine, with the environment that runs the tests."""
+class OnThisMachine:
+    """A fleet whose hosts are all this machine, with the environment that runs the tests."""
 
     place: Path
     content: dict[str, Any]
@@ -43,8 +43,11 @@ class Here:
         return self.place / "hosts.yaml"
 
     @property
-    def root(self) -> Path:
-        return self.place / "base" / "day" / "hosts" / "here"
+    def fleet(self) -> Path:
+        return self.place / "base" / "day"
+
+    def root_of(self, host: str) -> Path:
+        return self.fleet / "hosts" / host
 
     def run(self, verb: str, *words: object) -> Ran:
         self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
@@ -66,6 +69,14 @@ class Here:
     def calculations(self) -> list[dict[str, Any]]:
         with self.database.server.client() as client:
             return list(client[self.database.name]["calculations"].find())
+
+
+class Here(OnThisMachine):
+    """One host."""
+
+    @property
+    def root(self) -> Path:
+        return self.root_of("here")
 
     def events(self) -> list[str]:
         with self.database.server.client() as client:
@@ -98,22 +109,26 @@ class Here:
         return [name for name, record in self.workers().items() if psutil.pid_exists(record["pid"])]
 
 
-@pytest.fixture
-def here(database: Database, tmp_path: Path) -> Iterator[Here]:
-    content = {
+def fleet_on_this_machine(database: Database, place: Path, hosts: Sequence[str], workers: int) -> dict[str, Any]:
+    """What its hosts.yaml says, with so many workers on each host."""
+    return {
         "fleet": "day",
         "database": {"uri": database.uri, "names": [database.name]},
         "release": {"install": "path", "path": sys.prefix, "python": sys.executable},
         "defaults": {
-            "base_dir": str(tmp_path / "base"),
+            "base_dir": str(place / "base"),
             "boot": "none",  # this machine stays as it is
-            "scratch": str(tmp_path / "scratch"),
+            "scratch": str(place / "scratch"),
             "reserve": {"cores": 0, "memory": 0},
-            "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 2},
+            "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": workers},
             "puffin": {"daemon": {"cycle_time_in_s": 0.3, "jobs": ["sleep"]}},
         },
         "update": {"min_healthy_time": "1s"},
-        "hosts": {"here": {"connection": "local"}},
+        "hosts": {host: {"connection": "local"} for host in hosts},
     }
-    yield Here(tmp_path, content, database)
+
+
+@pytest.fixture
+def here(database: Database, tmp_path: Path) -> Iterator[Here]:
+    yield Here(tmp_path, fleet_on_this_machine(database, tmp_path, ["here"], workers=2), database)
     end_processes(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.commands import BIN
 from tests.lab.database import DatabaseServer
-from tests.lab.sshd import Lab, SshHost, end_processes
+from tests.lab.sshd import SshHost, end_processes
 
 DOCS = Path(__file__).parents[2] / "docs"
 NAME = "first_fleet"
@@ -68,13 +68,6 @@ def test_quick_start(place: Path) -> None:
     assert len(ending) == 4, done.stderr
     run("\n".join(ending), place)
     assert list(place.glob("puffin-demo-*")) == []
-
-
-@pytest.fixture
-def node(ssh_lab: Lab) -> Iterator[SshHost]:
-    host = ssh_lab.host("node1")
-    yield host
-    ssh_lab.remove(host)
 
 
 @pytest.fixture

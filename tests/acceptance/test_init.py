@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,16 +12,9 @@ import pytest
 
 from fleet.hosts.inventory import parse_inventory
 from tests.acceptance.commands import BIN, Ran, puffin_fleet
-from tests.lab.sshd import Lab, SshHost
+from tests.lab.sshd import SshHost
 
 ABOUT = ("--fleet", "lab", "--database", "mongodb://db.example", "--name", "explore")
-
-
-@pytest.fixture
-def node(ssh_lab: Lab) -> Iterator[SshHost]:
-    host = ssh_lab.host("node1")
-    yield host
-    ssh_lab.remove(host)
 
 
 @pytest.fixture

@@ -115,6 +115,21 @@ def test_start_stop(place: Place, queue: Queue) -> None:
     assert not place.stop.exists()
 
 
+def test_a_log_that_cannot_be_opened_is_told_at_the_start(place: Place) -> None:
+    change(place, "daemon", log="/proc/nowhere/log")
+    result = run(place, "start")
+    assert result.returncode == 1
+    assert "the worker did not start: daemon.log: cannot open /proc/nowhere/log" in result.stderr
+
+
+def test_why_it_ended_soon_after_the_start_stands_in_its_log_alone(place: Place) -> None:
+    change(place, "daemon", jobs=["nothing"])
+    assert run(place, "start").returncode == 0
+    until(lambda: "the worker ends" in place.log.read_text(), "its end")
+    [line] = place.log.read_text().splitlines()
+    assert line.endswith("the worker ends: no job is accepted: see 'puffin jobs' for what each of them needs")
+
+
 def test_kill_gives_the_calculation_back(place: Place, queue: Queue) -> None:
     id_ = queue.sleep(600)
     assert run(place, "start").returncode == 0

@@ -7,9 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +17,16 @@ import yaml
 from fleet.deployment.lock import LockTarget, hold, new_deed
 from fleet.hostside import guard
 from fleet.reach.local import LocalRemote
-from puffin.documents import Model, Request
-from puffin.settings import DatabaseSettings
-from puffin.store import Store
-from tests.acceptance.commands import BIN, Ran, puffin_fleet
+from tests.acceptance.commands import BIN
+from tests.acceptance.here import OnThisMachine, fleet_on_this_machine, until
 from tests.lab.fixtures_database import Database
 from tests.lab.sshd import end_processes
 
 HOSTS = ("here", "there")
 
 
-@dataclass
-class Pool:
-    """A fleet of two hosts, with the environment that runs the tests under as many names as releases are needed."""
-
-    place: Path
-    content: dict[str, Any]
-    database: Database
-
-    @property
-    def file(self) -> Path:
-        return self.place / "hosts.yaml"
-
-    @property
-    def fleet(self) -> Path:
-        return self.place / "base" / "day"
-
-    def root(self, host: str) -> Path:
-        return self.fleet / "hosts" / host
-
-    def run(self, verb: str, *words: object) -> Ran:
-        self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
-        return puffin_fleet(verb, self.file, *words)
+class Pool(OnThisMachine):
+    """Two hosts, with the environment that runs the tests under as many names as releases are needed."""
 
     def release(self, name: str) -> None:
         """Have another release deployed next."""
@@ -59,51 +35,22 @@ class Pool:
         self.content["release"]["path"] = str(alias)
 
     def current(self) -> str:
-        return (self.root("here") / "current").readlink().name
+        return (self.root_of("here") / "current").readlink().name
 
     def deeds(self, *words: object) -> list[dict[str, Any]]:
         return self.run("history", "--json", *words).ok().json()
 
-    def submit(self, seconds: float, count: int) -> None:
-        store = Store(DatabaseSettings(uri=self.database.uri, name=self.database.name))
-        request = Request("sleep", Model(), settings={"time": seconds}, memory=0.1, disk=0.1)
-        try:
-            store.submit(self.database.name, [(None, request)] * count)
-        finally:
-            store.close()
-
     def statuses(self) -> list[str]:
-        with self.database.server.client() as client:
-            return [str(item["status"]) for item in client[self.database.name]["calculations"].find()]
+        return [str(item["status"]) for item in self.calculations()]
 
 
 @pytest.fixture
 def pool(database: Database, tmp_path: Path) -> Iterator[Pool]:
-    content = {
-        "fleet": "day",
-        "database": {"uri": database.uri, "names": [database.name]},
-        "release": {"install": "path", "path": sys.prefix, "python": sys.executable, "keep": 9},
-        "defaults": {
-            "base_dir": str(tmp_path / "base"),
-            "boot": "none",  # this machine stays as it is
-            "scratch": str(tmp_path / "scratch"),
-            "connection": "local",
-            "reserve": {"cores": 0, "memory": 0},
-            "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": 1},
-            "puffin": {"daemon": {"cycle_time_in_s": 0.3, "jobs": ["sleep"]}},
-        },
-        "hosts": {host: {} for host in HOSTS},
-        "update": {"min_healthy_time": 0, "max_parallel": 2, "canary": 0},
-    }
+    content = fleet_on_this_machine(database, tmp_path, HOSTS, workers=1)
+    content["release"]["keep"] = 9
+    content["update"] = {"min_healthy_time": 0, "max_parallel": 2, "canary": 0}
     yield Pool(tmp_path, content, database)
     end_processes(tmp_path)
-
-
-def until(condition: Any, what: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
-        time.sleep(0.1)
 
 
 @pytest.mark.soak
@@ -136,14 +83,14 @@ def test_what_is_old_goes_and_what_is_needed_stays(pool: Pool) -> None:
 @pytest.mark.soak
 def test_a_locked_host_stops_a_deploy_until_it_is_unlocked(pool: Pool) -> None:
     remotes = {host: LocalRemote(host, sys.executable) for host in HOSTS}
-    with hold(remotes, {"there": LockTarget(str(pool.root("there")))}, new_deed("deploy"), 0, 1) as lock:
+    with hold(remotes, {"there": LockTarget(str(pool.root_of("there")))}, new_deed("deploy"), 0, 1) as lock:
         refused = pool.run("deploy", "--yes")
         assert refused.code == 4
         assert re.search(
             r"there: locked by \S+@\S+ for 'deploy' since .*\(\d+ s ago; time limit in 15 min\)", refused.err
         )
         assert "'puffin-fleet unlock --host there'" in refused.err
-        assert guard.read_holder(pool.root("here")) is None
+        assert guard.read_holder(pool.root_of("here")) is None
         [deed] = pool.deeds()
         assert (deed["outcome"], [entry["host"] for entry in deed["hosts"]]) == ("running", ["there"])
 
@@ -177,7 +124,7 @@ def test_a_command_that_is_killed_shows_as_running_and_then_as_interrupted(pool:
     [deed] = pool.deeds()
     assert deed["outcome"] == "running"
     for host in HOSTS:  # as if its quarter of an hour had passed
-        path = pool.root(host) / "lock" / "holder.json"
+        path = pool.root_of(host) / "lock" / "holder.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "until": 0}))
     [deed] = pool.deeds()
     assert (deed["outcome"], deed["hosts"][0]["error"]) == ("interrupted", "it was never ended: its time limit is over")
@@ -209,7 +156,7 @@ def an_interrupted_one_gives_the_locks_back(pool: Pool) -> None:
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"destroyed none; not finished here, there." in said
-    assert [guard.read_holder(pool.root(host)) for host in HOSTS] == [None, None]
+    assert [guard.read_holder(pool.root_of(host)) for host in HOSTS] == [None, None]
     assert pool.deeds()[0]["outcome"] == "interrupted"
 
 
@@ -228,11 +175,11 @@ def test_destroy_waits_for_calculations_and_leaves_what_they_left(pool: Pool) ->
 
     ran = pool.run("destroy", "--yes").ok()
     assert pool.statuses() == ["complete"] * 2
-    assert f"{pool.root('here')}/log  logs" in ran.out
+    assert f"{pool.root_of('here')}/log  logs" in ran.out
     assert pool.run("status", "--json").ok().json() == []
     assert not (pool.fleet / "releases").exists()
     for host in HOSTS:
-        left = {path.name for path in pool.root(host).iterdir() if not path.name.startswith(".")}
+        left = {path.name for path in pool.root_of(host).iterdir() if not path.name.startswith(".")}
         assert left == {"log", "audit.jsonl", "lock.serial"}
     assert not (pool.place / "scratch" / "day").exists()
     assert pool.run("destroy", "--yes").ok().out.count("destroyed") == 2

@@ -17,7 +17,7 @@ import pytest
 from fleet.embedded import EmbeddedDatabaseError, free_port, program
 from tests.acceptance.many import Many, many_hosts
 from tests.lab.requirements import missing
-from tests.lab.servers import Anywhere, serve, wait_for
+from tests.lab.servers import Anywhere, add_user, serve
 from tests.lab.sshd import end_processes
 from tests.lab.trap import TrapPython
 
@@ -36,14 +36,7 @@ def fleet(tmp_path: Path) -> Iterator[Many]:
         missing(str(error))
     port, uri = free_port(), "mongodb://127.0.0.1:{port}/?authSource=admin"
     (tmp_path / "db").mkdir()
-    plain = serve(tmp_path / "db", port)
-    try:
-        with pymongo.MongoClient(f"mongodb://127.0.0.1:{port}", serverSelectionTimeoutMS=500) as client:
-            wait_for(client)
-            client.admin.command("createUser", "chem", pwd=PASSWORD, roles=["root"])
-    finally:
-        plain.terminate()
-        plain.wait()
+    add_user(tmp_path / "db", port, "chem", PASSWORD)
     server = serve(tmp_path / "db", port, "--auth")
     (tmp_path / "password").write_text(PASSWORD + "\n")
     (tmp_path / "password").chmod(0o600)

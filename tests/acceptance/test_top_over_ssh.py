@@ -95,6 +95,7 @@ def test_a_whole_host_is_stopped_and_started(real: Watched) -> None:
         await play.sees("Stop all workers of alpha?")
         await play.press("y")
         await play.sees("2 stopped")
+        assert {name for name, (state, _) in states(real).items() if state == "stopped"} == {"alpha-1", "alpha-2"}
         await play.press("home", *["down"] * play.keys.index("alpha"), "u", "y")
         await play.sees("4 idle")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -12,18 +11,9 @@ from puffin.errors import DatabaseUnavailable
 from puffin.settings import DatabaseSettings
 from puffin.store import Event, EventFollower, EventRecord, EventSelection, Store, new_event_id
 from tests.lab.database import DatabaseServer
-from tests.lab.fixtures_database import Database
 from tests.lab.worker import until
 
 LISTEN = pytest.mark.parametrize("listen", [True, False], ids=["listening", "looking"])
-
-
-@pytest.fixture
-def store(database: Database) -> Iterator[Store]:
-    opened = Store(DatabaseSettings(uri=database.uri, name=database.name), timeout_s=5)
-    opened.events.prepare()
-    yield opened
-    opened.close()
 
 
 def note(store: Store, *details: object, fleet: str = "lab", host: str = "node1", kind: str = "claimed") -> None:

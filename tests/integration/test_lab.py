@@ -332,9 +332,10 @@ def test_cron_runs_what_a_user_wants_after_a_start(laboratory: Laboratory, bare_
     name = "bare-with-cron"
     laboratory.up([name], lower=bare_lower, sshd="/usr/sbin/sshd")
     said(laboratory, name, "echo '@reboot touch ~/started' | crontab -")
+    started = laboratory.file(name, f"{laboratory[name].home}/started")
+    assert not started.exists()
     laboratory.kill(name)
     laboratory.revive(name)
-    started = laboratory.file(name, f"{laboratory[name].home}/started")
     wait_for(started.exists, "cron to run the user's line")
 
 

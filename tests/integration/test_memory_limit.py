@@ -98,7 +98,8 @@ def test_memory_that_processes_share_counts_once(workers: Workers, queue: Queue)
         "[os.waitpid(pid, 0) for pid in pids]"
     )
     workers.make().start(under=without_groups())
-    queue.wait(queue.code(code, memory=0.5))
+    used = queue.wait(queue.code(code, memory=0.5))["puffin"]["usage"]["peak_memory_gb"]
+    assert 0.2 < used < 0.4, "once, with little of their own"
 
 
 @pytest.mark.usefixtures("needs_groups")

@@ -23,7 +23,6 @@ from fleet.notify.notices import Kind, Notice
 from fleet.notify.telling import CommandHook, NotTold, Webhook, hooks_on_events
 from puffin.documents import Model, Request
 from puffin.records import WorkerRecord
-from puffin.settings import DatabaseSettings
 from puffin.store import Event, Store, new_event_id
 from tests.acceptance.commands import BIN, puffin_fleet
 from tests.lab.fixtures_database import Database
@@ -38,14 +37,6 @@ NOTICE = Notice(Kind.FAILED, "id1", datetime(2026, 11, 22), "lab", "<!channel> &
 def web() -> Iterator[Receiver]:
     with receiver() as opened:
         yield opened
-
-
-@pytest.fixture
-def store(database: Database) -> Iterator[Store]:
-    opened = Store(DatabaseSettings(uri=database.uri, name=database.name), timeout_s=5)
-    opened.events.prepare()
-    yield opened
-    opened.close()
 
 
 def script(place: Path, name: str, text: str) -> Path:

@@ -209,9 +209,12 @@ def test_a_keeper_that_was_stopped_cannot_keep_a_job_from_being_killed(runner: R
 
 
 def test_who_leaves_without_waiting_leaves_no_job_behind(runner: Runner, tmp_path: Path) -> None:
-    with start(runner, tmp_path, TICK):
+    job = start(runner, tmp_path, "import os; open('pid', 'w').write(str(os.getpid()))\n" + TICK)
+    with job:  # has a name: it goes because somebody leaves, not because it is garbage
         runs(tmp_path)
-    stands_still(tmp_path)
+        process = psutil.Process(int((tmp_path / "pid").read_text()))
+        assert process.is_running()
+    until(lambda: not process.is_running(), "the job to be gone, not only frozen")
 
 
 def test_signals_of_an_operator_are_not_for_jobs_or_keepers(runner: Runner, tmp_path: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -13,28 +11,14 @@ import pytest
 from fleet.errors import RemoteError
 from fleet.hosts.inventory import Fleet, parse_inventory
 from fleet.operation.running import Command, list_processes, run_command
-from fleet.reach.local import LocalRemote
 from fleet.reach.remote import Remote
-from fleet.reach.ssh import SshRemote
 from tests.acceptance.here import until
-from tests.lab.sshd import SshHost
 
 FLEET: Fleet = parse_inventory(
     "fleet: f\ndatabase: {uri: 'mongodb://localhost', names: [a]}\nrelease: {package: x}\n"
     "hosts: {node1: {workers: {cores: 1}}}\n",
     "hosts.yaml",
 )
-
-
-@pytest.fixture(params=["ssh", "local"])
-def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
-    if request.param == "local":
-        made: Remote = LocalRemote("node1", sys.executable)
-    else:
-        host: SshHost = request.getfixturevalue("ssh_hosts")("node1")
-        made = SshRemote("node1", host.options)
-    yield made
-    made.close()
 
 
 def test_it_says_what_it_says_and_how_it_ended(remote: Remote) -> None:

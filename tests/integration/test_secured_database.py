@@ -16,7 +16,7 @@ from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.settings import DatabaseSettings
 from puffin.store import Store, connection_uri, location
 from tests.lab.requirements import missing
-from tests.lab.servers import Anywhere, serve, wait_for
+from tests.lab.servers import Anywhere, add_user, serve, wait_for
 from tests.lab.worker import Place, Worker, configuration, plugin_path, until, write_configuration
 
 PASSWORD = "p@ss/w:rd%"
@@ -77,14 +77,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     directory = tmp_path_factory.mktemp("secured")
     _certificates(directory)
     port = free_port()
-    plain = serve(directory, port)
-    try:
-        with pymongo.MongoClient(f"mongodb://127.0.0.1:{port}", serverSelectionTimeoutMS=500) as client:
-            wait_for(client)
-            client.admin.command("createUser", "chem", pwd=PASSWORD, roles=["root"])
-    finally:
-        plain.terminate()
-        plain.wait()
+    add_user(directory, port, "chem", PASSWORD)
     (directory / "password").write_text(PASSWORD + "\n")
     found = Secured(port, directory / "ca.pem", directory / "password")
     tls = ("--tls-cert-file", str(directory / "server.pem"), "--tls-key-file", str(directory / "server.key"))

@@ -41,18 +41,6 @@ from tests.lab.sshd import SshHost, free_port, keygen
 Hosts = Callable[..., SshHost]
 
 
-@pytest.fixture(params=["ssh", "local"])
-def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
-    """What any remote must do is tested with every kind."""
-    if request.param == "local":
-        made: Remote = LocalRemote("here", sys.executable)
-    else:
-        host: SshHost = request.getfixturevalue("ssh_hosts")("node1")
-        made = SshRemote("node1", host.options)
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def connect() -> Iterator[Callable[[SshOptions], SshRemote]]:
     made: list[SshRemote] = []

@@ -62,6 +62,27 @@ def stands_still(path: Path, attempt: int) -> None:
     until(look, f"attempt {attempt} to stand still")
 
 
+def starts_a_job_that_ends_while_the_database_is_away(
+    workers: Workers, queue: Queue, database: Database, path: Path, end: str
+) -> tuple[Worker, str]:
+    """Start a worker that has its result on disk now, and the calculation; the database's server is down."""
+    id_ = queue.code(ticking_code(path) + f"\n{end}")
+    worker = workers.start(daemon={"lease_in_s": 4.0})
+    runs(path, 1)
+    database.server.kill()
+    let_end(path)
+    until(lambda: list(worker.place.jobs.glob("*.result.json")), "the result on disk")
+    return worker, id_
+
+
+def comes_back_after_the_database(worker: Worker, database: Database) -> None:
+    """Kill a worker; it is started again when the database answers."""
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    database.server.start()
+    worker.start()
+
+
 def never_ran_side_by_side(path: Path) -> None:
     attempts = sorted({int(line.split()[1]) for line in lines_of(path)})
     for earlier, later in itertools.pairwise(attempts):
@@ -424,12 +445,9 @@ def test_a_job_that_ends_while_the_database_is_away(
     own_workers: Workers, own_queue: Queue, own_database: Database, path: Path
 ) -> None:
     """Its result waits on disk and is written when the database is back."""
-    id_ = own_queue.code(ticking_code(path) + "\nprint('precious')")
-    worker = own_workers.start(daemon={"lease_in_s": 4.0})
-    runs(path, 1)
-    own_database.server.kill()
-    let_end(path)
-    until(lambda: list(worker.place.jobs.glob("*.result.json")), "the result on disk")
+    worker, id_ = starts_a_job_that_ends_while_the_database_is_away(
+        own_workers, own_queue, own_database, path, "print('precious')"
+    )
     own_database.server.start()
     document = own_queue.wait(id_)
     assert (document["raw_output"], document["puffin"]["attempt"]) == ("precious\n", 1)
@@ -439,16 +457,10 @@ def test_a_job_that_ends_while_the_database_is_away(
 def test_the_next_incarnation_writes_what_the_last_one_could_not(
     own_workers: Workers, own_queue: Queue, own_database: Database, path: Path
 ) -> None:
-    id_ = own_queue.code(ticking_code(path) + "\nprint('precious')")
-    worker = own_workers.start(daemon={"lease_in_s": 4.0})
-    runs(path, 1)
-    own_database.server.kill()
-    let_end(path)
-    until(lambda: list(worker.place.jobs.glob("*.result.json")), "the result on disk")
-    worker.signal(signal.SIGKILL)
-    worker.wait()
-    own_database.server.start()
-    worker.start()
+    worker, id_ = starts_a_job_that_ends_while_the_database_is_away(
+        own_workers, own_queue, own_database, path, "print('precious')"
+    )
+    comes_back_after_the_database(worker, own_database)
     document = own_queue.wait(id_)
     assert (document["raw_output"], document["puffin"]["attempt"]) == ("precious\n", 1)
 
@@ -456,16 +468,10 @@ def test_the_next_incarnation_writes_what_the_last_one_could_not(
 def test_a_failure_that_the_last_incarnation_could_not_write_is_told_as_one(
     own_workers: Workers, own_queue: Queue, own_database: Database, path: Path
 ) -> None:
-    id_ = own_queue.code(ticking_code(path) + "\nraise RuntimeError('its own fault')")
-    worker = own_workers.start(daemon={"lease_in_s": 4.0})
-    runs(path, 1)
-    own_database.server.kill()
-    let_end(path)
-    until(lambda: list(worker.place.jobs.glob("*.result.json")), "the result on disk")
-    worker.signal(signal.SIGKILL)
-    worker.wait()
-    own_database.server.start()
-    worker.start()
+    worker, id_ = starts_a_job_that_ends_while_the_database_is_away(
+        own_workers, own_queue, own_database, path, "raise RuntimeError('its own fault')"
+    )
+    comes_back_after_the_database(worker, own_database)
     own_queue.wait(id_, "failed")
     [event] = until(lambda: own_queue.events("failed"), "the failure to be told")
     assert "its own fault" in event["detail"]

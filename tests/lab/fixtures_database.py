@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from fleet.embedded import EmbeddedDatabaseError, program
+from puffin.settings import DatabaseSettings
+from puffin.store import Store
 from tests.lab.database import DatabaseServer
 from tests.lab.requirements import missing
 
@@ -110,3 +112,12 @@ def _has_scine() -> bool:
     from importlib.util import find_spec
 
     return find_spec("scine_database") is not None
+
+
+@pytest.fixture
+def store(database: Database) -> Iterator[Store]:
+    """The worker's and the fleet's view of `database`."""
+    opened = Store(DatabaseSettings(uri=database.uri, name=database.name), timeout_s=5)
+    opened.events.prepare()
+    yield opened
+    opened.close()

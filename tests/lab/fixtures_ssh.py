@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from fleet.reach.local import LocalRemote
+from fleet.reach.remote import Remote
+from fleet.reach.ssh import SshRemote
 from tests.lab.requirements import missing
 from tests.lab.sshd import Lab, SshHost, find_sshd
 
@@ -36,6 +39,23 @@ def ssh_hosts(ssh_lab: Lab) -> Iterator[HostFactory]:
     yield make
     for host in made:
         ssh_lab.remove(host)
+
+
+@pytest.fixture
+def node(ssh_hosts: HostFactory) -> SshHost:
+    """A host behind sshd."""
+    return ssh_hosts("node1")
+
+
+@pytest.fixture(params=["ssh", "local"])
+def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
+    """What any remote must do is tested with every kind."""
+    if request.param == "local":
+        made: Remote = LocalRemote("node1", sys.executable)
+    else:
+        made = SshRemote("node1", request.getfixturevalue("node").options)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,11 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fleet.reach.ssh import SshOptions
+from tests.lab.sshd import BehindSshd
 
 USER = "chemist"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -65,7 +65,7 @@ exec "$0" -D -e' "$LAB_SSHD"
 
 
 @dataclass(frozen=True)
-class Machine:
+class Machine(BehindSshd):
     """How a host is set up; its state is what runs.
 
     Parameters
@@ -138,22 +138,6 @@ class Machine:
     def log(self) -> Path:
         """What it said while it started, and what its sshd says."""
         return self.place / "log"
-
-    @property
-    def options(self) -> SshOptions:
-        return SshOptions(
-            address=self.address,
-            user=self.user,
-            port=self.port,
-            key=self.key,
-            known_hosts=self.known_hosts,
-            ssh_config=self.ssh_config,
-            python="/usr/bin/python3",
-        )
-
-    def changed(self, **changes: Any) -> SshOptions:
-        """Its options, but for some."""
-        return replace(self.options, **changes)
 
     def ssh_words(self, *words: str) -> list[str]:
         """A command line that runs something on it, as its user, through its sshd."""

@@ -36,6 +36,18 @@ def serve(directory: Path, port: int, *options: str) -> subprocess.Popen[bytes]:
         )
 
 
+def add_user(directory: Path, port: int, name: str, password: str) -> None:
+    """Have a server that keeps its data there know a user who may do everything; it does not run afterwards."""
+    plain = serve(directory, port)
+    try:
+        with pymongo.MongoClient(f"mongodb://127.0.0.1:{port}", serverSelectionTimeoutMS=500) as client:
+            wait_for(client)
+            client.admin.command("createUser", name, pwd=password, roles=["root"])
+    finally:
+        plain.terminate()
+        plain.wait()
+
+
 def wait_for(client: pymongo.MongoClient[Any]) -> None:
     def answers() -> bool:
         try:

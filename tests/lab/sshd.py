@@ -16,6 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -51,8 +52,28 @@ def lab_user() -> str:
     return LAB_USER
 
 
+class BehindSshd:
+    """A host of a test, with all that is needed to log in."""
+
+    @property
+    def options(self: Any) -> SshOptions:
+        return SshOptions(
+            address=self.address,
+            user=self.user,
+            port=self.port,
+            key=self.key,
+            known_hosts=self.known_hosts,
+            ssh_config=self.ssh_config,
+            python="/usr/bin/python3",  # whatever else this machine has, the lab user can read this one
+        )
+
+    def changed(self, **changes: Any) -> SshOptions:
+        """Its options, but for some."""
+        return replace(self.options, **changes)
+
+
 @dataclass(frozen=True)
-class SshHost:
+class SshHost(BehindSshd):
     """One host: how to reach it, and where it keeps its things."""
 
     name: str
@@ -65,21 +86,6 @@ class SshHost:
     home: Path
     base_dir: str
     process: subprocess.Popen[bytes] = field(repr=False)
-
-    @property
-    def options(self) -> SshOptions:
-        return SshOptions(
-            address=self.address,
-            user=self.user,
-            port=self.port,
-            key=self.key,
-            known_hosts=self.known_hosts,
-            ssh_config=self.ssh_config,
-            python="/usr/bin/python3",  # whatever else this machine has, the lab user can read this one
-        )
-
-    def changed(self, **changes: object) -> SshOptions:
-        return replace(self.options, **changes)
 
     def own(self, path: Path) -> Path:
         """Give a file made by the test to the user of this host."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
 import logging
 import os
@@ -45,11 +47,15 @@ def test_output_is_read_whatever_it_is(tmp_path: Path, data: bytes, text: str) -
     assert read_shortened(tmp_path / "stdout", limit=16) == text
 
 
-def test_output_that_cannot_be_read_is_empty(tmp_path: Path) -> None:
+def test_output_that_is_missing_or_no_file_is_empty(tmp_path: Path) -> None:
     assert read_shortened(tmp_path / "missing") == ""
     os.mkfifo(tmp_path / "fifo")
     assert read_shortened(tmp_path / "fifo") == ""
     assert read_shortened(tmp_path) == ""
+
+
+def test_output_that_cannot_be_read_says_so() -> None:
+    assert read_shortened("/proc/self/mem") == "[mem cannot be read: Input/output error]\n"
 
 
 # Archives ----------------------------------------------------------------------------------------------
@@ -79,6 +85,7 @@ def test_a_result_survives_on_disk(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.put(CLAIM, VERDICT, writes_own_end=True)
     [found] = spool.waiting("worker")
+    assert spool.unreadable() == []
     assert (found.claim.id, found.claim.attempt, found.claim.lost_on) == (CLAIM.id, 2, ("a",))
     assert (found.verdict, found.writes_own_end) == (VERDICT, True)
     assert list(spool.waiting("somebody else")) == []
@@ -91,6 +98,7 @@ def test_a_result_survives_on_disk(tmp_path: Path) -> None:
 def test_what_is_no_result_is_passed_over(tmp_path: Path, content: str) -> None:
     (tmp_path / "db.x.1.result.json").write_text(content)
     assert list(Spool(tmp_path).waiting("worker")) == []
+    assert Spool(tmp_path).unreadable() == [tmp_path / "db.x.1.result.json"]
 
 
 def test_a_refused_result_is_set_aside(tmp_path: Path) -> None:
@@ -168,6 +176,20 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DaemonError, match=r"daemon.pid: cannot write"):
         PidFile(str(tmp_path / "file" / "pid")).acquire()
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    file = PidFile(str(tmp_path / "pid"))
+    with pytest.raises(DaemonError, match=r"daemon.pid: cannot lock .*: No locks available"):
+        file.acquire()
+    with pytest.raises(DaemonError, match=r"daemon.pid: cannot lock .*: No locks available"):
+        file.owner()
 
 
 # Log ---------------------------------------------------------------------------------------------------

@@ -26,11 +26,17 @@ _BY_DIRECTORY = {
 }
 
 _LONG_FILES = (
-    "test_worker_faults.py",
+    "test_worker_cut_off.py",
+    "test_worker_killed.py",
+    "test_queue_command.py",
     "test_operating.py",
     "test_rollout.py",
     "test_lab_boot.py",
     "test_lab_deploy.py",
+    "test_bad_input.py",
+    "test_ansible_hosts.py",
+    "test_watching.py",
+    "test_whole_path.py",
 )
 
 # Derandomised: a failure in CI is the same failure here. No deadline: the machine may be busy.

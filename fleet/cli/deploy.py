@@ -258,7 +258,11 @@ def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[
         note("Nothing to do: every host is as hosts.yaml describes it. Nothing was restarted.", "green")
         for line in _not_well(works):
             note(line, "yellow")
-        stopped = [name for work in works if work.value for name in work.value.plan.kept_stopped]
+        plans = [work.value.plan for work in works if work.value]
+        for plan in plans:
+            if plan.drained:
+                note(f"{plan.host} is {plan.drained}; 'puffin-fleet resume {plan.host}' brings it back.", "yellow")
+        stopped = [name for plan in plans if not plan.drained for name in plan.kept_stopped]
         if stopped:
             note(f"{', '.join(stopped)} stay stopped: 'puffin-fleet start' starts them.", "yellow")
 

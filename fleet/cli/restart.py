@@ -10,7 +10,7 @@ from rich.text import Text
 
 from fleet import shapes
 from fleet.cli import options
-from fleet.cli.output import Board, Column, print_json, print_table, report_failures
+from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.lock import again_when_changed, new_deed
 from fleet.deployment.survey import probe_all
@@ -67,9 +67,11 @@ def restart(
     store = open_store(chosen.fleet)
     try:
         with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board("Restarting", len(chosen.hosts)) as board:
+            drained: dict[str, str] = {}
 
             def attempt(lock_timeout_s: float) -> list[HostResult[Deployed]]:
                 probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
+                drained.update({one.host: str(one.value.drained) for one in probed if one.value and one.value.drained})
                 ready = _ready(probed, workers)
                 waiting = replace(how, lock_timeout_s=lock_timeout_s)
                 done = restart_hosts(chosen.fleet, ready, remotes, store, waiting, board) if ready else []
@@ -80,6 +82,8 @@ def restart(
     finally:
         store.close()
     _report(results, json_lines)
+    for host, words in drained.items():
+        note(f"{host} is {words}; 'puffin-fleet resume {host}' brings it back.", "yellow")
     return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
 
 

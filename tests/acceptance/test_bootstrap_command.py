@@ -13,6 +13,7 @@ import pytest
 
 from tests.lab.bootstrapping import Host
 from tests.lab.fixtures_database import Database
+from tests.lab.worker import Queue
 
 ORCA = """\
 #!/bin/sh
@@ -107,7 +108,9 @@ def test_a_program_that_does_not_work_is_not_offered(host: Host, database: Datab
     assert "puffin: orca: " in failed.stderr
 
 
-def test_a_worker_without_its_programs_says_so_and_offers_the_rest(host: Host, database: Database) -> None:
+def test_a_worker_without_its_programs_says_so_and_offers_the_rest(
+    host: Host, database: Database, queue: Queue
+) -> None:
     host.configure(
         {"orca": {"root": "/no/orca"}},
         database={"uri": database.uri, "name": database.name},
@@ -116,10 +119,9 @@ def test_a_worker_without_its_programs_says_so_and_offers_the_rest(host: Host, d
     done = host.run("container")
     assert done.returncode == 0, done.stderr
     assert "orca is not offered: programs.orca.root: /no/orca has no program orca" in done.stderr
-    with database.server.client() as client:
-        [worker] = client[database.name]["puffin_workers"].find()
-    assert "orca" not in worker["programs"]
-    assert worker["jobs"] == ["sleep"]
+    [worker] = queue.store.registry.workers()
+    assert "orca" not in worker.programs
+    assert worker.jobs == ("sleep",)
 
 
 def test_a_configuration_that_cannot_be_read_ends_the_check(host: Host) -> None:

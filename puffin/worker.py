@@ -117,7 +117,7 @@ class Worker:
             kinds=kinds,
             results=self._results,
             reporter=self._reporter,
-            journal=log,
+            worklog=log,
             ping=self._ping,
             orders=self._orders,
             signals=signals,

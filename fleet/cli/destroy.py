@@ -100,7 +100,7 @@ def _destroy_all(
 
 
 def _work(chosen: Chosen, remotes: Remotes, lock: Lock, board: Board, how: _How) -> list[HostResult[Destroyed]]:
-    """Tell all hosts before waiting for any: the last must not go on taking work while the first one drains."""
+    """Tell all hosts before waiting for any: the last must not go on taking work while the first one finishes."""
     hosts = {host.name: host for host in chosen.hosts if host.name in lock.hosts}
     # Only now nobody else changes them any more.
     probed = probe_all(chosen.fleet, list(hosts.values()), remotes, how.parallel)

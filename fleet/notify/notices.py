@@ -1,6 +1,6 @@
 """What the hooks on events are told, when, and how often again; pure.
 
-A failed calculation or a worker put to rest is an event that somebody noted. That a host is lost or the queue empty
+A failed calculation or a quarantined worker is an event that somebody noted. That a host is lost or the queue empty
 nobody notes: it follows from two looks at the database, and is told once each time it becomes so.
 """
 
@@ -42,7 +42,7 @@ class Kind(Enum):
 
 
 OF_EVENTS = {"failed": Kind.FAILED, "quarantined": Kind.QUARANTINED}
-"""Kinds that are told because an event of this name was noted; a crash loop put to rest is noted as quarantined."""
+"""Kinds that are told because an event of this name was noted; a crash loop ends in the same as failures do."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _of_event(event: EventRecord, kind: Kind) -> Notice:
     who = event.worker or event.host
     # A calculation's own words may hold what a terminal would obey.
     reason = plain(first_line(event.detail, _LONGEST_REASON))
-    what = f"calculation {event.calculation} failed on {who}" if kind is Kind.FAILED else f"worker {who} is put to rest"
+    what = f"calculation {event.calculation} failed on {who}" if kind is Kind.FAILED else f"worker {who} is quarantined"
     return Notice(
         kind=kind,
         id=event.id,
@@ -174,7 +174,7 @@ def _of_event(event: EventRecord, kind: Kind) -> Notice:
     )
 
 
-_MANY = {Kind.FAILED: "calculations failed", Kind.QUARANTINED: "workers are put to rest", Kind.HOST_LOST: "hosts lost"}
+_MANY = {Kind.FAILED: "calculations failed", Kind.QUARANTINED: "workers are quarantined", Kind.HOST_LOST: "hosts lost"}
 
 
 def _together(notices: Sequence[Notice]) -> list[Notice]:

@@ -28,7 +28,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A graphics processor; `id` is what CUDA_VISIBLE_DEVICES and its like take."""
+    """A GPU; `id` is what CUDA_VISIBLE_DEVICES and its like take."""
 
     id: str
     name: str
@@ -63,7 +63,7 @@ class Hardware:
     processors
         All logical processors that may be used, with core and NUMA node.
     gpus
-        Graphics processors; None where the probe was not asked to look for them.
+        GPUs; None where the probe was not asked to look for them.
     """
 
     cores: int
@@ -392,7 +392,7 @@ def probe_request(
     python
         `release.python` as configured; told to the host, where nothing depends on it.
     gpus
-        Whether to look for graphics processors, which may take seconds.
+        Whether to look for GPUs, which may take seconds.
     look_around
         Whether to look for places fit for scratch.
     """

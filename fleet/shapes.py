@@ -505,7 +505,7 @@ class WorkerShape(TypedDict):
     cores: Annotated[int, "cores of each"]
     memory: Annotated[float, "memory of each, GB"]
     disk: Annotated[float | None, "disk of each, GB"]
-    gpus: Annotated[int, "graphics processors of each"]
+    gpus: Annotated[int, "GPUs of each"]
     count: Annotated[int | str, "how many, or `auto`"]
     jobs: Annotated[list[str], "the jobs it takes; empty for all"]
 

@@ -76,7 +76,7 @@ class Workbench:
         The accepted jobs, by order.
     results
         The way of results into the database.
-    reporter, journal, ping
+    reporter, worklog, ping
         Where to say what happens.
     orders, signals
         When to stop.
@@ -91,7 +91,7 @@ class Workbench:
     kinds: Mapping[str, JobKind]
     results: Results
     reporter: Reporter
-    journal: Log
+    worklog: Log
     ping: Ping
     orders: Orders
     signals: Signals
@@ -154,13 +154,13 @@ class Attempt:
 
     def on_hold_change(self, hold: Hold) -> None:
         """Tell that the job was frozen, or goes on; called from the thread that renews the lease."""
-        reporter, journal, calculation = self._bench.reporter, self._bench.journal, self._claim.id
+        reporter, worklog, calculation = self._bench.reporter, self._bench.worklog, self._claim.id
         if hold is Hold.FROZEN:
-            journal.warning("frozen: the database does not answer, and the lease is running out", calculation)
+            worklog.warning("frozen: the database does not answer, and the lease is running out", calculation)
             reporter.update(state="frozen")
             reporter.event("frozen", calculation)
         elif hold is Hold.RUNNING:
-            journal.info("thawed: the lease is renewed", calculation)
+            worklog.info("thawed: the lease is renewed", calculation)
             reporter.update(state="draining" if self._draining else "running")
             reporter.event("thawed", calculation)
 
@@ -191,7 +191,7 @@ class Attempt:
                 return order.reason
             if order.stop is not Stop.NO and not self._draining:
                 self._draining = True
-                bench.journal.info(f"will stop after this job: {order.reason}", self._claim.id)
+                bench.worklog.info(f"will stop after this job: {order.reason}", self._claim.id)
                 bench.reporter.update(state="draining")
 
     def _settle(self, ended: Ended, released: Released, told_to_stop: str) -> Fate:
@@ -199,7 +199,7 @@ class Attempt:
         if ended.detail == KEEPER_KILLED:
             end_leftovers(bench.settings.daemon.pid)
         if not released.ours:
-            bench.journal.warning("discarded: the calculation was taken or changed by somebody else", claim.id)
+            bench.worklog.warning("discarded: the calculation was taken or changed by somebody else", claim.id)
             bench.reporter.event("discarded", claim.id)
             return Fate.NONE
         if not loss:
@@ -228,7 +228,7 @@ class Attempt:
             return self._excuse(ended)
         status = bench.results.write(claim, verdict, self._kind.writes_own_end)
         if status is None:
-            bench.journal.warning("not written: the calculation is no longer ours", claim.id)
+            bench.worklog.warning("not written: the calculation is no longer ours", claim.id)
             bench.reporter.event("discarded", claim.id)
             return Fate.NONE
         return self._tell(status, ended, verdict.comment if status is Status.FAILED else "")
@@ -260,7 +260,7 @@ class Attempt:
         bench, claim = self._bench, self._claim
         reason = reason_of(comment)
         summary = f"{status.value} after {ended.usage.wall_s:.2f} s"
-        say = bench.journal.warning if status is Status.FAILED else bench.journal.info
+        say = bench.worklog.warning if status is Status.FAILED else bench.worklog.info
         say(f"{summary}{': ' if reason else ''}{reason}", claim.id)
         bench.reporter.event("failed" if status is Status.FAILED else "finished", claim.id, reason)
         self._archive(status)
@@ -274,4 +274,4 @@ class Attempt:
         try:
             archive.archive(self._directory, self._claim.id, Path(target))
         except OSError as error:
-            self._bench.journal.error(f"its directory could not be archived in {target}: {error}", self._claim.id)
+            self._bench.worklog.error(f"its directory could not be archived in {target}: {error}", self._claim.id)

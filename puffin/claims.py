@@ -40,7 +40,7 @@ class Claims:
         except DatabaseUnavailable as error:
             # The claim may have succeeded all the same: what it took is found and given back before the next.
             if not self._silent:
-                self._bench.journal.warning(f"no work to be had: {error}")
+                self._bench.worklog.warning(f"no work to be had: {error}")
             self._silent = True
             return None
         self._silent = False
@@ -69,5 +69,5 @@ class Claims:
                     continue
                 if status := calculations.reset(pending, loss):
                     told = loss or self._bench.loss("the answer to its claim was lost")
-                    self._bench.journal.warning(f"given back: {told.reason}", pending.id)
+                    self._bench.worklog.warning(f"given back: {told.reason}", pending.id)
                     self._bench.reporter.lost("given_back", pending.id, told, status)

@@ -1,4 +1,4 @@
-"""The processors and graphics processors of a worker and its jobs, where the settings choose them."""
+"""The processors and GPUs of a worker and its jobs, where the settings choose them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def refusal(cpus: tuple[int, ...]) -> str:
 
 
 def environment_with(gpus: tuple[str, ...], present: Mapping[str, str], on_amd: bool) -> dict[str, str]:
-    """The variables that hide all graphics processors but the chosen ones.
+    """The variables that hide all GPUs but the chosen ones.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def environment_with(gpus: tuple[str, ...], present: Mapping[str, str], on_amd: 
 
 
 def has_gpu_driver() -> bool:
-    """Whether the kernel offers any graphics processor for computing."""
+    """Whether the kernel offers any GPU for computing."""
     return _NVIDIA.exists() or _AMD.exists()
 
 

@@ -101,7 +101,7 @@ class DaemonSettings:
     max_attempts: int = _option(5, "how often a calculation may be lost with its worker before it fails", _at_least(1))
     crash_limit: int = _option(
         10,
-        "crashes within `crash_window_in_min`, or jobs lost in a row, after which the worker is put to rest (exit code "
+        "crashes within `crash_window_in_min`, or jobs lost in a row, after which the worker is quarantined (exit code "
         "3); 0: never",
         _at_least(0),
     )
@@ -148,7 +148,7 @@ class ResourceSettings:
         [], "numbers of the processors that worker and jobs may use, such as [0, 1] or '0-3,8'; empty: any"
     )
     gpus: Devices = _option(  # noqa: RUF009 - a tuple like the others, which the alias hides
-        [], "graphics processors that jobs may use, by number or UUID; empty: what the environment says", _devices
+        [], "GPUs that jobs may use, by number or UUID; empty: what the environment says", _devices
     )
 
 

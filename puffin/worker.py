@@ -325,7 +325,7 @@ def _workbench(
         kinds=kinds,
         results=Results(store, spool, log, reporter, orders, signals),
         reporter=reporter,
-        journal=log,
+        worklog=log,
         ping=Ping(log, boot_time()),
         orders=orders,
         signals=signals,

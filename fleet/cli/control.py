@@ -143,7 +143,7 @@ def start(
 ) -> int:
     """Start what was stopped; a stop of the whole fleet is lifted.
 
-    A host that is drained for maintenance stays so until 'resume'. Workers that were put to rest after crashes or
+    A host that is drained for maintenance stays so until 'resume'. Workers that were quarantined after crashes or
     failures start again.
 
     \b

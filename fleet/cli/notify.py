@@ -31,7 +31,7 @@ _RETRY_S = 1.0
 @click.option("--once", is_flag=True, help="Tell what there is to tell now, and end; for cron.")
 @click.option("--try", "is_try", is_flag=True, help="Tell every hook once that this is a try; asks no database.")
 def notify(hosts_file: str | None, json_lines: bool, once: bool, is_try: bool) -> int:
-    """Tell the hooks in hosts.yaml of what happens: failed calculations, workers put to rest, hosts lost, queue empty.
+    """Tell the hooks in hosts.yaml of what happens: failed calculations, quarantined workers, hosts lost, queue empty.
 
     It runs until Ctrl-C, or from cron with --once, and goes on where the last one was; one for each fleet. A hook that
     fails is tried again, ten times in the better part of an hour.

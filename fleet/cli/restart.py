@@ -50,7 +50,7 @@ def restart(
 ) -> int:
     """Start workers anew, with what is deployed; running calculations are finished first, unless --now.
 
-    Workers that were stopped stay so; those that crashed or were put to rest are started. Only --now asks before.
+    Workers that were stopped stay so; those that crashed or were quarantined are started. Only --now asks before.
 
     \b
     puffin-fleet restart

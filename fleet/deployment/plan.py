@@ -83,7 +83,7 @@ class HostPlan:
     workers_changed
         Workers that run and must start again: recycled or restarted, in either case after their calculation.
     workers_removed
-        Workers to be drained and then taken out.
+        Workers that finish their jobs and are then taken out.
     workers_to_start
         Workers that should run and do not.
     drained

@@ -216,7 +216,7 @@ class Hooks(Section):
     post_deploy: Filled | None = Field(default=None, description="after")
     failed: Targets = Field(default=(), description="told of calculations that failed")
     quarantined: Targets = Field(
-        default=(), description="told of workers that were put to rest, after failures or after crashes"
+        default=(), description="told of workers that were quarantined, after failures or after crashes"
     )
     host_lost: Targets = Field(default=(), description="told of hosts whose workers are all silent, and should not be")
     queue_empty: Targets = Field(default=(), description="told when the last open calculation has ended")

@@ -45,7 +45,7 @@ class Hardware:
     processors
         The logical ones, with core and NUMA node; only needed where workers are bound to some.
     gpus
-        Ids of its graphics processors.
+        Ids of its GPUs.
     """
 
     cores: int
@@ -77,7 +77,7 @@ class Worker:
     cpus
         Processors it is bound to; empty for none in particular.
     gpus
-        Ids of the graphics processors it has for itself.
+        Ids of the GPUs it has for itself.
     programs
         Settings of programs for it alone, laid over those of its host.
     """

@@ -278,7 +278,7 @@ def _processors(value: object) -> object:
 
 
 def _devices(value: object) -> object:
-    """Ids of graphics processors; numbers become text."""
+    """Ids of GPUs; numbers become text."""
     if value == "auto":
         return value
     items = value if isinstance(value, list) else [None]

@@ -179,7 +179,7 @@ def start_by_system(root: Path, seconds: float) -> bool:
     try:
         user_unit.start(unit, seconds)
     except Failure:
-        return False  # it is started directly then; the unit said why in its journal and in log/boot.log
+        return False  # it is started directly then; the unit said why in systemd's journal and in log/boot.log
     return True
 
 

@@ -1,10 +1,10 @@
-"""Action `control`: tell workers to drain, come back, recycle or end, and supervisord to go.
+"""Action `control`: tell workers to finish, come back, recycle or end, and supervisord to go.
 
 Request: host_root, operations [{operation, workers (null: all of the host), signal}], timeout (s),
 lock (token, or null).
 Reply: done [{operation, worker, changed}], and all of `states` afterwards.
 
-Operations: `stop_file`, `clear_stop_file`, `recycle`, `clear_recycle`, `start`, `end` (SIGTERM: drain; only once to a
+Operations: `stop_file`, `clear_stop_file`, `recycle`, `clear_recycle`, `start`, `end` (SIGTERM: finish; only once to a
 process, since a second one makes it give its calculation back), `signal`, `shutdown` (supervisord itself; refused while
 workers run).
 """

@@ -1,4 +1,4 @@
-"""The graphics processors of a host, as the ids by which CUDA and ROCm choose among them.
+"""The GPUs of a host, as the ids by which CUDA and ROCm choose among them.
 
 NVIDIA's count from 0 in the order of their PCI addresses, which is what nvidia-smi shows and, with
 CUDA_DEVICE_ORDER=PCI_BUS_ID, what CUDA takes; one that is cut into MIG devices is replaced by these, which
@@ -17,14 +17,14 @@ from pathlib import Path
 from fleet.hostside.common import Json, read_text
 
 _PATIENCE_S = 10.0
-"""Without a driver that stays loaded, nvidia-smi initialises each card first, a second or more each."""
+"""Without a driver that stays loaded, nvidia-smi initialises each GPU first, a second or more each."""
 
 _GPU = re.compile(r"GPU (\d+): (.*?)(?: \(UUID: (\S+)\))?\s*\Z")
 _PART = re.compile(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (\S+)\)")
 
 
 def gpus(system: Path = Path("/"), patience: float = _PATIENCE_S) -> list[Json]:
-    """The graphics processors that this user may use, as far as the drivers tell.
+    """The GPUs that this user may use, as far as the drivers tell.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ def parse_nvidia_smi(text: str) -> list[Json]:
     found: list[Json] = []
     whole: Json | None = None
     for line in text.splitlines():
-        if card := _GPU.match(line):
-            whole = {"id": card[1], "name": card[2]}
+        if gpu := _GPU.match(line):
+            whole = {"id": gpu[1], "name": gpu[2]}
             found.append(whole)
         elif part := _PART.match(line):
             if whole is not None and whole in found:

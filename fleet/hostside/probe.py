@@ -1,6 +1,6 @@
 """Action `probe`: everything there is to know about a host before a deploy, in one round trip; changes nothing.
 
-Request: base_dir, fleet, host, scratch (or null), python (as configured); `gpus` where graphics processors matter,
+Request: base_dir, fleet, host, scratch (or null), python (as configured); `gpus` where GPUs matter,
 since asking for them takes long; `look_around` where a place for scratch is sought.
 """
 

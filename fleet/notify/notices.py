@@ -1,6 +1,6 @@
 """What the hooks on events are told: one notice, in which forms they get it, and those of events; pure.
 
-A failed calculation or a worker put to rest is an event that somebody noted. That a host is lost or the queue empty
+A failed calculation or a quarantined worker is an event that somebody noted. That a host is lost or the queue empty
 nobody notes: `fleet.notify.lookout` sees it, and it is told once each time it becomes so.
 """
 
@@ -34,7 +34,7 @@ class Kind(Enum):
 
 
 OF_EVENTS = {"failed": Kind.FAILED, "quarantined": Kind.QUARANTINED}
-"""Kinds that are told because an event of this name was noted; a crash loop put to rest is noted as quarantined."""
+"""Kinds that are told because an event of this name was noted; a crash loop ends in the same as failures do."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _of_event(event: EventRecord, kind: Kind) -> Notice:
     who = event.worker or event.host
     # A calculation's own words may hold what a terminal would obey.
     reason = plain(first_line(event.detail, _LONGEST_REASON))
-    what = f"calculation {event.calculation} failed on {who}" if kind is Kind.FAILED else f"worker {who} is put to rest"
+    what = f"calculation {event.calculation} failed on {who}" if kind is Kind.FAILED else f"worker {who} is quarantined"
     return Notice(
         kind=kind,
         id=event.id,
@@ -166,7 +166,7 @@ def _of_event(event: EventRecord, kind: Kind) -> Notice:
     )
 
 
-_MANY = {Kind.FAILED: "calculations failed", Kind.QUARANTINED: "workers are put to rest", Kind.HOST_LOST: "hosts lost"}
+_MANY = {Kind.FAILED: "calculations failed", Kind.QUARANTINED: "workers are quarantined", Kind.HOST_LOST: "hosts lost"}
 
 
 def together(notices: Sequence[Notice]) -> list[Notice]:

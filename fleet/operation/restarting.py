@@ -147,7 +147,7 @@ class HostRestart:
             self._operate({"operation": "start", "workers": list(up)})
 
     def _start_those_down(self) -> None:
-        """Also what crashed or was put to rest, and supervisord where it does not run."""
+        """Also what crashed or was quarantined, and supervisord where it does not run."""
         down = [name for name in self._chosen() if name not in self._up()]
         if down:
             if not self._facts.supervisord.reachable:

@@ -27,7 +27,7 @@ def stop_hosts(
     parallel: int = _TOLD_AT_A_TIME,
     order: Callable[[], None] | None = None,
 ) -> tuple[list[HostResult[Stopped]], DatabaseError | None]:
-    """Tell all hosts before waiting for any: the last must not go on taking work while the first one drains.
+    """Tell all hosts before waiting for any: the last must not go on taking work while the first one finishes.
 
     Parameters
     ----------

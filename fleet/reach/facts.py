@@ -24,7 +24,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A graphics processor; `id` is what CUDA_VISIBLE_DEVICES and its like take."""
+    """A GPU; `id` is what CUDA_VISIBLE_DEVICES and its like take."""
 
     id: str
     name: str
@@ -59,7 +59,7 @@ class Hardware:
     processors
         All logical processors that may be used, with core and NUMA node.
     gpus
-        Graphics processors; None where the probe was not asked to look for them.
+        GPUs; None where the probe was not asked to look for them.
     """
 
     cores: int

@@ -36,6 +36,7 @@ class LocalRemote:
         self.python = python
         self.round_trips = 0
         self._streams: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
 
     def connect(self) -> None:
         """See `fleet.reach.remote.Remote`; there is nothing to connect to."""
@@ -72,8 +73,11 @@ class LocalRemote:
         assert process.stdout is not None  # noqa: S101 - likewise
         self._streams.add(process)
         try:
-            process.stdin.write(frame(program))
-            process.stdin.flush()
+            if self._closed:
+                return  # meanwhile, by another thread, which did not know of this one
+            with contextlib.suppress(BrokenPipeError):  # it is closed just now, or the program says why it ended
+                process.stdin.write(frame(program))
+                process.stdin.flush()
             while chunk := os.read(process.stdout.fileno(), 1 << 16):
                 yield chunk
         finally:
@@ -82,6 +86,7 @@ class LocalRemote:
 
     def close(self) -> None:
         """End what is still listened to; whoever listens is told that there is no more."""
+        self._closed = True
         for process in list(self._streams):
             process.kill()
 

@@ -53,7 +53,7 @@ def probe_request(
     python
         `release.python` as configured; told to the host, where nothing depends on it.
     gpus
-        Whether to look for graphics processors, which may take seconds.
+        Whether to look for GPUs, which may take seconds.
     look_around
         Whether to look for places fit for scratch.
     """

@@ -28,7 +28,7 @@ class Control:
         self._where = where
 
     def order_stop(self, fleet: str, by: str) -> None:
-        """Tell all workers of a fleet to drain.
+        """Tell all workers of a fleet to finish their jobs and stop.
 
         Parameters
         ----------

@@ -221,10 +221,10 @@ def test_processors_that_are_not_there_are_refused(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("gpus", "seen"), [(["1", "GPU-0a"], "1,GPU-0a"), ([], "7")])
-def test_jobs_see_only_the_chosen_graphics_processors(place: Place, queue: Queue, gpus: list[str], seen: str) -> None:
+def test_jobs_see_only_the_chosen_gpus(place: Place, queue: Queue, gpus: list[str], seen: str) -> None:
     change(place, "resources", gpus=gpus)
     change(place, "daemon", max_number_of_jobs=1)
-    found = place.directory / "graphics"
+    found = place.directory / "gpus"
     names = "('ROCR_VISIBLE_DEVICES', 'CUDA_VISIBLE_DEVICES')"
     code = f"import os; open({str(found)!r}, 'w').write(next(os.environ[n] for n in {names} if n in os.environ))"
     id_ = queue.code(code)

@@ -239,7 +239,7 @@ def test_cron_is_told_of_failures_and_tries_again(
     assert "again in 2 s" in failed.out
     time.sleep(2.1)  # the pause after the first failure
     done = puffin_fleet("notify", file, "--once").ok()
-    assert "lab: worker node1-1 is put to rest: crashed 5 times in 10 min" in done.out
+    assert "lab: worker node1-1 is quarantined: crashed 5 times in 10 min" in done.out
     assert web.ids("/hook") == [told, told]
 
 

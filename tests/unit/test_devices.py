@@ -1,4 +1,4 @@
-"""Which processors and graphics processors a worker and its jobs may use."""
+"""Which processors and GPUs a worker and its jobs may use."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ PRESENT = {"PATH": "/bin", "HIP_VISIBLE_DEVICES": "3", "CUDA_VISIBLE_DEVICES": "
         (("1",), True, {"PATH": "/bin", "ROCR_VISIBLE_DEVICES": "1"}),
     ],
 )
-def test_the_variables_that_hide_graphics_processors(
-    gpus: tuple[str, ...], on_amd: bool, expected: dict[str, str]
-) -> None:
+def test_the_variables_that_hide_gpus(gpus: tuple[str, ...], on_amd: bool, expected: dict[str, str]) -> None:
     assert devices.environment_with(gpus, PRESENT, on_amd) == expected
 
 

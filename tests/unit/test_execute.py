@@ -201,6 +201,7 @@ def test_what_is_listened_to_ends_when_the_remote_is_closed(hung: LocalRemote, t
     hung.close()
     assert ended.wait(30)
     wait_until(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists())
+    assert list(hung.stream("")) == [], "so does one that begins in the same moment"
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -152,7 +152,10 @@ def test_scripts_are_printed(shell: str) -> None:
     ("verbs", "not_needed"),
     [
         (["completion"], {"rich", "pydantic", "pymongo", "paramiko", "textual"}),
-        (["plan", "logs", "run", "collect", "releases", "setup", "scale"], {"pymongo", "paramiko", "textual"}),
+        (
+            ["plan", "logs", "exec", "ps", "collect", "history", "prune", "setup", "scale"],
+            {"pymongo", "paramiko", "textual"},
+        ),
         (["status", "deploy", "queue_look", "notify"], {"paramiko", "textual"}),
     ],
     ids=["completion", "no database at once", "no host at once"],

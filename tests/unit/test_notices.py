@@ -38,7 +38,7 @@ def test_a_failure_and_a_worker_put_to_rest_are_told_in_a_line_each() -> None:
     )
     assert [each.text for each in found] == [
         "lab: calculation c1 failed on node1-1: no",
-        "lab: worker node1-1 is put to rest: crashed 3 times",
+        "lab: worker node1-1 is quarantined: crashed 3 times",
         "lab: calculation c4 failed on node1-1",
     ]
     assert [(each.kind, each.id, each.ids) for each in found[:2]] == [
@@ -146,7 +146,7 @@ def test_after_an_outage_of_the_database_hosts_are_given_time_to_report() -> Non
         ([replace(worker(), seen=None)], "node1", []),
         ([], "node1", []),
     ],
-    ids=["silent", "not wanted", "stopped", "at rest", "one stopped", "one reports", "never seen", "no workers"],
+    ids=["silent", "not wanted", "stopped", "quarantined", "one stopped", "one reports", "never seen", "no workers"],
 )
 def test_a_host_is_lost_that_should_work_and_says_nothing(
     workers: list[WorkerRecord], hosts: str, told: list[str]

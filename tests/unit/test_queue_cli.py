@@ -12,9 +12,9 @@ from typing import cast
 import click
 import pytest
 
+from fleet.cli.ps import _without_directories
 from fleet.cli.queue import _VERBS, queue
 from fleet.cli.queue_look import _print_output, _section, print_entries
-from fleet.cli.run import _without_directories
 from puffin.calculations import Status
 from puffin.entries import Selection, to_entry
 from puffin.outcomes import CalculationOutcome, StructureInfo

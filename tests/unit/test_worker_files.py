@@ -205,10 +205,10 @@ def memory_log() -> tuple[Log, io.StringIO]:
 
 
 def test_a_message_is_one_line_with_worker_and_calculation(tmp_path: Path) -> None:
-    journal = open_log(str(tmp_path / "sub" / "log"), "node1-1", also_stderr=False)
-    journal.info("started")
-    journal.warning("two\nlines", "abc")
-    journal.error("C:\\new\r\n\\")
+    worklog = open_log(str(tmp_path / "sub" / "log"), "node1-1", also_stderr=False)
+    worklog.info("started")
+    worklog.warning("two\nlines", "abc")
+    worklog.error("C:\\new\r\n\\")
     first, second, third = (tmp_path / "sub" / "log").read_text().splitlines()
     assert third.endswith(r"- C:\\new\r\n\\")
     assert parse("node1", "node1-1.log", 0, third).message == "C:\\new\r\n\\"  # can be read back exactly

@@ -92,7 +92,8 @@ class PidFile:
         except OSError as error:
             raise DaemonError(f"daemon.pid: cannot read {self._path}: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared, since NFS locks exclusively only what is open for writing.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             content = os.read(descriptor, 32).strip()
             return int(content) if content.isdigit() else None

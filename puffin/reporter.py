@@ -43,6 +43,7 @@ class Reporter:
         self, store: Store, record: WorkerRecord, log: Log, on_fleet_stop: Callable[[], None], interval_s: float
     ) -> None:
         self._store = store
+        self._registry = store.registry
         self._record = dataclasses.replace(record, reports_within_s=interval_s)
         self._since = _now()
         self._log = log
@@ -67,7 +68,7 @@ class Reporter:
         """
         self._store.events.prepare()
         self._look_for_orders()
-        self._store.registry.announce(self._record)
+        self._registry.announce(self._record)
 
     def start(self) -> None:
         """Start the thread."""
@@ -169,7 +170,7 @@ class Reporter:
 
     def _say(self) -> None:
         try:
-            self._store.registry.report(dataclasses.replace(self.record, lasting_s=_now() - self._since))
+            self._registry.report(dataclasses.replace(self.record, lasting_s=_now() - self._since))
             self._flush_events()
             self._look_for_orders()
         except DatabaseError as error:

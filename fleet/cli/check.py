@@ -103,7 +103,7 @@ def _ask_database(chosen: Chosen) -> DatabaseSeen:
             clock=clock,
             asked=asked,
             answered=answered,
-            records=store.registry.workers(name),
+            records=store.registry.workers(name, brief=True),
             stopped=store.control.is_stopped(name),
             members=members,
         )

@@ -144,7 +144,7 @@ def _conclude(chosen: Chosen, store: Store, lock: Lock, results: Sequence[HostRe
 def _forget(chosen: Chosen, store: Store, hosts: Sequence[str]) -> None:
     """Without the database the workers stay in the registry, where they count as lost."""
     try:
-        records = store.registry.workers(chosen.fleet.name)
+        records = store.registry.workers(chosen.fleet.name, brief=True)
         store.registry.forget(uuid for host in hosts for uuid in workers_of(host, records))
         store.control.forget_hosts(chosen.fleet.name, hosts)
     except DatabaseError as error:

@@ -64,7 +64,7 @@ def known_of(chosen: Chosen, store: Store, must: bool) -> Known:
         It must be asked and cannot.
     """
     try:
-        records = store.registry.workers(chosen.fleet.name)
+        records = store.registry.workers(chosen.fleet.name, brief=True)
         alive = [status.record.worker for status in status_of(records, store.server_time()) if status.works]
         stopped = store.control.is_stopped(chosen.fleet.name)
     except DatabaseError as error:

@@ -74,7 +74,7 @@ def prune(
 def _used(chosen: Chosen) -> frozenset[str]:
     store = open_store(chosen.fleet)
     try:
-        return releases_in_use(store.registry.workers(chosen.fleet.name))
+        return releases_in_use(store.registry.workers(chosen.fleet.name, brief=True))
     except DatabaseError as error:
         hint = "Without the database it is not known which releases workers still run."
         raise FleetError(f"{error}\n  {hint}") from error

@@ -133,7 +133,7 @@ class HostPart:
 
     def _prune(self) -> None:
         """Remove releases beyond `release.keep`; `prune` or the next deploy does what cannot be done now."""
-        used = releases_in_use(self._store.registry.workers(self._fleet.name)) | self._needed
+        used = releases_in_use(self._store.registry.workers(self._fleet.name, brief=True)) | self._needed
         place = ReleasePlace.of(self._work.facts)
         self._say("removing old releases")
         prune_host(self._remotes[self._place.host], place, self._fleet.release.keep, used, self._place.lock)
@@ -301,7 +301,7 @@ def _roll_out(
     audience: Audience,
     lock: Lock,
 ) -> list[HostResult[Deployed]]:
-    read_records = shared(lambda: store.registry.workers(fleet.name))
+    read_records = shared(lambda: store.registry.workers(fleet.name, brief=True))
     needed = needed_by(works)
     parts = {
         work.host.name: HostPart(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +16,7 @@ from typing import TypeVar
 from fleet.deployment.deed import Deed, DeedOutcome, Result, outcome_of
 from fleet.deployment.lock_keeper import Keeper, Lock, LockTarget, wait_until_free
 from fleet.deployment.refusals import ChangedMeanwhile, LockedError, describe
+from fleet.interruption import undisturbed
 from fleet.reach.execute import Say
 from fleet.reach.remote import Remote
 
@@ -42,8 +41,6 @@ TOKEN_VARIABLE = "PUFFIN_FLEET_LOCK"  # noqa: S105 - the name of a variable
 
 LIMIT_S = 900.0
 Done = TypeVar("Done")
-
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def new_deed(verb: str) -> Deed:
@@ -148,23 +145,5 @@ def hold(
         yield lock
     finally:
         stop.set()
-        with _undisturbed():
+        with undisturbed():
             keeper.give_back(lock)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Heed Ctrl-C only afterwards: a lock that is not given back stays until its time limit."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    is_ending = sys.exc_info()[0] is not None
-    heard: list[int] = []
-    before = {number: signal.signal(number, lambda number, _frame: heard.append(number)) for number in _ENDINGS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if heard and not is_ending:  # who is ending already knows why
-        signal.raise_signal(heard[0])

@@ -14,7 +14,7 @@ from importlib import resources
 
 @cache
 def source(name: str) -> str:
-    """Text of one module of this package, for `fleet.reach.remote.build_program`.
+    """Text of one module of this package, for `fleet.reach.packing.build_program`.
 
     Parameters
     ----------

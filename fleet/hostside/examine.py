@@ -32,6 +32,7 @@ from fleet.hostside.places import Places, file_system, nearest_existing
 CONNECT_SECONDS = 5.0
 CHECK_SECONDS = 60.0
 _SEVERITIES = ("fail", "warn", "ok")
+_EARLIER = {"check": "subject", "severity": "verdict", "what": "detail"}
 VERSION_SECONDS = 20.0
 _TROUBLE = frozenset({"FATAL", "BACKOFF", "EXITED"})
 _LINES = 5
@@ -218,8 +219,17 @@ def _findings(text: str) -> Iterator[Json]:
     for line in text.splitlines():
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
-            if isinstance(entry, dict) and {"check", "what"} <= set(entry) and entry.get("severity") in _SEVERITIES:
-                yield {name: str(entry[name]) for name in ("check", "severity", "what")}
+            if isinstance(entry, dict) and (finding := _finding(entry)):
+                yield finding
+
+
+def _finding(entry: Json) -> Json | None:
+    """One finding; None if it is none. Release 0.1.0 had other words for the same."""
+    words = {new: entry.get(new, entry.get(old)) for new, old in _EARLIER.items()}
+    severity = str(words["severity"]).lower()
+    if severity not in _SEVERITIES or None in words.values():
+        return None
+    return {"check": str(words["check"]), "severity": severity, "what": str(words["what"])}
 
 
 def _environment(supervisord: int | None) -> dict[str, str]:

@@ -97,7 +97,7 @@ class Reported:
     def _look(self) -> None:
         """Where the database does not answer, what it last said is better than nothing."""
         try:
-            records = self._store.registry.workers(self._fleet)
+            records = self._store.registry.workers(self._fleet, brief=True)
             self._now = self._store.server_time()
         except DatabaseError:
             return

@@ -214,7 +214,7 @@ def restart_hosts(
     Interrupted
         On Ctrl-C.
     """
-    read_records = shared(lambda: store.registry.workers(fleet.name))
+    read_records = shared(lambda: store.registry.workers(fleet.name, brief=True))
     targets = {facts.host: LockTarget(facts.host_root, facts.lock.serial) for facts in found}
     with hold(remotes, targets, how.deed, how.lock_timeout_s, _ATTEMPTS_OF_ALL, say_for(audience)) as lock:
         parts = {

@@ -8,12 +8,14 @@ from __future__ import annotations
 import pkgutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from fleet.errors import FleetError
+from fleet.interruption import undisturbed
 from fleet.queue.frames import FORMATS, Flaw, Frame, frames, is_element, state_problem
 from puffin.documents import Molecule
 
@@ -127,8 +129,7 @@ class MoleculeReader:
             current = following
 
     def _molecule(self, frame: Frame, name: str) -> Molecule | Flaw:
-        import scine_utilities as utils
-
+        utils = _utilities()
         file = self._file(frame)
         try:
             atoms, _ = utils.io.read(file.name)
@@ -176,8 +177,7 @@ def mol_block(molecule: Molecule) -> str:
     FleetError
         It cannot be written so.
     """
-    import scine_utilities as utils
-
+    utils = _utilities()
     unknown = [element for element in molecule.elements if not is_element(element)]
     if unknown or len(molecule.elements) > 999:
         raise FleetError(f"{molecule.name}: cannot be written as SDF: more than 999 atoms, or unknown elements")
@@ -206,9 +206,7 @@ def prepare_database(uri: str, name: str) -> None:
     FleetError
         It cannot be made.
     """
-    import scine_database as db
-
-    manager = db.Manager()
+    manager = _database().Manager()
     manager.set_uri(uri)
     manager.set_database_name(name)
     try:
@@ -218,3 +216,20 @@ def prepare_database(uri: str, name: str) -> None:
     # As above.
     except Exception as error:
         raise FleetError(f"cannot prepare the database {name}: {error}") from error
+
+
+# What is interrupted while it is imported cannot be imported again: its types are registered already.
+
+
+@cache
+def _utilities() -> Any:
+    with undisturbed():
+        import scine_utilities
+    return scine_utilities
+
+
+@cache
+def _database() -> Any:
+    with undisturbed():
+        import scine_database
+    return scine_database

@@ -25,16 +25,21 @@ OFFERS = "puffin_offers"
 _ECHO_S = 5.0
 _ECHO_TRIES = 5
 _ECHO_PAUSE_S = 0.05
+_OFFER_AGAIN_S = 3600.0
 
 
 class Registry:
-    """The workers that have ever reported to a database."""
+    """The workers that have ever reported to a database.
+
+    Whoever reports again and again keeps one of these: it knows when it last made sure that the offer is there.
+    """
 
     def __init__(self, collection: Documents, offers: Documents, watched: Documents, where: str) -> None:
         self._collection = collection
         self._offers = offers
         self._watched = watched
         self._where = where
+        self._offered_at: float | None = None
 
     def announce(self, record: WorkerRecord) -> None:
         """Report a start.
@@ -44,7 +49,11 @@ class Registry:
         record
             The worker; its times and count of restarts are the server's to fill in.
         """
-        update = {"$set": _registry_fields(record), "$currentDate": {"started": True, "seen": True}}
+        update = {
+            "$set": _registry_fields(record),
+            "$unset": dict.fromkeys(_OFFERED, ""),  # the first workers kept them there
+            "$currentDate": {"started": True, "seen": True},
+        }
         with translated("announcing the worker", self._where):
             self._offer(record)
             # One that did not say goodbye has crashed; a deploy or a stop is no crash.
@@ -61,10 +70,14 @@ class Registry:
             The worker.
         """
         with translated("reporting the worker's state", self._where):
+            # Somebody may have removed it, or the database been restored without it.
+            if self._offered_at is None or time.monotonic() - self._offered_at > _OFFER_AGAIN_S:
+                self._offer(record)
             done = self._collection.update_one(
                 {"_id": record.uuid}, {"$set": _registry_fields(record), "$currentDate": {"seen": True}}, upsert=True
             )
-            if done.upserted_id is not None:  # somebody has removed what it announced
+            if done.upserted_id is not None:
+                self._offered_at = None  # then the offer may be gone, too
                 self._offer(record)
 
     def echoes(self, uuid: str) -> bool:
@@ -99,24 +112,26 @@ class Registry:
             return False
 
     def workers(self, fleet: str | None = None, *, brief: bool = False) -> list[WorkerRecord]:
-        """The workers, in one query.
+        """The workers, in one query, and what they accept in another.
 
         Parameters
         ----------
         fleet
             Only those of this fleet.
         brief
-            Whether to leave out which programs and jobs they accept: that takes a second query.
+            Whether to leave out what they accept.
         """
         with translated("reading the registry", self._where):
-            selection = {} if fleet is None else {"fleet": fleet}
+            found = list(self._collection.find({} if fleet is None else {"fleet": fleet}))
+            # After the workers: an offer is there before the first who refers to it.
             offers = {} if brief else {offer["_id"]: _accepted(offer) for offer in self._offers.find()}
-            return [_to_record(document, offers) for document in self._collection.find(selection)]
+            return [_to_record(document, offers) for document in found]
 
     def _offer(self, record: WorkerRecord) -> None:
         offer = {"_id": _offer_id(record), "programs": list(record.programs), "jobs": list(record.jobs)}
         with contextlib.suppress(DuplicateKeyError):  # another worker accepts the same
             self._offers.insert_one(offer)
+        self._offered_at = time.monotonic()
 
     def forget(self, uuids: Iterable[str]) -> int:
         """Remove workers that are gone for good.
@@ -137,7 +152,8 @@ _KNOWN_FIELDS = frozenset(field.name for field in dataclasses.fields(WorkerRecor
 _DEFAULTS = {
     field.name: field.default for field in dataclasses.fields(WorkerRecord) if field.default is not dataclasses.MISSING
 }
-_ELSEWHERE = frozenset({"uuid", "restarts", "started", "seen", "programs", "jobs"})
+_OFFERED = ("programs", "jobs")
+_ELSEWHERE = frozenset({"uuid", "restarts", "started", "seen", *_OFFERED})
 """Fields of a record that are the server's to fill in, or are kept once for many workers."""
 
 _Accepted = dict[str, tuple[str, ...]]
@@ -165,6 +181,8 @@ def _to_record(document: Mapping[str, Any], offers: Mapping[str, _Accepted]) -> 
     values.update(_DEFAULTS)
     values.update(pair for pair in document.items() if pair[0] in _KNOWN_FIELDS)
     values.update(offers.get(document.get("offer", ""), _NOT_KNOWN))
+    if "jobs" in document:
+        values.update(_accepted(document))
     values["uuid"] = str(document["_id"])
     values["restarts"] = int(document.get("crashes", 0))
     return record

@@ -192,11 +192,26 @@ def test_what_workers_accept_is_kept_once(store: Store, queue: Queue) -> None:
     assert kept == 2
 
 
+def test_a_worker_of_the_first_release_accepts_what_it_wrote_itself(store: Store, queue: Queue) -> None:
+    store.registry.announce(record())
+    entries = queue.client[queue.name]["puffin_workers"]
+    # As it reports after a rollback: what its successor referred to still stands there.
+    entries.update_one({"_id": "me"}, {"$set": {"programs": ["orca"], "jobs": ["command"]}})
+    [found] = store.registry.workers("lab")
+    assert (found.programs, found.jobs) == (("orca",), ("command",))
+    store.registry.announce(record())
+    [found] = store.registry.workers("lab")
+    assert (found.programs, found.jobs) == (("sparrow",), ("sleep",))
+    assert not {"programs", "jobs"} & set(entries.find_one())
+
+
 def test_a_report_brings_back_what_somebody_removed(store: Store, queue: Queue) -> None:
     store.registry.announce(record())
+    kept = store.registry
+    kept.report(record(state="idle"))
     for collection in ("puffin_workers", "puffin_offers"):
         queue.client[queue.name][collection].drop()
-    store.registry.report(record(state="running"))
+    kept.report(record(state="running"))
     [found] = store.registry.workers("lab")
     assert (found.state, found.programs, found.jobs) == ("running", ("sparrow",), ("sleep",))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from fleet.errors import UsageError
 from fleet.hosts.ansible import servers, to_ansible
 from fleet.hosts.hostsfile import Database
 from fleet.hosts.inventory import Fleet, parse_inventory
+from fleet.shapes import PRINTED
 from tests.acceptance.commands import puffin_fleet
+
+ROOT = Path(__file__).parents[2]
 
 HOSTS: dict[str, Any] = {
     "fleet": "f",
@@ -142,3 +146,14 @@ def test_the_command_shows_hosts_to_people_and_programs(tmp_path: Path) -> None:
     found = json.loads(puffin_fleet("inventory", file, "--ansible", "--host", "tower").ok().out)
     assert found["_meta"]["hostvars"]["tower"]["puffin_hosts_file"] == str(file)
     assert puffin_fleet("inventory", file, "--ansible", "--json").code == 2
+
+
+def test_playbooks_read_keys_that_the_commands_print() -> None:
+    read = []
+    for playbook in sorted((ROOT / "ansible" / "playbooks").glob("*.yml")):
+        text = playbook.read_text(encoding="utf-8")
+        for key in re.findall(r"map\('from_json'\) \| map\(attribute='(\w+)'\)", text):
+            (verb,) = re.findall(r"\['(\w+)', '--json'", text)
+            assert key in PRINTED[verb].__annotations__, f"{playbook.name}: {verb} prints no {key}"
+            read.append(verb)
+    assert read == ["collect"]

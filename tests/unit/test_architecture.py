@@ -69,7 +69,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
 
 # Packages of fleet, the lowest first: each imports itself and those below it; of one line, none the other.
 LAYERS = (
-    ("errors", "shapes", "words", "hostside"),
+    ("errors", "shapes", "words", "interruption", "hostside"),
     ("reach", "queue"),
     ("hosts", "release"),
     ("deployment",),

@@ -525,6 +525,29 @@ def test_a_wrapper_that_could_only_start_the_worker_is_not_asked(tmp_path: Path)
     assert not (tmp_path / "started").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "findings"),
+    [
+        ('{"check": "disk", "severity": "warn", "what": "little"}', [("disk", "warn", "little")]),
+        ('{"subject": "disk", "verdict": "FAIL", "detail": "none"}', [("disk", "fail", "none")]),  # release 0.1.0
+        ('{"check": "disk", "severity": "bad", "what": "x"}', []),
+        ('{"check": "disk", "severity": "ok"}', []),
+        ("[]", []),
+        ("a warning of some library", []),
+    ],
+)
+def test_what_a_worker_says_of_itself(tmp_path: Path, line: str, findings: list[tuple[str, str, str]]) -> None:
+    from fleet.hostside import examine
+
+    wrapper = tmp_path / "bin/worker"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f"#!/bin/sh\n# \"$@\"\ncat <<'END'\n{line}\nEND\n")
+    wrapper.chmod(0o755)
+    found, problem = examine._ask_worker(tmp_path, "node1-1", None)
+    assert [(each["check"], each["severity"], each["what"]) for each in found] == findings
+    assert bool(problem) is not bool(findings)
+
+
 def test_a_lost_release_is_noticed(tmp_path: Path) -> None:
     from fleet.hostside import examine
 

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,22 +94,26 @@ def check_setup(config: Configuration) -> dict[str, str]:
     settings, missing = prepare(config.settings)
     for name, reason in missing.items():
         print(f"warning: {name} is not offered: {reason}", file=sys.stderr)  # noqa: T201 - as below
-    accepted = {kind.order: kind.provider for kind in accepted_kinds(settings, installed_kinds(settings))}
+    # All jobs come from the process that is asked here: what only others need is not loaded in it.
+    kinds = installed_kinds(settings, settings.daemon.jobs)
+    accepted = {kind.order: kind.provider for kind in accepted_kinds(settings, kinds)}
     if not settings.fleet.name:
         print(_setup_in_words(settings, accepted))  # noqa: T201 - printing is this function's task
     return accepted
 
 
-def installed_kinds(settings: Settings) -> tuple[JobKind, ...]:
+def installed_kinds(settings: Settings, wanted: Sequence[str] = ()) -> tuple[JobKind, ...]:
     """Every installed job, accepted or not.
 
     Parameters
     ----------
     settings
         The worker's settings.
+    wanted
+        Names of the only jobs that matter, so that providers of none of them need not be loaded; empty for all.
     """
     prepare(settings)
-    return Runner(settings.resources.cores, settings.daemon.pid).job_kinds()
+    return Runner(settings.resources.cores, settings.daemon.pid, wanted).job_kinds()
 
 
 def accepted_kinds(settings: Settings, kinds: tuple[JobKind, ...]) -> tuple[JobKind, ...]:

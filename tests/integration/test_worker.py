@@ -102,6 +102,14 @@ def test_it_leaves_what_it_cannot_run(workers: Workers, queue: Queue) -> None:
     assert [queue.status(id_) for id_ in left] == ["new"] * len(left)
 
 
+@pytest.mark.parametrize(("jobs", "loaded"), [(["sleep"], False), ([], True)])
+def test_what_only_other_jobs_need_is_not_loaded(workers: Workers, queue: Queue, jobs: list[str], loaded: bool) -> None:
+    worker = workers.start(daemon={"jobs": jobs})
+    queue.wait(queue.sleep())
+    libraries = {Path(entry.path).name for entry in worker.forkserver().memory_maps()}
+    assert any(name.startswith("scine_utilities") for name in libraries) is loaded
+
+
 def test_databases_are_served_in_their_order(
     workers: Workers, queue: Queue, database: Database, tmp_path: Path
 ) -> None:

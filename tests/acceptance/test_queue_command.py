@@ -23,7 +23,7 @@ from tests.acceptance.commands import BIN, Ran, on_terminal, puffin_fleet
 from tests.lab.database import DatabaseServer
 from tests.lab.fixtures_database import Database, connect
 from tests.lab.requirements import missing
-from tests.lab.worker import Workers
+from tests.lab.worker import ALL_JOBS, Workers
 from tests.unit.test_health import RECORD
 
 MOLECULES = Path(__file__).resolve().parents[2] / "examples" / "molecules"
@@ -104,7 +104,7 @@ def test_from_a_folder_of_molecules_to_their_energies(place: Place, tmp_path: Pa
     assert {record["database"] for record in submitted.json()} == {place.database.name}
 
     workers = Workers(tmp_path, place.database)
-    worker = workers.make(daemon={"max_number_of_jobs": 20})
+    worker = workers.make(daemon={**ALL_JOBS, "max_number_of_jobs": 20})
     try:
         assert worker.start().wait(180) == 0, worker.log
     finally:
@@ -210,7 +210,7 @@ def test_optimized_structures_come_out_and_go_in_again(place: Place, tmp_path: P
     (record,) = place.queue("submit", MOLECULES / "water.xyz", *optimization, "--json").ok().json()
     workers = Workers(tmp_path, place.database)
     try:
-        assert workers.start(daemon={"max_number_of_jobs": 1}).wait(120) == 0
+        assert workers.start(daemon={**ALL_JOBS, "max_number_of_jobs": 1}).wait(120) == 0
     finally:
         workers.end()
     (result,) = place.queue("results", record["id"][:20], "--json").ok().json()

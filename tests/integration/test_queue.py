@@ -23,7 +23,7 @@ from puffin.store import Queue as Calculations
 from puffin.store import Store
 from puffin.submissions import Submission
 from tests.lab.fixtures_database import Database
-from tests.lab.worker import Queue, Workers, lines_of, until
+from tests.lab.worker import ALL_JOBS, Queue, Workers, lines_of, until
 
 SPARROW = Model(program="sparrow", method_family="PM6", method="PM6")
 HYDROGEN = Molecule("hydrogen", ("H", "H"), ((0.0, 0.0, 0.0), (0.0, 0.0, 1.4)))
@@ -344,7 +344,7 @@ def test_the_beginning_of_an_id(people: Calculations, mixed: dict[str, str]) -> 
 def test_what_a_scine_job_found(people: Calculations, queue: Queue, workers: Workers) -> None:
     (done,) = people.submit(work(HYDROGEN, order="scine_geometry_optimization"))
     (hessian,) = people.submit(work(HYDROGEN, order="scine_hessian"))
-    worker = workers.start()
+    worker = workers.start(daemon=ALL_JOBS)
     for id_ in (done.id, hessian.id):
         queue.wait(id_)
     assert worker.stop() == 0

@@ -15,7 +15,7 @@ import pytest
 from tests.lab.database import DatabaseServer
 from tests.lab.fixtures_database import Database, connect, initialise
 from tests.lab.requirements import missing
-from tests.lab.worker import Queue, Worker, Workers, queue_of, until
+from tests.lab.worker import ALL_JOBS, Queue, Worker, Workers, queue_of, until
 
 DATABASE = "job_classes"
 PATIENCE_S = 120.0
@@ -167,7 +167,7 @@ def exploration(database_server: DatabaseServer, tmp_path_factory: pytest.TempPa
     manager = connect(database_server, DATABASE)
     with contextlib.contextmanager(queue_of)(database) as queue:
         try:
-            yield Exploration(manager, queue, workers.start())
+            yield Exploration(manager, queue, workers.start(daemon=ALL_JOBS))
         finally:
             workers.end()
             manager.disconnect()

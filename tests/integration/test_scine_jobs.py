@@ -11,7 +11,7 @@ import pytest
 
 from puffin.calculations import reason_of
 from tests.lab.scine_puffin import ScinePuffin
-from tests.lab.worker import Queue, Worker, Workers, until
+from tests.lab.worker import ALL_JOBS, Queue, Worker, Workers, until
 
 pytest.importorskip("scine_database", reason="needs the extra 'scine'")
 pytest.importorskip("scine_puffin", reason="needs the extra 'scine'")
@@ -72,7 +72,7 @@ def chemistry(scine_manager: Any) -> Chemistry:
 
 @pytest.fixture
 def worker(workers: Workers) -> Worker:
-    return workers.start()
+    return workers.start(daemon=ALL_JOBS)
 
 
 def energy_computed_here(molecule: str, method: str) -> float:
@@ -133,7 +133,7 @@ def test_what_an_operator_sets_while_a_job_runs_is_not_overwritten(
     workers: Workers, queue: Queue, chemistry: Chemistry
 ) -> None:
     """Also if the job ends before the worker renews its lease, which is long here, and so learns of it."""
-    worker = workers.start(daemon={"lease_in_s": 600.0})
+    worker = workers.start(daemon={**ALL_JOBS, "lease_in_s": 600.0})
     id_ = chemistry.submit("caffeine", "scine_geometry_optimization")
     queue.wait(id_, "pending")
     queue.set(id_, status="hold")
@@ -155,7 +155,7 @@ def test_what_a_dead_scine_puffin_leaves_is_taken_over(workers: Workers, queue: 
     with ScinePuffin(tmp_path, queue) as other:
         assert queue.wait(id_, "pending")["executor"] == other.uuid
     queue.set(id_, settings={"time": 0})
-    heir = workers.start(daemon={"lease_in_s": 1.0, "job_reset_time_in_s": 1.5, "touch_time_in_s": 1.0})
+    heir = workers.start(daemon={**ALL_JOBS, "lease_in_s": 1.0, "job_reset_time_in_s": 1.5, "touch_time_in_s": 1.0})
     document = queue.wait(id_)
     assert document["executor"] == heir.uuid
     assert document["puffin"]["attempt"] == 1
@@ -166,7 +166,9 @@ def test_neither_touches_what_the_other_runs(workers: Workers, queue: Queue, tmp
     with ScinePuffin(tmp_path, queue) as other:
         queue.wait(theirs, "pending")
         # It touches its calculation each second; our judge looks more often than that.
-        worker = workers.start(daemon={"lease_in_s": 1.0, "job_reset_time_in_s": 4.0, "touch_time_in_s": 1.0})
+        worker = workers.start(
+            daemon={**ALL_JOBS, "lease_in_s": 1.0, "job_reset_time_in_s": 4.0, "touch_time_in_s": 1.0}
+        )
         ours = queue.sleep(3.0)
         assert queue.wait(ours)["executor"] == worker.uuid
         assert queue.wait(theirs)["executor"] == other.uuid
@@ -175,7 +177,7 @@ def test_neither_touches_what_the_other_runs(workers: Workers, queue: Queue, tmp
 
 def test_each_takes_what_the_other_gave_back(workers: Workers, queue: Queue, tmp_path: Path) -> None:
     id_ = queue.sleep(600.0)
-    worker = workers.start()
+    worker = workers.start(daemon=ALL_JOBS)
     queue.wait(id_, "pending")
     worker.signal(signal.SIGQUIT)
     assert worker.wait() == 0

@@ -17,7 +17,7 @@ from puffin.settings import DatabaseSettings
 from puffin.store import Store, connection_uri, location
 from tests.lab.requirements import missing
 from tests.lab.servers import Anywhere, add_user, serve, wait_for
-from tests.lab.worker import Place, Worker, configuration, plugin_path, until, write_configuration
+from tests.lab.worker import ALL_JOBS, Place, Worker, configuration, plugin_path, until, write_configuration
 
 PASSWORD = "p@ss/w:rd%"
 
@@ -115,7 +115,9 @@ def test_a_worker_with_the_right_password(secured: Secured, tmp_path: Path) -> N
     password_file = tmp_path / "password"
     password_file.write_text(secured.password_file.read_text())
     database = {"uri": secured.uri, "username": "chem", "password_file": str(password_file), "name": "secured"}
-    write_configuration(place, configuration(place, Anywhere(secured.uri, "secured"), {"database": database}))
+    write_configuration(
+        place, configuration(place, Anywhere(secured.uri, "secured"), {"daemon": ALL_JOBS, "database": database})
+    )
     worker = Worker(place, {"PYTHONPATH": plugin_path(tmp_path / "plugin")}).start()
     try:
         until(lambda: "started: " in worker.log, "the worker to start")

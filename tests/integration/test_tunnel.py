@@ -15,7 +15,7 @@ import pytest
 from tests.lab.fixtures_database import Database
 from tests.lab.fixtures_ssh import HostFactory
 from tests.lab.sshd import SshHost, free_port, keygen
-from tests.lab.worker import Queue, Worker, Workers, puffin, until
+from tests.lab.worker import ALL_JOBS, Queue, Worker, Workers, puffin, until
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_scine_job_goes_through_it_too(
     from tests.integration.test_scine_jobs import Chemistry
 
     chemistry = Chemistry(scine_manager)
-    worker = workers.start(**sections(gateway, database, uri=f"mongodb://localhost:{database.port}/"))
+    worker = workers.start(daemon=ALL_JOBS, **sections(gateway, database, uri=f"mongodb://localhost:{database.port}/"))
     id_ = chemistry.submit("water", "scine_single_point")
     assert queue.settled(id_)["status"] == "complete"
     assert chemistry.energy(id_) < 0

@@ -16,7 +16,7 @@ import pytest
 from tests.lab.fixtures_database import Database
 from tests.lab.link import Link
 from tests.lab.ticking import let_end, never_ran_side_by_side, runs, stands_still, ticking_code
-from tests.lab.worker import Queue, Worker, Workers, lines_of, until
+from tests.lab.worker import ALL_JOBS, Queue, Worker, Workers, lines_of, until
 
 SHORT = {"lease_in_s": 2.0}
 
@@ -294,7 +294,7 @@ def test_a_scine_job_survives_an_outage(own_workers: Workers, own_queue: Queue, 
     manager = connect(own_database.server, own_database.name)
     ids = [Chemistry(manager).submit("caffeine", "scine_geometry_optimization") for _ in range(2)]
     manager.disconnect()
-    worker = own_workers.start(daemon=SHORT)
+    worker = own_workers.start(daemon={**ALL_JOBS, **SHORT})
     until(lambda: any(own_queue.status(id_) == "pending" for id_ in ids), "the first to run")
     own_database.server.kill()
     until(lambda: "cannot" in worker.log, "the worker to notice")

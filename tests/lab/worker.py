@@ -76,10 +76,19 @@ class Place:
         return self.directory / "jobs"
 
 
+WITHOUT_SCINE = ("command", "lab_code", "lab_needs_orca", "lab_own_end", "sleep")
+"""Jobs for which SCINE need not be loaded: that takes most of the time of a worker's start."""
+ALL_JOBS: dict[str, Any] = {"jobs": []}
+"""For section ``daemon``: every job that is installed, SCINE's too."""
+
+
 def configuration(
     place: Place, database: Database, sections: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """A worker's configuration with everything in its own directory; ``sections`` are laid over it."""
+    """A worker's configuration with everything in its own directory; ``sections`` are laid over it.
+
+    Where these name no jobs it takes those that need no SCINE.
+    """
     base: dict[str, dict[str, Any]] = {
         "daemon": {
             "uuid": place.directory.name,
@@ -89,6 +98,7 @@ def configuration(
             "stop": str(place.stop),
             "recycle": str(place.recycle),
             "cycle_time_in_s": 0.2,
+            "jobs": list(WITHOUT_SCINE),
         },
         "database": {"uri": database.uri, "name": database.name},
         "resources": {"cores": 1, "memory": 2.0, "disk": 1.0},

@@ -134,8 +134,8 @@ def write_inventory(place: Path, lab: Laboratory, workers: int, wheels: Path) ->
 
 def install_ansible(place: Path) -> Path:
     environment = place / "ansible"
-    run(["uv", "venv", "--quiet", "--python", sys.executable, str(environment)])
-    run(["uv", "pip", "install", "--quiet", "--python", str(environment / "bin/python"), "ansible-core"])
+    run([sys.executable, "-m", "venv", str(environment)])
+    run([str(environment / "bin/python"), "-m", "pip", "install", "--quiet", "ansible-core"])
     return environment
 
 

@@ -15,7 +15,7 @@ import psutil
 from puffin import cgroup, devices
 from puffin.config import Configuration
 from puffin.errors import PuffinError
-from puffin.jobloop import accepted_kinds, installed_kinds
+from puffin.jobloop import accepted_kinds, installed_kinds, unknown_jobs
 from puffin.jobs.base import JobKind
 from puffin.pidfile import PidFile
 from puffin.programs.environment import prepare
@@ -213,6 +213,8 @@ def _jobs(config: Configuration) -> Iterator[Finding]:
     for kind in kinds:
         if kind.problem and _is_wanted(kind, config.settings):
             yield Finding("job", _gravity(kind), f"{kind.order}: {kind.problem}")
+    for problem in unknown_jobs(settings, kinds):
+        yield Finding("job", Severity.WARN, problem)
     names = ", ".join(kind.order for kind in accepted)
     counted = f"{len(accepted)} of {len(kinds)} are accepted; 'puffin jobs' says why the others are not"
     yield Finding("jobs", _of(bool(accepted)), f"{counted}\n{names}")

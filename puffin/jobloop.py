@@ -19,6 +19,7 @@ from puffin.config import Configuration
 from puffin.crashes import Crashes, last_lines
 from puffin.devices import occupy
 from puffin.errors import CannotFork, ConfigurationError, DaemonError, ExitCode, PuffinError
+from puffin.hints import nearest
 from puffin.identity import Identity
 from puffin.jobs.base import JobKind
 from puffin.pidfile import PidFile
@@ -96,6 +97,8 @@ def check_setup(config: Configuration) -> dict[str, str]:
         print(f"warning: {name} is not offered: {reason}", file=sys.stderr)  # noqa: T201 - as below
     # All jobs come from the process that is asked here: what only others need is not loaded in it.
     kinds = installed_kinds(settings, settings.daemon.jobs)
+    for problem in unknown_jobs(settings, kinds):
+        print(f"warning: {problem}", file=sys.stderr)  # noqa: T201 - as below
     accepted = {kind.order: kind.provider for kind in accepted_kinds(settings, kinds)}
     if not settings.fleet.name:
         print(_setup_in_words(settings, accepted))  # noqa: T201 - printing is this function's task
@@ -127,6 +130,21 @@ def accepted_kinds(settings: Settings, kinds: tuple[JobKind, ...]) -> tuple[JobK
         The jobs that are installed.
     """
     return tuple(kind for kind in kinds if not refusal_of(kind, settings))
+
+
+def unknown_jobs(settings: Settings, kinds: Sequence[JobKind]) -> list[str]:
+    """Jobs that the settings ask for and nobody brings, in words; perhaps another release does.
+
+    Parameters
+    ----------
+    settings
+        The worker's settings.
+    kinds
+        The jobs that are installed.
+    """
+    known = [kind.order for kind in kinds]
+    lacking = [name for name in settings.daemon.jobs if name not in known]
+    return [f"daemon.jobs: no job '{name}' is installed{nearest(name, known)}" for name in lacking]
 
 
 def refusal_of(kind: JobKind, settings: Settings) -> str:

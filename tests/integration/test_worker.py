@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -108,6 +109,15 @@ def test_what_only_other_jobs_need_is_not_loaded(workers: Workers, queue: Queue,
     queue.wait(queue.sleep())
     libraries = {Path(entry.path).name for entry in worker.forkserver().memory_maps()}
     assert any(name.startswith("scine_utilities") for name in libraries) is loaded
+
+
+def test_a_job_that_nobody_brings_is_named(workers: Workers, queue: Queue) -> None:
+    worker = workers.start(daemon={"jobs": ["sleep", "slep"]})
+    queue.wait(queue.sleep())
+    problem = "daemon.jobs: no job 'slep' is installed, did you mean 'sleep'?"
+    assert f"warning: {problem}" in worker.console
+    checked = subprocess.run([puffin(), "-c", worker.place.config, "check", "--json"], capture_output=True, text=True)
+    assert {"check": "job", "severity": "warn", "what": problem} in map(json.loads, checked.stdout.splitlines())
 
 
 def test_databases_are_served_in_their_order(

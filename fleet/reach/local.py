@@ -18,6 +18,7 @@ from fleet.reach.remote import DEFAULT_PYTHON, CommandResult, ConnectionLost
 from fleet.reach.sending import SENDER_S, Receiver, Sender
 
 _BLOCK = 1 << 16
+_LONGEST_END_S = 5.0
 
 
 class LocalRemote:
@@ -35,7 +36,8 @@ class LocalRemote:
         self.name = name
         self.python = python
         self.round_trips = 0
-        self._streams: set[subprocess.Popen[bytes]] = set()
+        self._streams: dict[subprocess.Popen[bytes], bool] = {}
+        """Whether they have been sent all of their program."""
         self._closed = False
 
     def connect(self) -> None:
@@ -71,24 +73,29 @@ class LocalRemote:
         process = self._start(subprocess.DEVNULL)
         assert process.stdin is not None  # noqa: S101 - it is a pipe
         assert process.stdout is not None  # noqa: S101 - likewise
-        self._streams.add(process)
+        self._streams[process] = False
         try:
             if self._closed:
                 return  # meanwhile, by another thread, which did not know of this one
             with contextlib.suppress(BrokenPipeError):  # it is closed just now, or the program says why it ended
                 process.stdin.write(frame(program))
                 process.stdin.flush()
+            self._streams[process] = True
             while chunk := os.read(process.stdout.fileno(), 1 << 16):
                 yield chunk
         finally:
-            self._streams.discard(process)
+            process.stdout.close()  # who has more to say than is heard notices, too
+            _dismiss(process)
+            self._streams.pop(process, None)
             _end(process)
 
     def close(self) -> None:
         """End what is still listened to; whoever listens is told that there is no more."""
         self._closed = True
-        for process in list(self._streams):
-            process.kill()
+        for process, complete in list(self._streams.items()):
+            if complete:
+                _dismiss(process)
+            _kill(process)
 
     def _start(self, stderr: int) -> subprocess.Popen[bytes]:
         executable = shutil.which(Path(self.python).expanduser())
@@ -132,6 +139,14 @@ def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
+
+
+def _dismiss(process: subprocess.Popen[bytes]) -> None:
+    """Say that nobody listens any more, as a connection that ends does, and let it end what it runs for us."""
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    _ended(process, _LONGEST_END_S)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

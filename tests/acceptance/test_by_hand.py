@@ -246,7 +246,6 @@ def test_words_arrive_as_they_are(here: Here) -> None:
     assert "no command 'no-such-command' here" in said.err
 
 
-@pytest.mark.soak
 def test_a_command_ends_with_the_one_who_runs_it(here: Here) -> None:
     here.content["hosts"] = {"one": {"connection": "local"}}
     mark = f"{time.time_ns() % 10**9}.5"

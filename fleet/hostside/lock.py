@@ -28,7 +28,7 @@ from fleet.hostside.audit import append
 from fleet.hostside.common import Failure, Json, locked, os_failure, plain_name
 from fleet.hostside.files import directory, write
 from fleet.hostside.guard import HOLDER, LOCK, SERIAL, holder_of, last_release, read_holder, serial_of
-from fleet.hostside.places import host_root
+from fleet.hostside.places import ORDERS, host_root
 
 STEP = "locking"
 MUTEX = ".lock.mutex"
@@ -75,7 +75,8 @@ def _refuse_strange(root: Path) -> None:
     found = sorted(path.name for path in fleet.iterdir() if not path.name.startswith("."))
     if found == ["hosts"] and not any((fleet / "hosts").glob("*/*")):
         return  # another host with the same home directory is about to make its first lock
-    ours = (f"*/{MUTEX}", "*/etc/supervisord.conf")
+    # One that is drained before its first deploy has its orders and nothing else.
+    ours = (f"*/{MUTEX}", "*/etc/supervisord.conf", f"*/{ORDERS}/drain")
     if found and not any(any((fleet / "hosts").glob(pattern)) for pattern in ours):
         what = f"{fleet} holds {', '.join(found[:3])}{' and more' if len(found) > 3 else ''}, but no fleet"
         raise Failure(what, STEP, "choose another base_dir or another name for the fleet, or empty that directory")

@@ -182,6 +182,7 @@ def test_a_password_that_is_wrong_on_the_host_alone(site: Site) -> None:
 
 @pytest.mark.soak
 def test_a_worker_that_cannot_start_is_shown_with_its_last_words(site: Site) -> None:
+    site.run("deploy", "--yes").ok()  # unless an earlier test has
     settings = site.root / "etc/workers/good-1.yaml"
     text = settings.read_text()
     settings.write_text(text + "nonsense: {}\n")

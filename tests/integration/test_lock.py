@@ -138,6 +138,11 @@ def test_hosts_that_share_a_home_directory_make_their_first_locks_at_once(tmp_pa
     hosts = tmp_path / "reactions" / "hosts"
     (hosts / "n1").mkdir(parents=True)  # which is as far as the other one has come
     assert take(hosts / "n2", "ann")["held"]
+    shutil.rmtree(hosts / "n2")
+    (hosts / "n1" / "orders").mkdir()
+    (hosts / "n1" / "orders" / "drain").touch()  # drained before its first deploy
+    assert take(hosts / "n2", "ann")["held"]
+    shutil.rmtree(hosts / "n1")
     (hosts / "n3").mkdir()
     (hosts / "n3" / "notes").touch()
     shutil.rmtree(hosts / "n2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,16 @@ from puffin.submissions import Submitted
 _ROWS = 20
 
 
+class _Gigabytes(click.FloatRange):
+    """A size; neither nan nor infinity is one, though the range holds them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        size = super().convert(value, param, ctx)
+        if not math.isfinite(size):
+            self.fail(f"{value} is no size in GB", param, ctx)
+        return size
+
+
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILES...")
 @click.option("--job", "order", required=True, metavar="ORDER", help="Such as scine_geometry_optimization.")
@@ -47,8 +58,8 @@ _ROWS = 20
 @click.option("--setting", "settings", metavar="NAME=VALUE", multiple=True, help="The job's; several are fine.")
 @click.option("--priority", type=click.IntRange(1, 10), default=5, show_default=True, help="1 comes first.")
 @click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="What each needs.")
-@click.option("--memory", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="In GB.")
-@click.option("--disk", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="In GB.")
+@click.option("--memory", type=_Gigabytes(0, min_open=True), default=1.0, show_default=True, help="In GB.")
+@click.option("--disk", type=_Gigabytes(0, min_open=True), default=1.0, show_default=True, help="In GB.")
 @click.option("--again", is_flag=True, help="Submit also what is there already.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read; ends with 1 if there was any.")
 @click.option("--force", is_flag=True, help="Also a job, program or method that nobody knows here.")

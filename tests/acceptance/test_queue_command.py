@@ -320,6 +320,8 @@ def test_a_job_of_ones_own_can_be_forced(place: Place, bad: Path) -> None:
         (("submit", MOLECULES, *SINGLE_POINT, "--setting", "a", "--setting", "b=nan"), "b: must be a finite number"),
         (("submit", MOLECULES, *SINGLE_POINT, "--model", "none.yaml"), "--model: cannot read none.yaml"),
         (("submit", MOLECULES, *SINGLE_POINT, "--cores", "0"), "--cores"),
+        (("submit", MOLECULES, *SINGLE_POINT, "--memory", "nan"), "nan is no size in GB"),
+        (("submit", MOLECULES, *SINGLE_POINT, "--disk", "inf"), "inf is no size in GB"),
         (("submit", MOLECULES, *SINGLE_POINT, "--database", "a", "--database", "b"), "go into one of a and b"),
         (("list", "--status", "fialed"), "no status 'fialed', did you mean 'failed'?"),
         (("list", "--since", "yesterday"), "'yesterday' is no time"),

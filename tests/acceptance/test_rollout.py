@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def test_settings_that_do_not_work_are_taken_back(here: Here) -> None:
     ran = here.run("deploy", "--yes")
 
     assert ran.code == 1
-    assert "here failed at waiting for workers: here-1:" in ran.err
+    # Which of the two supervisord gives up first is its affair.
+    assert re.search(r"here failed at waiting for workers: here-[12]:", ran.err)
     assert "No module named 'encodings'" in ran.err
     assert "it was put back to its last good state, release path-" in ran.err
     assert "put back" in ran.out

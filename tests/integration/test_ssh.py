@@ -477,10 +477,13 @@ def test_nothing_that_is_sent_is_seen_in_a_command_line(ssh_hosts: Hosts, connec
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 seen.append(" ".join(process.cmdline()))
 
-    timer = threading.Timer(0.3, watch)
-    timer.start()
-    remote.call("password = 'kept secret'; import time; time.sleep(1)", 30)
-    timer.join()
+    program = "password = 'kept secret'; import time; time.sleep(1)"
+    call = threading.Thread(target=remote.call, args=(program, 30))
+    call.start()
+    while call.is_alive():
+        watch()
+        time.sleep(0.1)
+    call.join()
     assert any("sys.stdin" in line for line in seen)
     assert not any("kept secret" in line for line in seen)
 

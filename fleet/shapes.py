@@ -80,6 +80,7 @@ class _Plan(TypedDict):
     enable_boot: Annotated[bool, "whether the start at boot is arranged"]
     disable_boot: Annotated[bool, "whether the start at boot is taken back"]
     no_boot: Annotated[str, "why the start at boot cannot be arranged; empty where it can"]
+    unproven: Annotated[bool, "whether no deploy has seen the workers healthy yet; the next one waits for them"]
 
 
 class Plan(_Plan, total=False):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import gc
-import os
-import select
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import click
 
 from fleet.cli.lazy import LazyGroup
+from fleet.cli.streams import UnfailingOutput, is_of_output, nobody_reads
 from fleet.errors import ExitCode, FleetError
 from puffin import __version__
 from puffin.errors import DatabaseUnavailable, PuffinError
@@ -95,6 +94,9 @@ def cli(context: click.Context) -> None:
 _GOES_ON = frozenset(
     ("collect", "deploy", "destroy", "drain", "prune", "restart", "resume", "rollback", "start", "stop")
 )
+_TO_THE_END = _GOES_ON | {"demo", "init", "queue", "scale", "trust", "unlock"}
+"""Verbs that change something, and so do all of it, whether somebody reads what they say of it or not."""
+
 _NO_DATABASE = "  see that the server runs; 'puffin-fleet check' tries it from here and from every host"
 
 
@@ -109,54 +111,33 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     # Modules and records are many objects and no garbage: to look for it after every 700 takes a tenth of the time.
     gc.set_threshold(50_000)
     was_told_to_end = _heed_endings()
+    output = UnfailingOutput() if _verb(arguments) in _TO_THE_END else None
     try:
         code = _run(arguments)
         if code == ExitCode.DONE and was_told_to_end():
             code = int(ExitCode.INTERRUPTED)  # somebody swallowed it, as extension modules do while they are imported
         sys.stdout.flush()
+        if output is not None and output.failure is not None:
+            code = code or _not_written(output.failure)
     except (BrokenPipeError, SystemExit):
         # click makes an exit with 1 of a pipe that is read no more.
-        if not _nobody_reads():
+        if not nobody_reads():
             raise
         code = int(ExitCode.DONE)
     except OSError as error:
-        if not _is_of_output(error):
+        if not is_of_output(error):
             raise
-        click.echo(f"cannot write the output: {error.strerror or error}", err=True)
-        code = int(ExitCode.FAILED)
+        code = _not_written(error)
     sys.exit(code)
 
 
-def _nobody_reads() -> bool:
-    """Whether whoever read our output has had enough of it; then what is left of it goes nowhere."""
-    gone = False
-    for stream in (sys.__stdout__, sys.__stderr__):
-        if stream is None or stream.closed:
-            continue
-        looked = select.poll()
-        looked.register(stream.fileno(), 0)  # an error is told in any case
-        if any(event & select.POLLERR for _, event in looked.poll(0)):
-            gone = True
-            _to_nowhere(stream)
-    return gone
+def _not_written(error: OSError) -> int:
+    click.echo(f"cannot write the output: {error.strerror or error}", err=True)
+    return int(ExitCode.FAILED)
 
 
-def _is_of_output(error: OSError) -> bool:
-    """Whether output could not be written, as on a full disk; then what is left of it goes nowhere."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    raised = str(frame.tb_frame.f_globals.get("__name__", "")) if frame is not None else ""
-    if raised != __name__ and raised.partition(".")[0] not in {"click", "rich"}:
-        return False
-    _to_nowhere(sys.stdout)
-    return True
-
-
-def _to_nowhere(stream: TextIO) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())  # else Python complains when it flushes at its end
-    os.close(nowhere)
+def _verb(arguments: list[str] | None) -> str:
+    return next(iter(arguments if arguments is not None else sys.argv[1:]), "")
 
 
 def _heed_endings() -> Callable[[], bool]:
@@ -182,8 +163,7 @@ def _heed_endings() -> Callable[[], bool]:
 
 def _interrupted(arguments: list[str] | None) -> str:
     """What Ctrl-C leaves behind, in a few words."""
-    verb = next(iter(arguments if arguments is not None else sys.argv[1:]), "")
-    if verb not in _GOES_ON:
+    if _verb(arguments) not in _GOES_ON:
         return "interrupted"
     return "interrupted: what hosts were told they go on with, and the same command again completes the rest"
 

@@ -21,7 +21,7 @@ from fleet.deployment.hooks import check_hooks
 from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.kits import PREVIOUS
 from fleet.deployment.lock import TOKEN_VARIABLE, again_when_changed, new_deed, wait_until_free
-from fleet.deployment.refusals import describe
+from fleet.deployment.manner import Manner
 from fleet.deployment.roller import NotBegun, PutBack
 from fleet.deployment.survey import HostWork
 from fleet.errors import ExitCode, FleetError, UsageError
@@ -155,6 +155,7 @@ def _look_and_deploy(chosen: Chosen, how: DeployOptions, look: _Look, json_lines
             show_plans(works, False)
         works = refuse_without_consent(works)
         to_change = _to_change(works)
+        chores = _chores(works, how)
         lost = report_failures(works)
         if lost and look.back_to is not None:
             raise FleetError("nothing was changed: not every host can go back; choose hosts with --host")
@@ -163,7 +164,7 @@ def _look_and_deploy(chosen: Chosen, how: DeployOptions, look: _Look, json_lines
         ended = _carry_out(chosen, remotes, store, works, how)
     _report(ended.results, works, json_lines)
     # What failed before anything was done has been said above.
-    report_failures([result for result in ended.results if result.host in {work.host.name for work in to_change}])
+    report_failures([result for result in ended.results if result.host in {work.host.name for work in chores}])
     for trouble in ended.troubles:
         note(str(trouble), "red")
     return ExitCode.FAILED if ended.troubles or any(not result.ok for result in ended.results) else ExitCode.DONE
@@ -181,7 +182,8 @@ def _wait_for_others(works: Sequence[HostResult[HostWork]], remotes: Remotes, ho
     """Let others who change these hosts come to an end, now that no plan is made yet; say whether there were any."""
     if os.environ.get(TOKEN_VARIABLE):
         return False  # a hook runs under the lock that it would wait for
-    places = {work.host.name: work.facts for work in _to_change(works)}
+    places = {work.host: work.value.facts for work in works if work.value is not None}
+    # Also where there is nothing to do: whoever holds a host may just be changing, or putting back, what was found.
     held = {host: facts.lock.holder for host, facts in places.items() if facts.lock.holder is not None}
     if all(holder.expired for holder in held.values()):
         return False
@@ -192,6 +194,13 @@ def _wait_for_others(works: Sequence[HostResult[HostWork]], remotes: Remotes, ho
 
 def _to_change(works: Sequence[HostResult[HostWork]]) -> list[HostWork]:
     return [work.value for work in works if work.value is not None and not work.value.plan.empty]
+
+
+def _chores(works: Sequence[HostResult[HostWork]], how: DeployOptions) -> list[HostWork]:
+    """The hosts on which there is something to do: to change them, or to see whether their workers are healthy."""
+    waits = how.manner is not Manner.WHEN_IDLE
+    found = [work.value for work in works if work.value is not None]
+    return [work for work in found if not work.plan.empty or (waits and work.plan.unproven)]
 
 
 def carry_out(chosen: Chosen, remotes: Remotes, store: Store, parallel: int) -> list[HostResult[Deployed]]:
@@ -217,14 +226,14 @@ def _carry_out(
 ) -> DeployEnd:
     note_unchanged(chosen.fleet, store, [work.value for work in works if work.value is not None])
     results = {work.host: _before(work) for work in works}
-    to_change = _to_change(works)
-    if not to_change:
+    chores = _chores(works, how)
+    if not chores:
         return DeployEnd(tuple(results.values()))
-    with Board("Deploying", len(to_change)) as board:
+    with Board("Deploying", len(chores)) as board:
         try:
-            ended = deploy_hosts(chosen.fleet, to_change, remotes, store, how, board)
+            ended = deploy_hosts(chosen.fleet, chores, remotes, store, how, board)
         except KeyboardInterrupt as interrupted:
-            _say_how_far(to_change, interrupted.results if isinstance(interrupted, Interrupted) else ())
+            _say_how_far(chores, interrupted.results if isinstance(interrupted, Interrupted) else ())
             raise
     results.update((result.host, result) for result in ended.results)
     return DeployEnd(tuple(results.values()), ended.troubles)
@@ -251,13 +260,13 @@ def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[
     if json_lines:
         for result in results:
             print_json(_as_record(result, releases))
-    elif any(result.value is None or result.value.changed for result in results):
+    elif any(result.value is None or result.value.changed or result.value.workers for result in results):
         rows = [_row(result, releases) for result in results]
         print_table(_COLUMNS, rows)
     else:
         note("Nothing to do: every host is as hosts.yaml describes it. Nothing was restarted.", "green")
-        for line in _not_well(works):
-            note(line, "yellow")
+        if ill := _not_well(works):
+            note(ill, "yellow")
         plans = [work.value.plan for work in works if work.value]
         for plan in plans:
             if plan.drained:
@@ -267,15 +276,11 @@ def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[
             note(f"{', '.join(stopped)} stay stopped: 'puffin-fleet start' starts them.", "yellow")
 
 
-def _not_well(works: Sequence[HostResult[HostWork]]) -> list[str]:
+def _not_well(works: Sequence[HostResult[HostWork]]) -> str:
     """What is not as it should be although there is nothing to do."""
     found = [work.value for work in works if work.value is not None]
-    holders = {work.host.name: work.facts.lock.holder for work in found}
-    lines = [f"{host} is {describe(holder)}." for host, holder in holders.items() if holder and not holder.expired]
     ill = [work.host.name for work in found if not work.observed.works and not work.plan.kept_stopped]
-    if ill:
-        lines.append(f"Not all workers of {condensed(ill)} have reported in good health: see 'puffin-fleet check'.")
-    return lines
+    return f"Not all workers of {condensed(ill)} have reported in good health: see 'puffin-fleet check'." if ill else ""
 
 
 def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | str]:
@@ -283,7 +288,7 @@ def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | 
     outcome = _outcome(result)
     if result.value is None:
         return [result.host, outcome, "", "", f"{result.seconds:.1f}"]
-    if not result.value.changed:
+    if not result.value.changed and not result.value.workers:
         return [result.host, outcome, "", release, ""]
     if result.value.pending or result.value.later:
         later = len(result.value.later)

@@ -32,6 +32,7 @@ _STYLES = {
     "remove": "red",
     "recycle": "yellow",
     "restart": "yellow",
+    "wait": "yellow",
     "drift": "magenta",
 }
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
@@ -244,7 +245,9 @@ def _say_how_many(works: Sequence[HostResult[HostWork]]) -> None:
         return
     same = sum(work.plan.empty for work in found)
     lost = f", {len(works) - len(found)} cannot be deployed" if len(found) < len(works) else ""
-    note(f"{len(found) - same} of {len(works)} hosts to change, {same} as they should be{lost}.")
+    waits = sum(work.plan.empty and work.plan.unproven for work in found)
+    open_ = f", {waits} of them not proven yet" if waits else ""
+    note(f"{len(found) - same} of {len(works)} hosts to change, {same} as they should be{open_}{lost}.")
     asking = [work.plan.host for work in found if work.plan.needs_consent]
     if asking:
         note(f"Files were changed by hand on {', '.join(asking)}; --repair writes over them.", "yellow")

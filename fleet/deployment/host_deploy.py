@@ -54,7 +54,7 @@ class Deployed:
     Parameters
     ----------
     changed
-        Whether anything had to be done.
+        Whether anything had to be changed.
     workers
         Its workers as they were at the end; none where they were not waited for.
     pending
@@ -151,7 +151,7 @@ class Deployment:
             [write for write in plan.files_to_write if write.file.path not in sections], last=not held_back
         )
         self._switched()
-        self._say("starting workers")
+        self._say("looking at its workers" if plan.empty else "starting workers")
         states = self._supervise()
         self._operate(operations(plan, self._to_restart(), held_back, states))
         signs.progressed()
@@ -166,7 +166,7 @@ class Deployment:
             self._write_files([write for write in plan.files_to_write if write.file.path in sections], last=True)
             self._supervise()
         workers = self._wait(list(self._work.configurations), signs)
-        return Deployed(True, workers, seconds=time.monotonic() - started)
+        return Deployed(not plan.empty, workers, seconds=time.monotonic() - started)
 
     def _keep_what_is_good(self) -> None:
         """Keep the present state if it works, where a deploy that did not wait, or was cut off, has not done so."""

@@ -105,6 +105,9 @@ class HostPlan:
         Whether the host has to be made to start its workers with the machine, or to do so no longer.
     no_boot
         Why that is wanted and not possible; empty otherwise. Nothing is done about it.
+    unproven
+        Whether workers shall run that no deploy has seen healthy with what the last one wrote: it was cut off, or did
+        not wait. The next one does, also where there is nothing else to do.
     """
 
     host: str
@@ -130,10 +133,11 @@ class HostPlan:
     enable_boot: bool = False
     disable_boot: bool = False
     no_boot: str = ""
+    unproven: bool = False
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether nothing would be changed."""
         return not (
             self.wheels_to_upload
             or self.install_release
@@ -187,4 +191,5 @@ class HostPlan:
             "enable_boot": self.enable_boot,
             "disable_boot": self.disable_boot,
             "no_boot": self.no_boot,
+            "unproven": self.unproven,
         }

@@ -60,6 +60,7 @@ def plan_host(desired: DesiredHost, observed: ObservedHost, repair: bool = False
         enable_boot=desired.boot and observed.boot in {BootState.MISSING, BootState.OUTDATED},
         disable_boot=not desired.boot and observed.boot in {BootState.IN_PLACE, BootState.OUTDATED},
         no_boot=observed.boot_why if desired.boot and observed.boot is BootState.IMPOSSIBLE else "",
+        unproven=observed.unproven and any(name not in workers.kept_stopped for name in desired.workers),
     )
     return plan if plan.empty else replace(plan, stop_files=tuple(_stop_files(plan, observed)))
 

@@ -32,7 +32,7 @@ def summary(plan: HostPlan) -> tuple[PlanLine, ...]:
         One line for each thing done, then what stays as it is though one might expect otherwise; no line at
         all where nothing is done and nothing is odd.
     """
-    return (*_installation_lines(plan), *_file_lines(plan), *_worker_lines(plan), *_remarks(plan))
+    return (*_installation_lines(plan), *_file_lines(plan), *_worker_lines(plan), *_proof_lines(plan), *_remarks(plan))
 
 
 def why_consent(plan: HostPlan) -> str:
@@ -119,6 +119,11 @@ def _worker_lines(plan: HostPlan) -> Iterator[PlanLine]:
         yield PlanLine("enable", "start at boot", "workers are back after a reboot")
     if plan.disable_boot:
         yield PlanLine("disable", "start at boot", "hosts.yaml says 'boot: none'")
+
+
+def _proof_lines(plan: HostPlan) -> Iterator[PlanLine]:
+    if plan.unproven and plan.empty:  # else they are waited for in any case
+        yield PlanLine("wait", "for its workers", "the last deploy ended before they were healthy for long enough")
 
 
 def _remarks(plan: HostPlan) -> Iterator[PlanLine]:

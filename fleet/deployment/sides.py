@@ -108,6 +108,8 @@ class ObservedHost:
         Programs whose section on disk is not the one that supervisord runs with: an earlier deploy was cut off.
     manifest
         What the last deploy wrote; None where none did, or an older one that wrote no manifest.
+    good
+        Id of the deploy that wrote the last state in which all workers were seen healthy; None where none did.
     boot, boot_why
         Whether its workers are started with the machine, and why that is impossible where it is.
     """
@@ -126,8 +128,14 @@ class ObservedHost:
     running: Mapping[str, RunningWorker] = field(default_factory=dict)
     drifted: frozenset[str] = frozenset()
     manifest: Manifest | None = None
+    good: str | None = None
     boot: BootState = BootState.MISSING
     boot_why: str = ""
+
+    @property
+    def unproven(self) -> bool:
+        """Whether the last deploy was cut off, or ended, before it had seen all workers healthy."""
+        return self.manifest is not None and self.manifest.deploy != self.good
 
     @property
     def works(self) -> bool:

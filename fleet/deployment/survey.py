@@ -58,7 +58,7 @@ class HostWork:
     plan
         What has to be done.
     worth_keeping
-        Whether the present state works and has not been kept as the last good one.
+        Whether the present state works, has not been kept as the last good one, and is about to be changed.
     """
 
     host: Host
@@ -235,6 +235,7 @@ def _work(goal: Goal, host: Host, facts: Facts, records: Sequence[WorkerRecord],
         boot=host.boot == "auto",
     )
     observed = _observed(facts, records, goal, kit)
+    plan = plan_host(desired, observed, goal.repair)
     return HostWork(
         host=host,
         facts=facts,
@@ -249,8 +250,9 @@ def _work(goal: Goal, host: Host, facts: Facts, records: Sequence[WorkerRecord],
         configurations={worker.name: _configuration(worker, files) for worker in workers},
         desired=desired,
         observed=observed,
-        plan=plan_host(desired, observed, goal.repair),
-        worth_keeping=observed.works and facts.good != (observed.manifest.deploy if observed.manifest else None),
+        plan=plan,
+        # Where nothing else is changed, this deploy itself finds out whether it works for long enough.
+        worth_keeping=observed.works and observed.unproven and not plan.empty,
     )
 
 
@@ -327,6 +329,7 @@ def _observed(facts: Facts, records: Sequence[WorkerRecord], goal: Goal, kit: Ki
         running={record.worker: RunningWorker(record.release, record.configuration) for record in mine},
         drifted=facts.drifted,
         manifest=parse_manifest(facts.manifest),
+        good=facts.good,
         boot=_boot(facts),
         boot_why=facts.boot.why,
     )

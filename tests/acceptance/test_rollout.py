@@ -76,7 +76,9 @@ def test_marked_workers_change_by_themselves_when_their_calculations_are_done(he
         "the workers to have taken their new settings",
     )
     assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}
-    assert "Nothing to do" in here.run("deploy", "--yes").ok().err
+    (plan,) = here.run("plan", "--json").ok().json()
+    assert (plan["empty"], plan["unproven"]) == (True, True)
+    assert "Nothing to do" in here.run("deploy", "--yes", "--when-idle").ok().err
 
     # Nobody waited to see it, yet what they run now is what a deploy that fails goes back to.
     before = files_of(here)

@@ -41,7 +41,7 @@ def there(changes: Mapping[str, FileState | None] | None = None, **more: Any) ->
     """A host as it was deployed, but for some files."""
     files = {**states(render()), **(changes or {})}
     found = {path: state for path, state in files.items() if state is not None}
-    return dataclasses.replace(deployed(manifest=manifest(), **more), files=found)
+    return dataclasses.replace(deployed(**{"manifest": manifest(), "good": "d1", **more}), files=found)
 
 
 def lines(plan: HostPlan) -> list[tuple[str, str, str]]:
@@ -373,3 +373,21 @@ def test_a_deploy_that_was_good_here_and_not_elsewhere_is_taken_back_as_well(tmp
         assert parse((root / "good" / "manifest.json").read_text()) == parse(content_of_manifest(root))
         steps += 1
     assert steps > 5
+
+
+@pytest.mark.parametrize(
+    ("more", "unproven"),
+    [
+        ({}, False),
+        ({"good": None}, True),
+        ({"good": "d0"}, True),  # an earlier deploy was seen to work, this one not
+        ({"good": "d0", "stopped_all": True}, False),  # nobody is there to prove anything
+        ({"good": "d0", "stopped": frozenset({W1})}, True),
+        ({"good": "d0", "stopped": frozenset({W1, W2})}, False),
+        ({"good": None, "manifest": None}, False),
+    ],
+)
+def test_workers_that_no_deploy_saw_healthy_have_yet_to_prove_themselves(more: dict[str, Any], unproven: bool) -> None:
+    plan = plan_host(desired(), there(**more))
+    assert (plan.empty, plan.unproven) == (True, unproven)
+    assert (("wait", "for its workers") in [line[:2] for line in lines(plan)]) is unproven

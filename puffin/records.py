@@ -67,6 +67,8 @@ class WorkerRecord:
         It reports at least this often, in seconds; None where it does not say.
     memory_used
         What its calculation had when it reported, in GB; None where it has none or does not say.
+    returns
+        Whether it has ended to be started again at once.
     """
 
     uuid: str
@@ -92,6 +94,7 @@ class WorkerRecord:
     lasting_s: float | None = None
     reports_within_s: float | None = None
     memory_used: float | None = None
+    returns: bool = False
 
     @property
     def since(self) -> datetime | None:
@@ -114,7 +117,7 @@ class WorkerRecord:
         return (now - self.seen).total_seconds() if self.seen else float("inf")
 
     def is_lost(self, now: datetime) -> bool:
-        """Whether it is silent for longer than it should be, and has not said that it ends.
+        """Whether it is silent for longer than it should be, and has not said that it ends for good.
 
         Parameters
         ----------
@@ -123,4 +126,4 @@ class WorkerRecord:
         """
         within = self.reports_within_s
         longest = SILENT_AFTER_S if within is None else within + _GRACE_S
-        return self.state not in ENDED and self.silent_s(now) > longest
+        return (self.returns or self.state not in ENDED) and self.silent_s(now) > longest

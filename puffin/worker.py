@@ -132,7 +132,7 @@ class Worker:
             self._renewal.stop()
         state = "quarantined" if code is ExitCode.QUARANTINED else "stopped"
         self._reporter.event(state, detail=self._why_at_rest)
-        self._reporter.stop(state=state, calculation="", order="")
+        self._reporter.stop(state=state, calculation="", order="", returns=code is ExitCode.RECYCLE)
         if code is ExitCode.DONE and self._settings.daemon.recycle and self._orders.taken_back:
             self._log.info("starting again: the stop file was taken away while it was ending")
             return ExitCode.RECYCLE

@@ -289,6 +289,8 @@ def _rank(state: str) -> int:
 
 
 def _reported_troubles(status: WorkerStatus) -> tuple[str, ...]:
+    if status.state == "lost" and status.record.returns:
+        return (f"ended {duration(status.silent_s)} ago to start again, and has not",)
     if status.state == "lost":
         silent = "" if status.silent_s == float("inf") else f", silent for {duration(status.silent_s)}"
         return (f"lost{silent}",)

@@ -66,6 +66,13 @@ def test_a_stopped_worker_may_be_silent() -> None:
     assert status.state == "stopped"
 
 
+@pytest.mark.parametrize(("silent", "state", "wrong"), [(40, "stopped", False), (50, "lost", True)])
+def test_a_worker_that_ended_to_start_again_is_missed(silent: float, state: str, wrong: bool) -> None:
+    (status,) = status_of([seen(silent, state="stopped", returns=True, reports_within_s=30.0)], NOW)
+    assert (status.state, status.wrong) == (state, wrong)
+    assert not wrong or status.troubles == ("ended 50 s ago to start again, and has not",)
+
+
 def test_a_calculation_grows_older_between_reports() -> None:
     (status,) = status_of([seen(20, state="running", calculation="c", lasting_s=100.0)], NOW)
     assert (status.age_s, status.record.since) == (120.0, NOW - timedelta(seconds=120))

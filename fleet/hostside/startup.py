@@ -14,11 +14,12 @@ from pathlib import Path
 from fleet.hostside import boot, supervise
 from fleet.hostside.common import Failure, os_failure, wait_until
 from fleet.hostside.places import restore_run_directory, socket_path
-from fleet.hostside.rpc import ACTIVE, NOT_RUNNING, Supervisor, Unreachable, observe
+from fleet.hostside.rpc import ACTIVE, NOT_RUNNING, Supervisor, Unreachable, observe, unanswered
 
 PATIENCE_S = 300.0
 STARTING_S = 120.0
 GIVING_BACK_S = 40.0
+_ASK_AGAIN_S = 0.5
 
 
 def main(arguments: list[str]) -> int:
@@ -92,17 +93,35 @@ def give_back(root: Path, seconds: float) -> str:
     -------
     str
         What was done, for the log.
+
+    Raises
+    ------
+    Failure
+        supervisord runs and does not answer in that time.
     """
-    supervisor = Supervisor(socket_path(root))
-    try:
-        names = [program["name"] for program in supervisor.programs() if program["state"] in ACTIVE]
-        for name in names:
-            supervisor.attempt("signalProcess", name, "QUIT", accept=(NOT_RUNNING,))
-    except Unreachable as error:
-        return f"nothing to do: {error}"
-    ended = wait_until(lambda: not _active(root), seconds, 0.2)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            names = _tell_to_give_back(root)
+            break
+        except Unreachable as error:
+            why = unanswered(root, error, "having the workers give back their calculations")
+            if not why.passing:
+                return f"nothing to do: {error}"
+            if time.monotonic() > deadline:
+                raise why from error
+        time.sleep(_ASK_AGAIN_S)
+    ended = wait_until(lambda: not _active(root), deadline - time.monotonic(), 0.2)
     left = "" if ended else f"; still running: {', '.join(_active(root))}"
     return f"told {', '.join(names) or 'nobody'} to give back what they had{left}"
+
+
+def _tell_to_give_back(root: Path) -> list[str]:
+    supervisor = Supervisor(socket_path(root))
+    names = [program["name"] for program in supervisor.programs() if program["state"] in ACTIVE]
+    for name in names:
+        supervisor.attempt("signalProcess", name, "QUIT", accept=(NOT_RUNNING,))
+    return names
 
 
 def _active(root: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,23 @@ def test_there_is_nothing_to_give_back(tmp_path: Path, capsys: pytest.CaptureFix
     (root / "run").mkdir()
     assert startup.main([str(root), "stop"]) == 0
     assert "nothing to do: no answer at" in capsys.readouterr().out
+
+
+def test_a_supervisord_that_is_silent_for_a_while_is_asked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = host(tmp_path)
+    (root / "run").mkdir()
+    code = "import time; time.sleep(60)"
+    silent = subprocess.Popen([sys.executable, "-c", code, "supervisord", str(root / "etc/supervisord.conf")])
+    try:
+        (root / "run/supervisord.pid").write_text(str(silent.pid))
+        monkeypatch.setattr(startup, "GIVING_BACK_S", 1.2)
+        assert startup.main([str(root), "stop"]) == 1
+        assert f"supervisord runs (pid {silent.pid}) but does not answer" in capsys.readouterr().out
+    finally:
+        silent.kill()
+        silent.wait()
 
 
 def test_what_was_refused_is_not_available_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

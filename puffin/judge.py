@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from puffin import lease
@@ -25,6 +25,10 @@ from puffin.worklog import Log
 
 _LATEST_LOOK_S = 0.25
 _LATE_ANSWER_S = 5.0
+_PATIENCE = 1 / 6
+"""Of a lease: a holder whose renewal got no answer tries again after half of that (`puffin.lease.Lease.next_try`)."""
+
+_MOST_PATIENCE_S = 10.0
 
 
 class Judge:
@@ -91,6 +95,7 @@ class Court:
         self._clock = ServerClock()
         self._sits = False
         self._silent = False
+        self._suspects = Suspects()
         self.next_look = boot_time()
 
     def look(self) -> None:
@@ -106,6 +111,7 @@ class Court:
                     self._judge(server_now)
         except DatabaseError as error:
             self._sits = False
+            self._suspects = Suspects()
             # A server may greet and yet answer nothing else, so that the driver notices no break.
             self._clock = dataclasses.replace(self._clock, steady_since=boot_time())
             if not self._silent:
@@ -140,12 +146,16 @@ class Court:
         connected = self._connected_since()
         watched_s = 0.0 if connected is None else boot_time() - connected
         sentence = judge(calculations.pending(), server_now, self._daemon.job_reset_time_in_s, watched_s)
-        for pending in sentence.lost:
+        now, patience_s = boot_time(), min(self._claimant.lease_s * _PATIENCE, _MOST_PATIENCE_S)
+        self._suspects = self._suspects.seen(sentence.lost, now)
+        for pending in self._suspects.for_longer_than(patience_s, now):
             reason = f"its worker {pending.executor or '(unknown)'} did not renew its lease"
             loss = Loss(pending.host, reason, self._daemon.max_attempts)
             if status := calculations.reset(pending, loss):
                 self._log.warning(f"reset: {reason}", pending.id)
                 self._reporter.lost("reset", pending.id, loss, status)
+        if self._suspects.since:
+            self.next_look = min(self.next_look, now + patience_s + _LATEST_LOOK_S)
         if sentence.next_lapse is not None:
             until = (sentence.next_lapse - server_now).total_seconds() + _LATEST_LOOK_S
             self.next_look = min(self.next_look, boot_time() + until)
@@ -184,8 +194,49 @@ class ServerClock:
 
 
 @dataclass(frozen=True)
+class Suspects:
+    """Calculations whose lease had lapsed when they were last seen.
+
+    A server that answered nobody from just after one look to just before the next makes all leases look lapsed, and no
+    judge has noticed anything. Whoever lives renews as soon as it answers; so only those are lost that are found as
+    they were in a second look.
+
+    Parameters
+    ----------
+    since
+        When each was first found so, and has been ever since, in seconds of a clock that never jumps.
+    """
+
+    since: Mapping[Pending, float] = field(default_factory=dict)
+
+    def seen(self, lost: Sequence[Pending], now: float) -> Suspects:
+        """What is known after another look.
+
+        Parameters
+        ----------
+        lost
+            Those whose lease has lapsed.
+        now
+            The time.
+        """
+        return Suspects({pending: self.since.get(pending, now) for pending in lost})
+
+    def for_longer_than(self, seconds: float, now: float) -> list[Pending]:
+        """Those that nobody has touched for so long since they were first found lapsed.
+
+        Parameters
+        ----------
+        seconds
+            For how long.
+        now
+            The time.
+        """
+        return [pending for pending, first in self.since.items() if now - first >= seconds]
+
+
+@dataclass(frozen=True)
 class Sentence:
-    """Whose calculations are lost, and when the next lease lapses unless it is renewed."""
+    """Whose leases have lapsed, and when the next one does unless it is renewed."""
 
     lost: tuple[Pending, ...]
     next_lapse: datetime | None

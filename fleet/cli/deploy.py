@@ -249,10 +249,11 @@ def _before(work: HostResult[HostWork]) -> HostResult[Deployed]:
 def _say_how_far(works: Sequence[HostWork], results: Sequence[HostResult[Any]]) -> None:
     """What was locked or prepared is not done yet: only what `deploy` itself has said of a host."""
     done = [result.host for result in results if isinstance(result.value, Deployed)]
-    rest = [work.host.name for work in works if work.host.name not in done]
-    note(f"\ndone {condensed(done) or 'none'}; not finished {condensed(rest) or 'none'}.", "yellow")
+    rest = {work.host.name: work.facts.current for work in works if work.host.name not in done}
+    note(f"\ndone {condensed(done) or 'none'}; not finished {condensed(list(rest)) or 'none'}.", "yellow")
     if rest:
-        note("Until then the old release works; the same command goes on where this one stopped.", "yellow")
+        old = "Who was not told to change yet goes on as before; the" if any(rest.values()) else "The"
+        note(f"{old} same command goes on where this one stopped.", "yellow")
 
 
 def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:

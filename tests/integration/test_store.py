@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
 
 from puffin.calculations import Claim, Claimant, Status, Usage, Verdict
 from puffin.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
+from puffin.judge import Court
 from puffin.losses import Loss
 from puffin.records import WorkerRecord
-from puffin.settings import DatabaseSettings, ResourceSettings
+from puffin.settings import DaemonSettings, DatabaseSettings, ResourceSettings
 from puffin.store import Calculations, Event, Store, connection_uri, wait_until_reachable
 from tests.lab.fixtures_database import Database
 from tests.lab.worker import Queue, until
@@ -152,6 +155,29 @@ def test_the_judge_learns_the_servers_clock(store: Store, queue: Queue) -> None:
     now = store.judge_seat(queue.name).take(None, "me", 60.0)
     assert now is not None
     assert abs(now - store.server_time()) < timedelta(seconds=5)
+
+
+def test_who_renews_right_after_the_judge_found_its_lease_lapsed_keeps_its_calculation(
+    calculations: Calculations, store: Store, queue: Queue
+) -> None:
+    """As after a server that answered nobody from just after one look of the judge to just before the next."""
+    short, judge = Claimant("short", 1.2, "h", "short", "lab"), Claimant("judge", 1.2, "h", "judge", "lab")
+    court = Court(queue.name, store, DaemonSettings(), judge, Mock(), Mock())
+    court.look()
+    id_ = queue.sleep()
+    held = claim(calculations, short)
+
+    def look_when_lapsed() -> None:
+        time.sleep(1.4)
+        court.look()
+        assert queue.status(id_) == "pending", "it was not given the time to renew"
+
+    look_when_lapsed()
+    assert calculations.renew(held)
+    look_when_lapsed()
+    time.sleep(0.3)
+    court.look()
+    assert queue.status(id_) == "new", "nobody renewed it"
 
 
 # Workers, events, orders -------------------------------------------------------------------------------

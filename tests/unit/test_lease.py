@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from datetime import datetime, timedelta
 
 import pytest
 
 from puffin import lease
-from puffin.judge import ServerClock, judge
+from puffin.judge import ServerClock, Suspects, judge
 from puffin.lease import Hold
 from puffin.losses import Pending
 
@@ -95,6 +96,17 @@ def test_who_has_a_longer_lease_than_the_judge_was_connected_may_have_been_cut_o
     short, long = pending(61, lease_s=2.0), pending(61, lease_s=60.0)
     assert judge([short, long], NOON, 7200, watched_s=3.0).lost == (short,)
     assert judge([short, long], NOON, 7200, watched_s=60.0).lost == (short, long)
+
+
+def test_only_who_is_found_as_before_in_a_later_look_is_lost() -> None:
+    dead, alive = pending(61), dataclasses.replace(pending(62), id="b")
+    suspects = Suspects().seen([dead, alive], 100.0)
+    assert suspects.for_longer_than(10.0, 100.0) == []
+    renewed = dataclasses.replace(alive, renewed=NOON)
+    suspects = suspects.seen([dead, renewed], 105.0)
+    assert suspects.for_longer_than(10.0, 109.9) == []
+    assert suspects.for_longer_than(10.0, 110.0) == [dead]
+    assert suspects.seen([], 111.0).since == {}
 
 
 @pytest.mark.parametrize("never", [1e12, math.inf])

@@ -37,6 +37,7 @@ STATUS_STYLES = {
 }
 _WINDOW_S = 3600.0
 _LONGEST_VALUE = 100
+_UNTAKEN = 10
 _TAB = "\t"
 
 
@@ -74,15 +75,25 @@ def _status_record(
         "cancelled": cancelled,
         "kinds": [
             {"status": tally.status.value, "job": tally.order, "program": tally.program, "count": tally.count}
-            for tally in tallies
+            for tally in backlog.whatever_size(tallies)
         ],
-        "untaken": [
-            {"job": each.tally.order, "program": each.tally.program, "count": each.tally.count, "reason": each.reason}
-            for each in untaken
-        ],
+        "untaken": [_untaken_record(each) for each in untaken],
         "finished_last_hour": pace.finished,
         "per_hour": pace.per_hour,
         "left_s": pace.left_s,
+    }
+
+
+def _untaken_record(untaken: Untaken) -> shapes.Untaken:
+    tally = untaken.tally
+    return {
+        "job": tally.order,
+        "program": tally.program,
+        "count": tally.count,
+        "reason": untaken.reason,
+        "cores": tally.cores,
+        "memory": tally.memory,
+        "disk": tally.disk,
     }
 
 
@@ -91,7 +102,7 @@ def _print_status(
 ) -> None:
     totals = backlog.totals_by(tallies)
     kinds = sorted({(tally.order, tally.program) for tally in tallies})
-    counts = {(tally.order, tally.program, tally.status): tally.count for tally in tallies}
+    counts = {(each.order, each.program, each.status): each.count for each in backlog.whatever_size(tallies)}
     if kinds:
         database = [Column("DATABASE")] if several else []
         states = [Column(status.value.upper(), right=True) for status in totals]
@@ -102,8 +113,11 @@ def _print_status(
         print_table([*database, Column("JOB"), Column("PROGRAM"), *states], rows)
     words = ", ".join(f"{count} {status.value}" for status, count in totals.items()) or "no calculations"
     note(f"{name}: {words}" + (f" ({cancelled} of those failed were cancelled)" if cancelled else ""), "bold")
-    for each in untaken:
+    for each in untaken[:_UNTAKEN]:
         note(f"{each.tally.count} x {each.tally.order}: {each.reason}", "yellow")
+    if len(untaken) > _UNTAKEN:
+        rest = sum(each.tally.count for each in untaken[_UNTAKEN:])
+        note(f"... and {rest} more that no worker would take (--json has all)", "yellow")
     if pace.per_hour is not None:
         left = f"; about {duration(pace.left_s)} left" if pace.left_s else ""
         note(f"{pace.finished} ended in the last hour, {pace.per_hour:.0f} per hour{left}")

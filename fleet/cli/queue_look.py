@@ -198,20 +198,21 @@ def print_entries(
     several
         Whether to say in which database they are.
     """
-    failed = wanted.statuses == (Status.FAILED,)
     one_job = len(wanted.orders) == 1 and not is_pattern(wanted.orders[0])
+    has_comments = any(entry.comment for entry in entries)
+    # The id stays whole, to be copied; what it is and what became of it are there at 80 columns, if need be cut.
     columns = [
         Column("ID"),
         Column("STATUS", spare=10 if len(wanted.statuses) == 1 else 0),
         *([Column("DATABASE", spare=3)] if several else []),
-        Column("JOB", spare=9 if one_job else 0, cut=18 if failed else 0),
-        Column("WHAT", spare=2),
+        Column("JOB", spare=9 if one_job else 1, cut=16),
+        Column("WHAT", cut=12),
         Column("METHOD", spare=4),
         Column("PROGRAM", spare=6),
-        Column("CHANGED", right=True, spare=1),
+        Column("CHANGED", right=True, spare=2),
         Column("SECONDS", right=True, spare=7),
         Column("WORKER", spare=5),
-        Column("COMMENT", spare=0 if failed else 8, cut=24),
+        Column("COMMENT", spare=0 if has_comments else 8, cut=30 if one_job else 22),
     ]
     rows: list[list[Text | str]] = [
         [

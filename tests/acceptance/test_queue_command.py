@@ -439,7 +439,9 @@ def test_tables_fit_the_terminal(place: Place, width: int, verb: str) -> None:
     assert code == 0
     lines = [_STYLE.sub("", line).rstrip() for line in shown.splitlines()]
     assert max(len(line) for line in lines) <= width
-    assert any("scine_single_point" in line for line in lines)
+    # Where room is scarce a list says of each what it is and what became of it.
+    seen = ("water", "complete", "it failed for a r") if (width, verb) == (80, "list") else ("scine_single_point",)
+    assert any(all(word in line for word in seen) for line in lines)
     plain, _ = on_terminal(width, "queue", verb, "--uri", place.uri, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", plain)
 

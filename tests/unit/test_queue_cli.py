@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -54,22 +55,42 @@ def test_what_a_program_printed_is_shown_without_its_colours(capsys: pytest.Capt
     assert lines[4] == f"  12:00  failed  n-1  {mark}[2Jgone for good"
 
 
+FAILED = Selection(statuses=(Status.FAILED,))
+REASON = "Error: the calculation did not converge within 500 cycles"
+
+
 @pytest.mark.parametrize(
-    ("wanted", "heading"),
+    ("width", "wanted", "comment", "heading"),
     [
-        (Selection(), ["ID", "STATUS", "JOB", "CHANGED"]),
-        (Selection(statuses=(Status.FAILED,)), ["ID", "JOB", "CHANGED", "COMMENT"]),
-        (Selection(statuses=(Status.FAILED,), orders=("scine_single_point",)), ["ID", "CHANGED", "COMMENT"]),
+        (80, Selection(), REASON, ["ID", "STATUS", "WHAT", "COMMENT"]),
+        (80, Selection(), "", ["ID", "STATUS", "JOB", "WHAT", "CHANGED"]),
+        (80, FAILED, REASON, ["ID", "JOB", "WHAT", "COMMENT"]),
+        (80, dataclasses.replace(FAILED, orders=("scine_single_point",)), REASON, ["ID", "WHAT", "CHANGED", "COMMENT"]),
+        (100, Selection(), REASON, ["ID", "STATUS", "JOB", "WHAT", "CHANGED", "COMMENT"]),
+        (
+            160,
+            Selection(),
+            REASON,
+            ["ID", "STATUS", "JOB", "WHAT", "METHOD", "PROGRAM", "CHANGED", "SECONDS", "WORKER", "COMMENT"],
+        ),
     ],
 )
-def test_what_failed_is_listed_with_its_reason_at_80_columns(
-    wanted: Selection, heading: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_list_shows_what_matters_on_any_terminal(
+    width: int,
+    wanted: Selection,
+    comment: str,
+    heading: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in (("FORCE_COLOR", "1"), ("NO_COLOR", "1"), ("TERM", "xterm"), ("LINES", "24"), ("COLUMNS", "80")):
+    settings = {"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm", "LINES": "24", "COLUMNS": str(width)}
+    for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    document = {"_id": "1" * 24, "status": "failed", "job": {"order": "scine_single_point"}, "model": {"method": "PM6"}}
-    comment = "Error: the calculation did not converge within 500 cycles"
-    entry = to_entry("db", {**document, "_lastmodified": datetime(2025, 1, 1), "comment": comment})
+    model = {"method": "PM6", "program": "sparrow"}
+    document = {"_id": "1" * 24, "status": "failed", "job": {"order": "scine_geometry_optimization"}, "model": model}
+    ours = {"executor": "w", "worker": "node7.cluster-12"}
+    ended = {"_lastmodified": datetime(2025, 1, 1), "runtime": 12.5, "executor": "w", "puffin": ours}
+    entry = to_entry("db", {**document, **ended, "comment": comment})
     water = StructureInfo("s", "a molecule with a long name", "", (), (), "H2O", 0, 1)
     queue = cast(
         "Queue", SimpleNamespace(name="db", outcomes=lambda found: [CalculationOutcome(found[0], (water,), (), ())])
@@ -77,8 +98,10 @@ def test_what_failed_is_listed_with_its_reason_at_80_columns(
     print_entries(queue, [entry], datetime(2025, 1, 2), wanted)
     out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert out[0].split() == heading
-    assert ("the calculation" in out[1]) == ("COMMENT" in heading)
-    assert max(map(len, out)) <= 80
+    assert out[1].startswith("1" * 24)
+    assert "a molecul" in out[1]
+    assert ("Error: the calcula" in out[1]) == bool(comment)
+    assert max(map(len, out)) <= width
 
 
 def test_what_a_process_is_comes_before_where_it_is() -> None:

@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +110,14 @@ def submit(
         bad = [*found.problems, *survey.problems]
         if problems or (bad and not skip_bad):
             raise UsageError(_refusal(problems, bad))
-        _warn(wanted, workers, target.store.server_time(), found)
+        _warn(wanted, found)
+        reason = unserved(queue_submit.request_of(wanted), workers, target.store.server_time())
         queue = _prepared(target)  # without --database the first of hosts.yaml
         added = _write(queue, found, survey.molecules, wanted, again, json_lines)
     for problem in bad:
         note(f"left out: {problem}", "yellow")
+    if added and reason:
+        note(f"Nobody would take {'it' if added == 1 else 'them'} now: {reason}", "yellow")
     if added:
         note("Next: 'puffin-fleet queue status' shows how it goes.")
     return ExitCode.FAILED if bad else ExitCode.DONE
@@ -170,10 +172,9 @@ def _refusal(problems: Sequence[str], bad: Sequence[str]) -> str:
     return "\n".join([*problems, *bad, f"Nothing was submitted{hint}."])
 
 
-def _warn(wanted: JobTemplate, workers: Sequence[WorkerRecord], now: datetime, found: Found) -> None:
-    reason = unserved(queue_submit.request_of(wanted), workers, now)
-    if reason:
-        note(f"Nobody would take it now: {reason}", "yellow")
+def _warn(wanted: JobTemplate, found: Found) -> None:
+    for problem in queue_submit.unknown_settings(wanted.order, wanted.settings):
+        note(problem, "yellow")
     if found.repeated:
         note(f"{len(found.repeated)} files are named twice, such as {found.repeated[0]}: taken once", "yellow")
 

@@ -300,6 +300,17 @@ def test_a_program_or_method_that_nobody_knows(place: Place, bad: Path) -> None:
     assert len(place.documents()) == 1
 
 
+def test_what_nobody_would_take_is_told_after_what_was_put_in(place: Place, bad: Path) -> None:
+    words = ("submit", bad / "good.xyz", "--job", "sleep", "--method", "none", "--setting", "tiem=1")
+    said = place.queue(*words).ok().err
+    assert "--setting tiem: sleep knows no such setting, did you mean 'time'?" in said
+    assert said.index("1 calculation submitted") < said.index("Nobody would take it now: no worker has reported")
+    again = place.queue(*words).ok().err
+    assert "0 calculations submitted" in again
+    assert "1 were there already" in again
+    assert "Nobody would take it" not in again
+
+
 def test_a_job_of_ones_own_can_be_forced(place: Place, bad: Path) -> None:
     words = ("submit", bad / "good.xyz", "--job", "my_job", "--method", "PM6")
     assert place.queue(*words).code == 2

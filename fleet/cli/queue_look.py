@@ -13,7 +13,7 @@ from rich.text import Text
 from fleet import shapes
 from fleet.cli import options, queue_options
 from fleet.cli.output import Column, data_console, note, print_json, print_table
-from fleet.cli.queue_options import entry_of, opened, selected
+from fleet.cli.queue_options import entry_of, named_file, opened, selected
 from fleet.errors import ExitCode, UsageError
 from fleet.queue import results as queue_results
 from fleet.queue.text import model_text
@@ -42,16 +42,19 @@ _TAB = "\t"
 
 
 @click.command()
+@queue_options.hosts_file
 @queue_options.target
 @options.as_json
-def status(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], json_lines: bool) -> int:
+def status(
+    file: str | None, hosts_file: str | None, uri: str | None, databases: tuple[str, ...], json_lines: bool
+) -> int:
     """Show how many calculations there are, how fast they are done, and how long it will take.
 
     \b
     puffin-fleet queue status
-    puffin-fleet queue status --database explore_a --json
+    puffin-fleet queue status hosts.yaml --database explore_a --json
     """
-    with opened(hosts_file, uri, databases) as target:
+    with opened(named_file(file, hosts_file, uri), uri, databases) as target:
         now = target.store.server_time()
         for queue in target.queues:
             tallies = queue.tallies()
@@ -131,6 +134,7 @@ def _count(counts: dict[tuple[str, str, Status], int], order: str, program: str,
 
 
 @click.command("list")
+@queue_options.hosts_file
 @queue_options.selection()
 @click.option("--sort", type=click.Choice([key.value for key in Sort]), default="changed", show_default=True)
 @click.option("--reverse", is_flag=True, help="The other way round.")
@@ -138,6 +142,7 @@ def _count(counts: dict[tuple[str, str, Status], int], order: str, program: str,
 @queue_options.target
 @options.as_json
 def list_calculations(
+    file: str | None,
     statuses: tuple[str, ...],
     orders: tuple[str, ...],
     programs: tuple[str, ...],
@@ -160,7 +165,7 @@ def list_calculations(
     wanted = selected(statuses, orders, programs, workers, since)
     if sort == Sort.RUNTIME.value:
         wanted = dataclasses.replace(wanted, timed=True)
-    with opened(hosts_file, uri, databases) as target:
+    with opened(named_file(file, hosts_file, uri), uri, databases) as target:
         now = target.store.server_time()
         for queue in target.queues:
             entries = queue.entries(wanted, Sort(sort), reverse, limit)

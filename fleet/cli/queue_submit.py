@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fleet.cli import options, queue_options
 from fleet.cli.output import note, note_console, print_json
-from fleet.cli.queue_options import QueueTarget, opened
+from fleet.cli.queue_options import QueueTarget, is_hosts_file, opened
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.queue import chemistry
 from fleet.queue import model as queue_model
@@ -97,6 +97,10 @@ def submit(
     """
     if not chemistry.can_read():
         raise FleetError("molecules are read by SCINE: pip install 'puffin-fleet[scine]'")
+    meant_otherwise = [file for file in files if is_hosts_file(file)]
+    if meant_otherwise:
+        file = meant_otherwise[0]
+        raise UsageError(f"{file}: no file of molecules; which hosts.yaml is said with --hosts-file {file}")
     if len(databases) > 1:
         raise UsageError(f"--database: calculations go into one of {' and '.join(databases)}, not into both")
     wanted = JobTemplate(

@@ -336,6 +336,9 @@ def test_a_job_of_ones_own_can_be_forced(place: Place, bad: Path) -> None:
         (("submit", MOLECULES, *SINGLE_POINT, "--database", "a", "--database", "b"), "go into one of a and b"),
         (("list", "--status", "fialed"), "no status 'fialed', did you mean 'failed'?"),
         (("list", "--since", "yesterday"), "'yesterday' is no time"),
+        (("list", "hosts.yaml"), "hosts.yaml and --uri do not go together"),
+        (("show", "hosts.yaml"), "no id; which hosts.yaml is said with --hosts-file hosts.yaml"),
+        (("submit", "hosts.yaml", *SINGLE_POINT), "no file of molecules; which hosts.yaml is said with --hosts-file"),
         (("show", "xyz"), "no id: ids are 24 hexadecimal digits"),
         (("show", "ffff"), "no such calculation"),
         (("cancel", "--yes"), "cancel what?"),
@@ -358,8 +361,11 @@ def test_which_database(place: Place) -> None:
     assert f"it has {name}, {name}_b" in wrong.err
     water = MOLECULES / "water.xyz"
     puffin_fleet("queue", "submit", water, *SINGLE_POINT, *hosts, "--database", f"{name}_b").ok()
-    found = puffin_fleet("queue", "status", *hosts, "--json").ok().json()
-    assert [(record["database"], record["counts"]) for record in found] == [(name, {}), (f"{name}_b", {"new": 1})]
+    for words in (hosts, (place.hosts,)):
+        found = puffin_fleet("queue", "status", *words, "--json").ok().json()
+        assert [(record["database"], record["counts"]) for record in found] == [(name, {}), (f"{name}_b", {"new": 1})]
+    (listed,) = puffin_fleet("queue", "list", place.hosts, "--json").ok().json()
+    assert listed["database"] == f"{name}_b"
     unnamed = puffin_fleet("queue", "status", "--uri", place.database.uri)
     assert unnamed.code == 2
     assert "--uri needs --database" in unnamed.err

@@ -16,6 +16,8 @@ import pytest
 from fleet.cli.ps import _without_directories
 from fleet.cli.queue import _VERBS, queue
 from fleet.cli.queue_look import _print_output, _section, print_entries
+from fleet.cli.queue_options import named_file
+from fleet.errors import UsageError
 from puffin.calculations import Status
 from puffin.entries import Selection, to_entry
 from puffin.outcomes import CalculationOutcome, StructureInfo
@@ -109,6 +111,26 @@ def test_what_a_process_is_comes_before_where_it_is() -> None:
     command = f"{place}/releases/0.1.0-a9f91f6d1a8e/bin/python -I {place}/bin/puffin container {place}/etc/node1-1.yaml"
     assert _without_directories(command) == "python -I puffin container node1-1.yaml"
     assert _without_directories("sh -c ls  / --at=/tmp") == "sh -c ls  / --at=/tmp"
+
+
+def test_hosts_yaml_may_be_named_as_a_word() -> None:
+    assert named_file(None, None, None) is None
+    assert named_file(None, "b.yaml", None) == "b.yaml"
+    assert named_file("a.yaml", None, None) == "a.yaml"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("a.yaml", "b.yaml", None), "a.yaml and --hosts-file do not go together"),
+        (("a.yaml", None, "mongodb://x"), "a.yaml and --uri do not go together"),
+        (("failed", None, None), "failed is no hosts.yaml: calculations of a status are listed with --status failed"),
+        (("65f0c1", None, "mongodb://x"), "'puffin-fleet queue show 65f0c1' shows one calculation"),
+    ],
+)
+def test_a_word_that_is_no_hosts_yaml(given: tuple[str | None, str | None, str | None], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        named_file(*given)
 
 
 def test_a_verb_that_is_not_there() -> None:

@@ -20,6 +20,8 @@ from puffin.calculations import Status
 from puffin.changes import RULES, Change, refusal
 from puffin.entries import Entry, cancellation
 from puffin.errors import DatabaseError
+from puffin.lease import RENEW_FRACTION
+from puffin.settings import DaemonSettings
 from puffin.store import Event
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -90,7 +92,8 @@ def requeue(hosts_file: str | None, uri: str | None, databases: tuple[str, ...],
 def hold(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], **asked: Any) -> int:
     """Keep new calculations from being run, until 'release'.
 
-    With --status pending, or by id, running ones too: their workers notice within seconds, and kill the jobs.
+    With --status pending, or by id, running ones too: their workers kill the jobs when they next renew the lease, after
+    a third of daemon.lease_in_s at the latest: 20 s by default.
 
     \b
     puffin-fleet queue hold --program orca
@@ -116,7 +119,7 @@ def release(hosts_file: str | None, uri: str | None, databases: tuple[str, ...],
 @click.option("--reason", metavar="TEXT", default="", help="Goes into the comment.")
 @click.option("--all", "everything", is_flag=True, help="All that have not ended.")
 def cancel(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], everything: bool, **asked: Any) -> int:
-    """Give calculations up: they fail with a comment, and running jobs are killed.
+    """Give calculations up: they fail with a comment, and running jobs are killed, within 20 s as with 'hold'.
 
     \b
     puffin-fleet queue cancel 65f0c1
@@ -171,7 +174,8 @@ def _preview(target: QueueTarget, asked: _Asked, able: Sequence[Entry], refused:
             note(f"to {asked.change.value} in {name}: {words}", "bold")
     running = sum(entry.status is Status.PENDING for entry in able)
     if running:
-        note(f"{running} of them running: their jobs will be killed, and what they have done is lost", "yellow")
+        within = f"within {RENEW_FRACTION * DaemonSettings().lease_in_s:.0f} s by default"
+        note(f"{running} of them running: their jobs are killed {within}, and what they have done is lost", "yellow")
     for entry, reason in refused[:_LISTED]:
         note(f"left as it is: {entry.id} {reason}", "yellow")
     if len(refused) > _LISTED:

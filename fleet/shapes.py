@@ -363,12 +363,15 @@ class Tally(TypedDict):
 
 
 class Untaken(TypedDict):
-    """Calculations of one kind that wait in vain."""
+    """Calculations of one kind that wait in vain for the same reason."""
 
     job: Annotated[str, "the job, `job.order` in the database"]
     program: Annotated[str, "the program, `model.program` in the database"]
     count: Annotated[int, "how many"]
     reason: Annotated[str, "why no worker would take them"]
+    cores: Annotated[int, "the least that any of them asks for"]
+    memory: Annotated[float, "likewise, in GB"]
+    disk: Annotated[float, "likewise, in GB"]
 
 
 class QueueStatus(TypedDict):

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
-from puffin.calculations import Status, program_names
+from puffin.calculations import NEEDS, Size, Status, lacking, program_names
 from puffin.documents import Model, Request
 from puffin.records import ENDED, WorkerRecord
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How many calculations there are of one kind in one state."""
+    """How many calculations there are of one kind in one state.
+
+    Parameters
+    ----------
+    status, order, program
+        What they have in common.
+    count
+        How many.
+    cores, memory, disk
+        What each of them asks for, or the least that any of them does; memory and disk in GB.
+    """
 
     status: Status
     order: str
     program: str
     count: int
+    cores: int = 0
+    memory: float = 0.0
+    disk: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,29 @@ def totals_by(tallies: Iterable[Tally]) -> dict[Status, int]:
     return {status: found[status] for status in Status if found[status]}
 
 
+def whatever_size(tallies: Iterable[Tally]) -> list[Tally]:
+    """The counts of those of the same kind and state, however large each is.
+
+    Parameters
+    ----------
+    tallies
+        The counts.
+    """
+    return list(_joined(((tally.status, tally.order, tally.program), tally) for tally in tallies).values())
+
+
+def _joined(tallies: Iterable[tuple[_Key, Tally]]) -> dict[_Key, Tally]:
+    found: dict[_Key, Tally] = {}
+    for key, tally in tallies:
+        found[key] = _sum(found[key], tally) if key in found else tally
+    return found
+
+
+def _sum(one: Tally, other: Tally) -> Tally:
+    least = {need: min(getattr(one, need), getattr(other, need)) for need in NEEDS}
+    return dataclasses.replace(one, count=one.count + other.count, **least)
+
+
 def unserved(request: Request, workers: Sequence[WorkerRecord], now: datetime) -> str:
     """Why no worker would take a calculation; empty if one would.
 
@@ -72,25 +112,44 @@ def unserved(request: Request, workers: Sequence[WorkerRecord], now: datetime) -
     """
     if not workers:
         return "no worker has reported to this database yet"
-    willing = [worker for worker in workers if request.order in worker.jobs]
+    willing = _willing(request.order, workers)
     if not willing:
         return f"no worker accepts the job {request.order}"
-    able = [worker for worker in willing if request.model.program in program_names(worker.programs)]
+    able = _able(request.model.program, willing)
     if not able:
         there = sorted({program for worker in willing for program in worker.programs})
         has = ", ".join(there) or "none"
         return f"no worker that accepts {request.order} has the program {request.model.program}; they have {has}"
-    large = [
-        worker
-        for worker in able
-        if request.cores <= worker.cores and request.memory <= worker.memory and request.disk <= worker.disk
-    ]
-    if not large:
-        best = max(able, key=lambda worker: (worker.cores, worker.memory, worker.disk))
-        wanted = f"{request.cores} cores, {request.memory:g} GB memory, {request.disk:g} GB disk"
-        has = f"{best.cores} cores, {best.memory:g} GB memory, {best.disk:g} GB disk"
-        return f"no worker is large enough for {wanted}; the largest has {has}"
-    return _why_away(large, now)
+    large = [worker for worker in able if not lacking(worker, request)]
+    return _why_away(large, now) if large else _too_large(request, able)
+
+
+def _willing(order: str, workers: Sequence[WorkerRecord]) -> list[WorkerRecord]:
+    return [worker for worker in workers if order in worker.jobs]
+
+
+def _able(program: str, workers: Sequence[WorkerRecord]) -> list[WorkerRecord]:
+    return [worker for worker in workers if program in program_names(worker.programs)]
+
+
+def _too_large(request: Request, able: Sequence[WorkerRecord]) -> str:
+    """What it asks for that nobody has; all of it, where there is none who has all of it at once."""
+    most = dataclasses.replace(request, **{need: max(getattr(worker, need) for worker in able) for need in NEEDS})
+    short = lacking(most, request)
+    if short:
+        return f"needs {_amounts(request, short)}: no worker has that; the most is {_amounts(most, short)}"
+    largest = max(able, key=_size)
+    return f"needs {_amounts(request, NEEDS)}: no worker has all of that; the largest has {_amounts(largest, NEEDS)}"
+
+
+def _size(size: Size) -> tuple[float, ...]:
+    return tuple(getattr(size, need) for need in NEEDS)
+
+
+def _amounts(size: Size, needs: Iterable[str]) -> str:
+    cores = f"{size.cores} core{'' if size.cores == 1 else 's'}"
+    words = {"cores": cores, "memory": f"{size.memory:g} GB memory", "disk": f"{size.disk:g} GB disk"}
+    return ", ".join(words[need] for need in needs)
 
 
 def _why_away(able: Sequence[WorkerRecord], now: datetime) -> str:
@@ -114,13 +173,34 @@ def untaken(tallies: Sequence[Tally], workers: Sequence[WorkerRecord], now: date
     """
     if not workers:
         return []
-    # Who runs it need not have reported: SCINE Puffin may share the database.
-    taken = {(tally.order, tally.program) for tally in tallies if tally.status is Status.PENDING}
-    waiting = [each for each in tallies if each.status is Status.NEW and (each.order, each.program) not in taken]
-    found = [Untaken(tally, unserved(_least(tally), workers, now)) for tally in waiting]
-    return [each for each in found if each.reason]
+    running = [each for each in tallies if each.status is Status.PENDING]
+    waiting = [each for each in tallies if each.status is Status.NEW and not _is_run(each, running, workers)]
+    sorts = _one_of_each_sort(workers, now)
+    reasons = [(each, unserved(_request(each), sorts, now)) for each in waiting]
+    found = _joined(((each.order, each.program, reason), each) for each, reason in reasons if reason)
+    return [Untaken(tally, reason) for (_, _, reason), tally in found.items()]
 
 
-def _least(tally: Tally) -> Request:
-    """What calculations of a kind need at least: how large each is was not counted."""
-    return Request(tally.order, Model(program=tally.program or "any"), cores=0, memory=0.0, disk=0.0)
+def _is_run(waiting: Tally, running: Iterable[Tally], workers: Sequence[WorkerRecord]) -> bool:
+    """Whether somebody has just taken one of the same kind that is no smaller.
+
+    Who runs it need not have reported: SCINE Puffin may share the database. How large such a one is nobody knows; but
+    the largest are taken first.
+    """
+    alike = [each for each in running if (each.order, each.program) == (waiting.order, waiting.program)]
+    if any(not lacking(each, waiting) for each in alike):
+        return True
+    return bool(alike) and not _able(waiting.program or "any", _willing(waiting.order, workers))
+
+
+def _one_of_each_sort(workers: Iterable[WorkerRecord], now: datetime) -> list[WorkerRecord]:
+    """Of thousands of workers there are few sorts, and of what waits there may be many sizes."""
+    sorts = {
+        (worker.jobs, worker.programs, *_size(worker), worker.state, worker.is_lost(now)): worker for worker in workers
+    }
+    return list(sorts.values())
+
+
+def _request(tally: Tally) -> Request:
+    model = Model(program=tally.program or "any")
+    return Request(tally.order, model, cores=tally.cores, memory=tally.memory, disk=tally.disk)

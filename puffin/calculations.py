@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from puffin.settings import ResourceSettings
 
@@ -133,6 +133,36 @@ def program_names(available: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+class Size(Protocol):
+    """What a calculation asks for, or a worker has; memory and disk in GB."""
+
+    @property
+    def cores(self) -> int: ...
+
+    @property
+    def memory(self) -> float: ...
+
+    @property
+    def disk(self) -> float: ...
+
+
+NEEDS = ("cores", "memory", "disk")
+"""The parts of a :class:`Size`, by their names in a calculation's ``job``."""
+
+
+def lacking(has: Size, wanted: Size) -> tuple[str, ...]:
+    """Of which of the :data:`NEEDS` a worker has too little, as :func:`claim_filter` has it.
+
+    Parameters
+    ----------
+    has
+        What the worker has.
+    wanted
+        What the calculation asks for.
+    """
+    return tuple(need for need in NEEDS if getattr(wanted, need) > getattr(has, need))
+
+
 def claim_filter(resources: ResourceSettings, orders: Sequence[str], programs: Sequence[str]) -> Document:
     """The calculations that a worker can take.
 
@@ -147,9 +177,7 @@ def claim_filter(resources: ResourceSettings, orders: Sequence[str], programs: S
     """
     return {
         "status": Status.NEW.value,
-        "job.cores": {"$lte": resources.cores},
-        "job.disk": {"$lte": resources.disk},
-        "job.memory": {"$lte": resources.memory},
+        **{f"job.{need}": {"$lte": getattr(resources, need)} for need in NEEDS},
         "job.order": {"$in": list(orders)},
         "model.program": {"$in": list(programs)},
     }

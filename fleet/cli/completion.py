@@ -69,7 +69,8 @@ def _read(context: click.Context) -> Mapping[str, Any]:
     """The file as it is; what is wrong with it is said by the verb, not in the middle of a line."""
     from fleet.hosts.includes import gather
 
-    source = context.params.get("hosts_file") or os.environ.get("PUFFIN_FLEET") or "hosts.yaml"
+    named = context.params.get("hosts_file") or context.params.get("file")
+    source = named or os.environ.get("PUFFIN_FLEET") or "hosts.yaml"
 
     def read(name: str) -> str:
         return Path(name).expanduser().read_text(encoding="utf-8")

@@ -190,9 +190,12 @@ def fit(columns: Sequence[Column], wanted: Sequence[int], width: int) -> tuple[l
     """
     widths = [_least(column, size) for column, size in zip(columns, wanted, strict=True)]
     shown = _fitting(columns, widths, width)
-    for at in (at for at in shown if columns[at].cut):
+    # Room that is left is shared evenly by those that are cut; who needs least first, for what it leaves.
+    tight = sorted((at for at in shown if columns[at].cut), key=lambda at: wanted[at] - widths[at])
+    for number, at in enumerate(tight):
         left = width - sum(widths[other] + 2 for other in shown) + 2
-        widths[at] = min(wanted[at], widths[at] + max(0, left))
+        share = max(0, left) // (len(tight) - number)
+        widths[at] = min(wanted[at], widths[at] + share)
     return shown, widths
 
 

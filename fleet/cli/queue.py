@@ -31,6 +31,6 @@ def queue() -> None:
     puffin-fleet queue requeue --status failed
     puffin-fleet queue results --format csv > energies.csv
 
-    The database is the one in hosts.yaml: --hosts-file, $PUFFIN_FLEET, or hosts.yaml here. With --uri no hosts.yaml
-    is needed.
+    The database is the one in hosts.yaml: --hosts-file, $PUFFIN_FLEET, or hosts.yaml here; status and list take the
+    file as a word, too, as other verbs do. With --uri no hosts.yaml is needed.
     """

@@ -20,11 +20,15 @@ from puffin.calculations import Status
 from puffin.changes import RULES, Change, refusal
 from puffin.entries import Entry, cancellation
 from puffin.errors import DatabaseError
+from puffin.lease import RENEW_FRACTION
+from puffin.settings import DaemonSettings
 from puffin.store import Event
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_CHUNK = 500
+_PIECE = 150
+"""Calculations per write: what a busy server does well within the time for which it is waited for."""
+
 _LISTED = 10
 _DONE = {
     Change.REQUEUE: "requeued",
@@ -88,7 +92,8 @@ def requeue(hosts_file: str | None, uri: str | None, databases: tuple[str, ...],
 def hold(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], **asked: Any) -> int:
     """Keep new calculations from being run, until 'release'.
 
-    With --status pending, or by id, running ones too: their workers notice within seconds, and kill the jobs.
+    With --status pending, or by id, running ones too: their workers kill the jobs when they next renew the lease, after
+    a third of daemon.lease_in_s at the latest: 20 s by default.
 
     \b
     puffin-fleet queue hold --program orca
@@ -114,7 +119,7 @@ def release(hosts_file: str | None, uri: str | None, databases: tuple[str, ...],
 @click.option("--reason", metavar="TEXT", default="", help="Goes into the comment.")
 @click.option("--all", "everything", is_flag=True, help="All that have not ended.")
 def cancel(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], everything: bool, **asked: Any) -> int:
-    """Give calculations up: they fail with a comment, and running jobs are killed.
+    """Give calculations up: they fail with a comment, and running jobs are killed, within 20 s as with 'hold'.
 
     \b
     puffin-fleet queue cancel 65f0c1
@@ -169,7 +174,8 @@ def _preview(target: QueueTarget, asked: _Asked, able: Sequence[Entry], refused:
             note(f"to {asked.change.value} in {name}: {words}", "bold")
     running = sum(entry.status is Status.PENDING for entry in able)
     if running:
-        note(f"{running} of them running: their jobs will be killed, and what they have done is lost", "yellow")
+        within = f"within {RENEW_FRACTION * DaemonSettings().lease_in_s:.0f} s by default"
+        note(f"{running} of them running: their jobs are killed {within}, and what they have done is lost", "yellow")
     for entry, reason in refused[:_LISTED]:
         note(f"left as it is: {entry.id} {reason}", "yellow")
     if len(refused) > _LISTED:
@@ -177,34 +183,78 @@ def _preview(target: QueueTarget, asked: _Asked, able: Sequence[Entry], refused:
 
 
 def _change(target: QueueTarget, asked: _Asked, able: Sequence[Entry]) -> list[Entry]:
+    """Change them piece by piece, each piece only as far as it is still as it was listed; return what was changed."""
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     reason = cancellation(by, asked.reason)
+    history = _History(target, asked, by)
     changed: list[Entry] = []
+    piece: Sequence[Entry] = ()
     try:
         for queue in target.queues:
             here = [entry for entry in able if entry.database == queue.name]
-            for start in range(0, len(here), _CHUNK):
-                changed += queue.change(asked.change, here[start : start + _CHUNK], reason)
-    except KeyboardInterrupt:
-        note(f"stopped after {len(changed)} of {len(able)}: the same command does the rest", "yellow")
+            for start in range(0, len(here), _PIECE):
+                piece = here[start : start + _PIECE]
+                done = queue.change(asked.change, piece, reason)
+                piece = ()
+                changed += done
+                history.note(done)
+    except (KeyboardInterrupt, DatabaseError):
+        note(_how_far(asked.change, len(changed), len(able), len(piece)), "yellow")
         raise
-    _note_events(target, asked, changed, by)
     return changed
 
 
-def _note_events(target: QueueTarget, asked: _Asked, changed: Sequence[Entry], by: str) -> None:
-    """Add to the calculations' history; that it was done is true without it."""
-    events = [
-        (time.time(), Event(_DONE[asked.change], by, socket.gethostname(), target.fleet, entry.id, asked.reason))
-        for entry in changed
-    ]
-    try:
-        if events:
-            target.store.events.prepare()
-        for start in range(0, len(events), _CHUNK):
-            target.store.events.write(events[start : start + _CHUNK])
-    except DatabaseError as error:
-        note(f"not noted in the history: {error}", "yellow")
+def _how_far(change: Change, changed: int, able: int, in_doubt: int) -> str:
+    """What to say of a change that did not come to its end.
+
+    Parameters
+    ----------
+    change
+        The change.
+    changed
+        How many were changed for certain.
+    able
+        How many were to be changed.
+    in_doubt
+        How many were in the write of which no answer came.
+    """
+    doubt = f", and perhaps some of the next {in_doubt}" if in_doubt else ""
+    return f"{changed} of {able} {_DONE[change]}{doubt}: the same command does the rest"
+
+
+class _History:
+    """Adds what is done to the calculations' history; that it was done is true without it.
+
+    Parameters
+    ----------
+    target
+        Where the calculations are.
+    asked
+        What is done.
+    by
+        Who does it.
+    """
+
+    def __init__(self, target: QueueTarget, asked: _Asked, by: str) -> None:
+        self._target = target
+        self._asked = asked
+        self._by = by
+        self._is_prepared = self._is_refused = False
+
+    def note(self, changed: Sequence[Entry]) -> None:
+        """Note a piece; once that was refused, it is not tried again."""
+        if self._is_refused or not changed:
+            return
+        kind, host, fleet = _DONE[self._asked.change], socket.gethostname(), self._target.fleet
+        events = [(time.time(), Event(kind, self._by, host, fleet, entry.id, self._asked.reason)) for entry in changed]
+        try:
+            if not self._is_prepared:
+                self._target.store.events.prepare()
+            self._is_prepared = True
+            self._target.store.events.write(events)
+        except DatabaseError as error:
+            self._is_refused = True
+            note(f"not noted in the history: {error}", "yellow")
 
 
 def _report(

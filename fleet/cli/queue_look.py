@@ -13,7 +13,7 @@ from rich.text import Text
 from fleet import shapes
 from fleet.cli import options, queue_options
 from fleet.cli.output import Column, data_console, note, print_json, print_table
-from fleet.cli.queue_options import entry_of, opened, selected
+from fleet.cli.queue_options import entry_of, named_file, opened, selected
 from fleet.errors import ExitCode, UsageError
 from fleet.queue import results as queue_results
 from fleet.queue.text import model_text
@@ -37,20 +37,24 @@ STATUS_STYLES = {
 }
 _WINDOW_S = 3600.0
 _LONGEST_VALUE = 100
+_UNTAKEN = 10
 _TAB = "\t"
 
 
 @click.command()
+@queue_options.hosts_file
 @queue_options.target
 @options.as_json
-def status(hosts_file: str | None, uri: str | None, databases: tuple[str, ...], json_lines: bool) -> int:
+def status(
+    file: str | None, hosts_file: str | None, uri: str | None, databases: tuple[str, ...], json_lines: bool
+) -> int:
     """Show how many calculations there are, how fast they are done, and how long it will take.
 
     \b
     puffin-fleet queue status
-    puffin-fleet queue status --database explore_a --json
+    puffin-fleet queue status hosts.yaml --database explore_a --json
     """
-    with opened(hosts_file, uri, databases) as target:
+    with opened(named_file(file, hosts_file, uri), uri, databases) as target:
         now = target.store.server_time()
         for queue in target.queues:
             tallies = queue.tallies()
@@ -74,15 +78,25 @@ def _status_record(
         "cancelled": cancelled,
         "kinds": [
             {"status": tally.status.value, "job": tally.order, "program": tally.program, "count": tally.count}
-            for tally in tallies
+            for tally in backlog.whatever_size(tallies)
         ],
-        "untaken": [
-            {"job": each.tally.order, "program": each.tally.program, "count": each.tally.count, "reason": each.reason}
-            for each in untaken
-        ],
+        "untaken": [_untaken_record(each) for each in untaken],
         "finished_last_hour": pace.finished,
         "per_hour": pace.per_hour,
         "left_s": pace.left_s,
+    }
+
+
+def _untaken_record(untaken: Untaken) -> shapes.Untaken:
+    tally = untaken.tally
+    return {
+        "job": tally.order,
+        "program": tally.program,
+        "count": tally.count,
+        "reason": untaken.reason,
+        "cores": tally.cores,
+        "memory": tally.memory,
+        "disk": tally.disk,
     }
 
 
@@ -91,7 +105,7 @@ def _print_status(
 ) -> None:
     totals = backlog.totals_by(tallies)
     kinds = sorted({(tally.order, tally.program) for tally in tallies})
-    counts = {(tally.order, tally.program, tally.status): tally.count for tally in tallies}
+    counts = {(each.order, each.program, each.status): each.count for each in backlog.whatever_size(tallies)}
     if kinds:
         database = [Column("DATABASE")] if several else []
         states = [Column(status.value.upper(), right=True) for status in totals]
@@ -102,8 +116,11 @@ def _print_status(
         print_table([*database, Column("JOB"), Column("PROGRAM"), *states], rows)
     words = ", ".join(f"{count} {status.value}" for status, count in totals.items()) or "no calculations"
     note(f"{name}: {words}" + (f" ({cancelled} of those failed were cancelled)" if cancelled else ""), "bold")
-    for each in untaken:
+    for each in untaken[:_UNTAKEN]:
         note(f"{each.tally.count} x {each.tally.order}: {each.reason}", "yellow")
+    if len(untaken) > _UNTAKEN:
+        rest = sum(each.tally.count for each in untaken[_UNTAKEN:])
+        note(f"... and {rest} more that no worker would take (--json has all)", "yellow")
     if pace.per_hour is not None:
         left = f"; about {duration(pace.left_s)} left" if pace.left_s else ""
         note(f"{pace.finished} ended in the last hour, {pace.per_hour:.0f} per hour{left}")
@@ -117,6 +134,7 @@ def _count(counts: dict[tuple[str, str, Status], int], order: str, program: str,
 
 
 @click.command("list")
+@queue_options.hosts_file
 @queue_options.selection()
 @click.option("--sort", type=click.Choice([key.value for key in Sort]), default="changed", show_default=True)
 @click.option("--reverse", is_flag=True, help="The other way round.")
@@ -124,6 +142,7 @@ def _count(counts: dict[tuple[str, str, Status], int], order: str, program: str,
 @queue_options.target
 @options.as_json
 def list_calculations(
+    file: str | None,
     statuses: tuple[str, ...],
     orders: tuple[str, ...],
     programs: tuple[str, ...],
@@ -146,7 +165,7 @@ def list_calculations(
     wanted = selected(statuses, orders, programs, workers, since)
     if sort == Sort.RUNTIME.value:
         wanted = dataclasses.replace(wanted, timed=True)
-    with opened(hosts_file, uri, databases) as target:
+    with opened(named_file(file, hosts_file, uri), uri, databases) as target:
         now = target.store.server_time()
         for queue in target.queues:
             entries = queue.entries(wanted, Sort(sort), reverse, limit)
@@ -184,20 +203,21 @@ def print_entries(
     several
         Whether to say in which database they are.
     """
-    failed = wanted.statuses == (Status.FAILED,)
     one_job = len(wanted.orders) == 1 and not is_pattern(wanted.orders[0])
+    has_comments = any(entry.comment for entry in entries)
+    # The id stays whole, to be copied; what it is and what became of it are there at 80 columns, if need be cut.
     columns = [
         Column("ID"),
         Column("STATUS", spare=10 if len(wanted.statuses) == 1 else 0),
         *([Column("DATABASE", spare=3)] if several else []),
-        Column("JOB", spare=9 if one_job else 0, cut=18 if failed else 0),
-        Column("WHAT", spare=2),
+        Column("JOB", spare=9 if one_job else 1, cut=16),
+        Column("WHAT", cut=12),
         Column("METHOD", spare=4),
         Column("PROGRAM", spare=6),
-        Column("CHANGED", right=True, spare=1),
+        Column("CHANGED", right=True, spare=2),
         Column("SECONDS", right=True, spare=7),
         Column("WORKER", spare=5),
-        Column("COMMENT", spare=0 if failed else 8, cut=24),
+        Column("COMMENT", spare=0 if has_comments else 8, cut=30 if one_job else 22),
     ]
     rows: list[list[Text | str]] = [
         [

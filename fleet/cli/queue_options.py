@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -64,6 +65,49 @@ def target(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def hosts_file(command: Command) -> Command:
+    """Add HOSTS_FILE, as other verbs have it; the command passes it on to :func:`named_file`."""
+    return click.argument("file", required=False, metavar="[HOSTS_FILE]")(command)
+
+
+def named_file(file: str | None, option: str | None, uri: str | None) -> str | None:
+    """The hosts.yaml that is named, whichever way; None if none is.
+
+    Parameters
+    ----------
+    file
+        HOSTS_FILE.
+    option, uri
+        The options of :func:`target`.
+
+    Raises
+    ------
+    UsageError
+        It is named twice, or is something else.
+    """
+    if file is None:
+        return option
+    if file in _STATUSES and not Path(file).exists():
+        raise UsageError(f"{file} is no hosts.yaml: calculations of a status are listed with --status {file}")
+    if _ID.fullmatch(file) and not Path(file).exists():
+        raise UsageError(f"{file} is no hosts.yaml: 'puffin-fleet queue show {file}' shows one calculation")
+    if option is not None or uri is not None:
+        other = "--hosts-file" if uri is None else "--uri"
+        raise UsageError(f"{file} and {other} do not go together: each says where the database is")
+    return file
+
+
+def is_hosts_file(word: str) -> bool:
+    """Whether a word that stands for something else is more likely a hosts.yaml.
+
+    Parameters
+    ----------
+    word
+        From the command line.
+    """
+    return word.lower().endswith((".yaml", ".yml"))
 
 
 @contextmanager
@@ -184,6 +228,8 @@ def entry_of(target: QueueTarget, prefix: str) -> Entry:
         There is none, or more than one.
     """
     word = prefix.strip().lower()
+    if is_hosts_file(word):
+        raise UsageError(f"{prefix}: no id; which hosts.yaml is said with --hosts-file {prefix}")
     if not _ID.fullmatch(word):
         raise UsageError(f"{prefix}: no id: ids are 24 hexadecimal digits, or the first of them")
     found = [entry for queue in target.queues for entry in queue.find(word)]

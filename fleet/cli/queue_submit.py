@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fleet.cli import options, queue_options
 from fleet.cli.output import note, note_console, print_json
-from fleet.cli.queue_options import QueueTarget, opened
+from fleet.cli.queue_options import QueueTarget, is_hosts_file, opened
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.queue import chemistry
 from fleet.queue import model as queue_model
@@ -98,6 +97,10 @@ def submit(
     """
     if not chemistry.can_read():
         raise FleetError("molecules are read by SCINE: pip install 'puffin-fleet[scine]'")
+    meant_otherwise = [file for file in files if is_hosts_file(file)]
+    if meant_otherwise:
+        file = meant_otherwise[0]
+        raise UsageError(f"{file}: no file of molecules; which hosts.yaml is said with --hosts-file {file}")
     if len(databases) > 1:
         raise UsageError(f"--database: calculations go into one of {' and '.join(databases)}, not into both")
     wanted = JobTemplate(
@@ -111,11 +114,14 @@ def submit(
         bad = [*found.problems, *survey.problems]
         if problems or (bad and not skip_bad):
             raise UsageError(_refusal(problems, bad))
-        _warn(wanted, workers, target.store.server_time(), found)
+        _warn(wanted, found)
+        reason = unserved(queue_submit.request_of(wanted), workers, target.store.server_time())
         queue = _prepared(target)  # without --database the first of hosts.yaml
         added = _write(queue, found, survey.molecules, wanted, again, json_lines)
     for problem in bad:
         note(f"left out: {problem}", "yellow")
+    if added and reason:
+        note(f"Nobody would take {'it' if added == 1 else 'them'} now: {reason}", "yellow")
     if added:
         note("Next: 'puffin-fleet queue status' shows how it goes.")
     return ExitCode.FAILED if bad else ExitCode.DONE
@@ -170,10 +176,9 @@ def _refusal(problems: Sequence[str], bad: Sequence[str]) -> str:
     return "\n".join([*problems, *bad, f"Nothing was submitted{hint}."])
 
 
-def _warn(wanted: JobTemplate, workers: Sequence[WorkerRecord], now: datetime, found: Found) -> None:
-    reason = unserved(queue_submit.request_of(wanted), workers, now)
-    if reason:
-        note(f"Nobody would take it now: {reason}", "yellow")
+def _warn(wanted: JobTemplate, found: Found) -> None:
+    for problem in queue_submit.unknown_settings(wanted.order, wanted.settings):
+        note(problem, "yellow")
     if found.repeated:
         note(f"{len(found.repeated)} files are named twice, such as {found.repeated[0]}: taken once", "yellow")
 

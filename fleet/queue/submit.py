@@ -27,6 +27,9 @@ METHODS = {
 }
 """Of the programs that have a few methods and no others; their module is not imported for it."""
 
+SETTINGS = {"sleep": ("time",), "command": ("program", "arguments")}
+"""Of the jobs whose settings are all known here. SCINE's refuse what they do not know when they run."""
+
 _NATIVE_JOBS = ("sleep",)
 _WAITING = (Status.NEW, Status.HOLD)
 
@@ -204,6 +207,22 @@ def method_problem(model: Model) -> str:
         return ""
     hint = nearest(model.method.upper(), known) or f"; it has {', '.join(known)}"
     return f"--method: {model.program} has no method '{model.method}'{hint}"
+
+
+def unknown_settings(order: str, settings: Iterable[str]) -> list[str]:
+    """What to say of settings that a job does not know; nothing where it is not known here which it has.
+
+    Parameters
+    ----------
+    order
+        The job's order.
+    settings
+        Names of settings.
+    """
+    known = SETTINGS.get(order, ())
+    unknown = [name for name in settings if known and name not in known]
+    hints = [nearest(name, known) or f"; it has {', '.join(known)}" for name in unknown]
+    return [f"--setting {name}: {order} knows no such setting{hint}" for name, hint in zip(unknown, hints, strict=True)]
 
 
 def _problem(path: Path, flaw: Flaw) -> str:

@@ -147,19 +147,12 @@ class Queue:
             return {document["puffin"]["key"]: _there(document) for document in found}
 
     def tallies(self) -> list[Tally]:
-        """How many calculations there are, by state, order and program."""
+        """How many calculations there are, by state, order, program and size."""
         kind = {"status": "$status", "order": "$job.order", "program": "$model.program"}
+        size = {need: f"$job.{need}" for need in calculations.NEEDS}
         with translated("counting calculations", self._where):
-            rows = list(self._calculations.aggregate([{"$group": {"_id": kind, "n": {"$sum": 1}}}]))
-        return [
-            Tally(
-                Status(row["_id"]["status"]),
-                str(row["_id"].get("order", "")),
-                str(row["_id"].get("program", "")),
-                int(row["n"]),
-            )
-            for row in rows
-        ]
+            rows = list(self._calculations.aggregate([{"$group": {"_id": kind | size, "n": {"$sum": 1}}}]))
+        return [_tally(row["_id"], int(row["n"])) for row in rows]
 
     def ended_since(self, since: datetime) -> tuple[int, list[EndedCalculation]]:
         """How many calculations ended since then, and the newest of these ends.
@@ -314,6 +307,18 @@ class Queue:
         if document is None:
             return None
         return outcomes.to_details(document, self._outcomes([to_entry(self.name, document)])[0])
+
+
+def _tally(kind: Mapping[str, Any], count: int) -> Tally:
+    return Tally(
+        Status(kind["status"]),
+        str(kind.get("order", "")),
+        str(kind.get("program", "")),
+        count,
+        cores=int(kind.get("cores") or 0),
+        memory=float(kind.get("memory") or 0.0),
+        disk=float(kind.get("disk") or 0.0),
+    )
 
 
 def _there(document: Mapping[str, Any]) -> Submitted:

@@ -300,6 +300,17 @@ def test_a_program_or_method_that_nobody_knows(place: Place, bad: Path) -> None:
     assert len(place.documents()) == 1
 
 
+def test_what_nobody_would_take_is_told_after_what_was_put_in(place: Place, bad: Path) -> None:
+    words = ("submit", bad / "good.xyz", "--job", "sleep", "--method", "none", "--setting", "tiem=1")
+    said = place.queue(*words).ok().err
+    assert "--setting tiem: sleep knows no such setting, did you mean 'time'?" in said
+    assert said.index("1 calculation submitted") < said.index("Nobody would take it now: no worker has reported")
+    again = place.queue(*words).ok().err
+    assert "0 calculations submitted" in again
+    assert "1 were there already" in again
+    assert "Nobody would take it" not in again
+
+
 def test_a_job_of_ones_own_can_be_forced(place: Place, bad: Path) -> None:
     words = ("submit", bad / "good.xyz", "--job", "my_job", "--method", "PM6")
     assert place.queue(*words).code == 2
@@ -325,6 +336,9 @@ def test_a_job_of_ones_own_can_be_forced(place: Place, bad: Path) -> None:
         (("submit", MOLECULES, *SINGLE_POINT, "--database", "a", "--database", "b"), "go into one of a and b"),
         (("list", "--status", "fialed"), "no status 'fialed', did you mean 'failed'?"),
         (("list", "--since", "yesterday"), "'yesterday' is no time"),
+        (("list", "hosts.yaml"), "hosts.yaml and --uri do not go together"),
+        (("show", "hosts.yaml"), "no id; which hosts.yaml is said with --hosts-file hosts.yaml"),
+        (("submit", "hosts.yaml", *SINGLE_POINT), "no file of molecules; which hosts.yaml is said with --hosts-file"),
         (("show", "xyz"), "no id: ids are 24 hexadecimal digits"),
         (("show", "ffff"), "no such calculation"),
         (("cancel", "--yes"), "cancel what?"),
@@ -347,8 +361,11 @@ def test_which_database(place: Place) -> None:
     assert f"it has {name}, {name}_b" in wrong.err
     water = MOLECULES / "water.xyz"
     puffin_fleet("queue", "submit", water, *SINGLE_POINT, *hosts, "--database", f"{name}_b").ok()
-    found = puffin_fleet("queue", "status", *hosts, "--json").ok().json()
-    assert [(record["database"], record["counts"]) for record in found] == [(name, {}), (f"{name}_b", {"new": 1})]
+    for words in (hosts, (place.hosts,)):
+        found = puffin_fleet("queue", "status", *words, "--json").ok().json()
+        assert [(record["database"], record["counts"]) for record in found] == [(name, {}), (f"{name}_b", {"new": 1})]
+    (listed,) = puffin_fleet("queue", "list", place.hosts, "--json").ok().json()
+    assert listed["database"] == f"{name}_b"
     unnamed = puffin_fleet("queue", "status", "--uri", place.database.uri)
     assert unnamed.code == 2
     assert "--uri needs --database" in unnamed.err
@@ -439,7 +456,9 @@ def test_tables_fit_the_terminal(place: Place, width: int, verb: str) -> None:
     assert code == 0
     lines = [_STYLE.sub("", line).rstrip() for line in shown.splitlines()]
     assert max(len(line) for line in lines) <= width
-    assert any("scine_single_point" in line for line in lines)
+    # Where room is scarce a list says of each what it is and what became of it.
+    seen = ("water", "complete", "it failed for a r") if (width, verb) == (80, "list") else ("scine_single_point",)
+    assert any(all(word in line for word in seen) for line in lines)
     plain, _ = on_terminal(width, "queue", verb, "--uri", place.uri, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", plain)
 

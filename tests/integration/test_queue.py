@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from fleet.queue import chemistry
+from puffin.backlog import left_of, untaken
 from puffin.calculations import Claim, Claimant, Status
 from puffin.changes import Change
 from puffin.documents import Model, Molecule, Request
@@ -255,12 +256,13 @@ def test_a_running_job_is_killed(
 ) -> None:
     note = tmp_path / "note"
     code = f"import os, time; print(os.getpid(), file=open({str(note)!r}, 'a'), flush=True); time.sleep(600)"
-    worker = workers.start(daemon={"lease_in_s": 3.0})
+    worker = workers.start(daemon={"lease_in_s": 6.0})
     id_ = queue.code(code)
     job = int(until(lambda: lines_of(note), "the job to begin")[0])
     assert psutil.pid_exists(job)
     assert people.change(change, [the_one(people, id_)], "why")
-    until(lambda: not psutil.pid_exists(job), "the job to be killed")
+    # Its worker learns of it with the next renewal, within a third of the lease; the rest is for a busy machine.
+    until(lambda: not psutil.pid_exists(job), "the job to be killed", patience_s=6.0)
     after = queue.sleep()
     queue.wait(after)
     assert queue.status(id_) == ("hold" if change is Change.HOLD else "failed")
@@ -330,6 +332,23 @@ def test_counts_and_pace(people: Calculations, mixed: dict[str, str], queue: Que
     finished, ended = people.ended_since(now - timedelta(hours=1))
     assert (finished, [end.runtime_s for end in ended]) == (1, [5.0])
     assert people.ended_since(now + timedelta(hours=1)) == (0, [])
+
+
+def test_what_is_too_large_for_every_worker_is_not_waited_for(
+    people: Calculations, queue: Queue, workers: Workers
+) -> None:
+    workers.start(resources={"cores": 2, "memory": 1.0})
+    large = queue.sleep(cores=3, memory=0.5)
+    too_much = queue.sleep(cores=1, memory=4.0)
+    queue.wait(queue.sleep(cores=2, memory=0.5))
+    records = queue.store.registry.workers()
+    found = untaken(people.tallies(), records, queue.store.server_time())
+    assert {(each.tally.cores, each.tally.memory, each.tally.count, each.reason) for each in found} == {
+        (3, 0.5, 1, "needs 3 cores: no worker has that; the most is 2 cores"),
+        (1, 4.0, 1, "needs 4 GB memory: no worker has that; the most is 1 GB memory"),
+    }
+    assert left_of(people.tallies(), found) == 0
+    assert [queue.status(id_) for id_ in (large, too_much)] == ["new", "new"]
 
 
 def test_the_beginning_of_an_id(people: Calculations, mixed: dict[str, str]) -> None:

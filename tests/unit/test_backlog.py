@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from puffin.backlog import Tally, left_of, totals_by, unserved, untaken
-from puffin.calculations import Status
+from puffin.backlog import Tally, left_of, totals_by, unserved, untaken, whatever_size
+from puffin.calculations import Status, claim_filter, lacking
 from puffin.documents import Model, Request
 from puffin.records import WorkerRecord
+from puffin.settings import ResourceSettings
 
 NOW = datetime(2025, 1, 1, 12)
 
@@ -57,9 +58,16 @@ def wanted(**changes: Any) -> Request:
         (wanted(), [], "no worker has reported"),
         (wanted(order="scine_hessian"), [worker()], "accepts the job scine_hessian"),
         (wanted(model=Model(program="orca")), [worker()], "has the program orca; they have sparrow"),
-        (wanted(cores=8), [worker(), worker(cores=6)], "the largest has 6 cores"),
-        (wanted(memory=9.0), [worker()], "large enough"),
-        (wanted(disk=11.0), [worker()], "large enough"),
+        (wanted(cores=8), [worker(), worker(cores=6)], "needs 8 cores: no worker has that; the most is 6 cores"),
+        (wanted(memory=9.0), [worker()], "needs 9 GB memory: no worker has that; the most is 8 GB memory"),
+        (wanted(disk=11.0), [worker()], "needs 11 GB disk"),
+        (wanted(cores=8, memory=9.0), [worker(cores=1)], "needs 8 cores, 9 GB memory: no worker has that"),
+        (
+            wanted(cores=4, memory=9.0),
+            [worker(), worker(cores=1, memory=64.0)],
+            "no worker has all of that; the largest has 4 cores, 8 GB memory, 10 GB disk",
+        ),
+        (wanted(cores=8), [worker(), worker(cores=8, state="stopped")], "all workers that would take it are stopped"),
         (wanted(), [worker(state="stopped"), worker(state="quarantined")], "are stopped"),
         (wanted(), [worker(state="stopped"), worker(seen=NOW - timedelta(hours=2))], "reports any more"),
     ],
@@ -97,3 +105,57 @@ def test_what_nobody_takes_is_named_and_does_not_count_as_left(
     found = untaken(tallies, workers, NOW)
     assert [each.reason.partition(";")[0] for each in found] == reasons
     assert left_of(tallies, found) == left
+
+
+LARGE = dataclasses.replace(NEW_SINGLE_POINTS, count=7, cores=8, memory=2.0)
+NO_CORES = "needs 8 cores: no worker has that; the most is 4 cores"
+
+
+def running(like: Tally, **changes: Any) -> Tally:
+    return dataclasses.replace(like, status=Status.PENDING, count=1, **changes)
+
+
+@pytest.mark.parametrize(
+    ("tallies", "workers", "found", "left"),
+    [
+        ([NEW_SINGLE_POINTS, LARGE], [worker()], [(7, NO_CORES)], 10),
+        # That small ones run says nothing about the large; that another large one runs does.
+        ([LARGE, running(LARGE, cores=4)], [worker()], [(7, NO_CORES)], 1),
+        ([LARGE, running(LARGE, cores=16)], [worker()], [], 8),
+        # Of the size of one who has not reported nobody knows.
+        ([LARGE, running(LARGE, cores=4)], [worker(jobs=())], [], 8),
+        ([LARGE], [worker(), worker(cores=16, programs=())], [(7, NO_CORES)], 0),
+        ([LARGE], [worker(), worker(cores=16, seen=NOW - timedelta(hours=2))], [(7, "reports any more")], 0),
+        # One line for each size that is too large, one for all sizes where that does not matter.
+        (
+            [LARGE, dataclasses.replace(LARGE, cores=6, count=2)],
+            [worker()],
+            [(7, NO_CORES), (2, "needs 6 cores: no worker has that")],
+            0,
+        ),
+        ([LARGE, NEW_SINGLE_POINTS], [worker(jobs=("sleep",))], [(17, "no worker accepts the job")], 0),
+    ],
+)
+def test_what_is_too_large_for_every_worker_is_named_and_does_not_count_as_left(
+    tallies: list[Tally], workers: list[WorkerRecord], found: list[tuple[int, str]], left: int
+) -> None:
+    named = untaken(tallies, workers, NOW)
+    assert [each.tally.count for each in named] == [count for count, _ in found]
+    assert all(said in each.reason for each, (_, said) in zip(named, found, strict=True))
+    assert left_of(tallies, named) == left
+
+
+def test_counts_of_one_kind_are_joined_whatever_its_size() -> None:
+    small = dataclasses.replace(LARGE, cores=1, memory=4.0, count=3)
+    assert whatever_size([LARGE, NEW_ORCA, small]) == [dataclasses.replace(LARGE, cores=1, count=10), NEW_ORCA]
+
+
+@pytest.mark.parametrize("size", [{}, {"cores": 4}, {"cores": 5}, {"memory": 8.0}, {"memory": 8.5}, {"disk": 10.5}])
+def test_a_worker_lacks_something_of_what_its_claims_leave_out(size: dict[str, Any]) -> None:
+    has, request = ResourceSettings(cores=4, memory=8.0, disk=10.0), wanted(**size)
+    limits = {
+        key.removeprefix("job."): rule["$lte"] for key, rule in claim_filter(has, [], []).items() if "$lte" in rule
+    }
+    assert sorted(limits) == ["cores", "disk", "memory"]
+    left_out = [need for need, limit in limits.items() if getattr(request, need) > limit]
+    assert sorted(lacking(has, request)) == sorted(left_out)

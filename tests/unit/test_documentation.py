@@ -18,8 +18,11 @@ import pytest
 from fleet import shapes
 from fleet.cli import cli as fleet_cli
 from fleet.cli.queue_change import _DONE as DONE
+from fleet.cli.queue_change import cancel, hold
 from fleet.queue.results import outcome_record
 from puffin.cli import cli as puffin_cli
+from puffin.lease import RENEW_FRACTION
+from puffin.settings import DaemonSettings
 from tests.tools.shapes import problems
 from tests.unit.test_queue_results import OUTCOME
 
@@ -151,3 +154,14 @@ def test_results_are_printed_as_documented() -> None:
     assert strange == [".new is not described by CalculationOutcome"]
     record.pop("job")
     assert list(problems(record, shapes.CalculationOutcome)) == [".job is missing"]
+
+
+def test_how_soon_a_running_job_is_killed_is_what_the_settings_give() -> None:
+    said = f"{RENEW_FRACTION * DaemonSettings().lease_in_s:g} s"
+    documents = {
+        name: " ".join((ROOT / "docs" / name).read_text().split()) for name in ("operations.md", "architecture.md")
+    }
+    assert f"a third of `daemon.lease_in_s` at the latest, {said} by default" in documents["operations.md"]
+    assert f"the job is killed at the next renewal, by default within {said}." in documents["architecture.md"]
+    assert f"a third of daemon.lease_in_s at the latest: {said} by default" in " ".join((hold.help or "").split())
+    assert f"within {said}" in (cancel.help or "")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from fleet.cli.output import Board, Column, note, print_error, print_table, table_lines
+from fleet.cli.output import Board, Column, fit, note, print_error, print_table, table_lines
 from fleet.cli.top.screens import log_text
 from fleet.errors import RemoteError
 
@@ -47,6 +47,21 @@ def test_a_narrow_terminal_gets_fewer_columns_and_is_told(
     assert without_styles(captured.out).splitlines()[0] == heading
     told = "not shown for want of width: " + hidden
     assert (told in " ".join(without_styles(captured.err).split())) == bool(hidden)
+
+
+@pytest.mark.parametrize(
+    ("width", "widths"),
+    [
+        (30, [4, 10, 20]),
+        (50, [8, 14, 24]),
+        (80, [18, 24, 34]),
+        (110, [24, 30, 52]),
+        (200, [24, 30, 60]),
+    ],
+)
+def test_columns_that_are_cut_share_the_room_that_is_left(width: int, widths: list[int]) -> None:
+    columns = (Column("ID", cut=4), Column("WHAT", cut=10), Column("COMMENT", cut=20))
+    assert fit(columns, [24, 30, 60], width) == ([0, 1, 2], widths)
 
 
 def test_a_file_gets_the_same_lines_as_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -10,14 +12,17 @@ from fleet.queue.files import find_files
 from fleet.queue.model import JobTemplate, make_model
 from fleet.queue.submit import (
     METHODS,
+    SETTINGS,
     advice_on_others,
     asks_for_other,
     method_problem,
     order_problem,
     program_problem,
+    unknown_settings,
 )
 from puffin.calculations import Status
 from puffin.documents import Model
+from puffin.jobs import command, sleep
 from puffin.programs.catalogue import CATALOGUE
 from puffin.submissions import Submitted
 
@@ -153,3 +158,42 @@ def test_what_to_do_about_other_needs() -> None:
     assert "2 of those ask for something else than now, such as 65f0c1 for --cores 1 --memory 2 --disk 1." in told
     assert told.endswith("cancel what waits, as with 'puffin-fleet queue cancel 65f0c1', then submit with --again.")
     assert "cancel" not in advice_on_others([there(Status.FAILED)])
+
+
+@pytest.mark.parametrize(
+    ("order", "settings", "said"),
+    [
+        ("sleep", ["time"], []),
+        ("sleep", ["tiem"], ["--setting tiem: sleep knows no such setting, did you mean 'time'?"]),
+        ("command", ["program", "argument"], ["--setting argument: command knows no such setting, did you mean"]),
+        ("command", ["x"], ["--setting x: command knows no such setting; it has program, arguments"]),
+        # Which settings these have depends on SCINE's versions and on the calculator.
+        ("scine_single_point", ["max_scf_iteration"], []),
+        ("my_job", ["x"], []),
+    ],
+)
+def test_settings_that_a_job_does_not_know(order: str, settings: list[str], said: list[str]) -> None:
+    found = unknown_settings(order, settings)
+    assert len(found) == len(said)
+    assert all(problem.startswith(words) for problem, words in zip(found, said, strict=True))
+
+
+class Asked(dict[str, Any]):
+    """Remembers what it is asked for."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def test_the_settings_of_jobs_are_those_that_they_read() -> None:
+    asked = Asked({"time": 0})
+    sleep.run(cast("Any", SimpleNamespace(claim=SimpleNamespace(settings=asked))))
+    assert asked.names == set(SETTINGS["sleep"])
+    asked = Asked({"program": "true", "arguments": []})
+    command.command_line(asked, ("/bin/true",))
+    assert asked.names == set(SETTINGS["command"])

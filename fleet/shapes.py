@@ -56,7 +56,7 @@ class Drift(TypedDict):
 
 class _Plan(TypedDict):
     host: Annotated[str, "its name"]
-    empty: Annotated[bool, "whether there is nothing to do"]
+    empty: Annotated[bool, "whether nothing has to be changed"]
     needs_consent: Annotated[bool, "whether a deploy refuses for want of `--repair`"]
     repair: Annotated[bool, "whether `--repair` was given"]
     drift: Annotated[Drift, "what was done by hand since the last deploy"]

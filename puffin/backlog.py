@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from puffin.calculations import NEEDS, Size, Status, lacking, program_names
 from puffin.documents import Model, Request
-from puffin.records import ENDED, WorkerRecord
+from puffin.records import WorkerRecord
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -153,7 +153,7 @@ def _amounts(size: Size, needs: Iterable[str]) -> str:
 
 
 def _why_away(able: Sequence[WorkerRecord], now: datetime) -> str:
-    there = [worker for worker in able if worker.state not in ENDED]
+    there = [worker for worker in able if not worker.has_ended]
     if not there:
         return "all workers that would take it are stopped"
     return "no worker that would take it reports any more" if all(worker.is_lost(now) for worker in there) else ""

@@ -97,6 +97,11 @@ class WorkerRecord:
     returns: bool = False
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it has said that it ends, and is not to be started again at once."""
+        return self.state in ENDED and not self.returns
+
+    @property
     def since(self) -> datetime | None:
         """Since when it has its calculation, or is in its state, by the server's clock; None if it does not say.
 
@@ -126,4 +131,4 @@ class WorkerRecord:
         """
         within = self.reports_within_s
         longest = SILENT_AFTER_S if within is None else within + _GRACE_S
-        return (self.returns or self.state not in ENDED) and self.silent_s(now) > longest
+        return not self.has_ended and self.silent_s(now) > longest

@@ -132,11 +132,17 @@ class Worker:
             self._renewal.stop()
         state = "quarantined" if code is ExitCode.QUARANTINED else "stopped"
         self._reporter.event(state, detail=self._why_at_rest)
-        self._reporter.stop(state=state, calculation="", order="", returns=code is ExitCode.RECYCLE)
-        if code is ExitCode.DONE and self._settings.daemon.recycle and self._orders.taken_back:
+        returns = code is ExitCode.RECYCLE or (code is ExitCode.DONE and self._orders_were_taken_back)
+        self._reporter.stop(state=state, calculation="", order="", returns=returns)
+        if code is ExitCode.DONE and self._orders_were_taken_back:
             self._log.info("starting again: the stop file was taken away while it was ending")
             return ExitCode.RECYCLE
         return code
+
+    @property
+    def _orders_were_taken_back(self) -> bool:
+        """Whether whoever told it to stop wants it to go on by now, and somebody would start it again."""
+        return bool(self._settings.daemon.recycle) and self._orders.taken_back
 
     def rest(self, crashes: int, said: Sequence[str]) -> ExitCode:
         """Work no more after too many crashes: give back what the last one left behind, and say so.

@@ -94,8 +94,11 @@ def cli(context: click.Context) -> None:
 _GOES_ON = frozenset(
     ("collect", "deploy", "destroy", "drain", "prune", "restart", "resume", "rollback", "start", "stop")
 )
-_TO_THE_END = _GOES_ON | {"demo", "init", "queue", "scale", "trust", "unlock"}
+_TO_THE_END = _GOES_ON | {"demo", "init", "scale", "trust", "unlock"}
 """Verbs that change something, and so do all of it, whether somebody reads what they say of it or not."""
+
+_QUEUE_TO_THE_END = frozenset({"submit", "requeue", "hold", "release", "cancel"})
+"""Likewise, of ``queue``."""
 
 _NO_DATABASE = "  see that the server runs; 'puffin-fleet check' tries it from here and from every host"
 
@@ -111,17 +114,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     # Modules and records are many objects and no garbage: to look for it after every 700 takes a tenth of the time.
     gc.set_threshold(50_000)
     was_told_to_end = _heed_endings()
-    output = UnfailingOutput() if _verb(arguments) in _TO_THE_END else None
+    output = UnfailingOutput() if _goes_to_the_end(arguments) else None
     try:
         code = _run(arguments)
         if code == ExitCode.DONE and was_told_to_end():
             code = int(ExitCode.INTERRUPTED)  # somebody swallowed it, as extension modules do while they are imported
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed from the start
+            sys.stdout.flush()
         if output is not None and output.failure is not None:
             code = code or _not_written(output.failure)
     except (BrokenPipeError, SystemExit):
         # click makes an exit with 1 of a pipe that is read no more.
-        if not nobody_reads():
+        if output is not None or not nobody_reads():
             raise
         code = int(ExitCode.DONE)
     except OSError as error:
@@ -136,8 +140,14 @@ def _not_written(error: OSError) -> int:
     return int(ExitCode.FAILED)
 
 
-def _verb(arguments: list[str] | None) -> str:
-    return next(iter(arguments if arguments is not None else sys.argv[1:]), "")
+def _words(arguments: list[str] | None) -> list[str]:
+    """The first two words, of which the first is the verb; empty where there are fewer."""
+    return [*(arguments if arguments is not None else sys.argv[1:]), "", ""][:2]
+
+
+def _goes_to_the_end(arguments: list[str] | None) -> bool:
+    verb, second = _words(arguments)
+    return verb in _TO_THE_END or (verb == "queue" and second in _QUEUE_TO_THE_END)
 
 
 def _heed_endings() -> Callable[[], bool]:
@@ -163,7 +173,7 @@ def _heed_endings() -> Callable[[], bool]:
 
 def _interrupted(arguments: list[str] | None) -> str:
     """What Ctrl-C leaves behind, in a few words."""
-    if _verb(arguments) not in _GOES_ON:
+    if _words(arguments)[0] not in _GOES_ON:
         return "interrupted"
     return "interrupted: what hosts were told they go on with, and the same command again completes the rest"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 from collections.abc import Callable, Sequence
 
 import click
@@ -82,6 +84,7 @@ def _stop(chosen: Chosen, how: StopOptions, parallel: int, json_lines: bool, who
                 parallel,
                 (lambda: store.control.order_stop(chosen.fleet.name, by)) if whole else None,
             )
+        _expect_no_more(store, chosen.fleet.name, results, how.workers)
     finally:
         store.close()
     if problem is not None:
@@ -100,6 +103,18 @@ def _stop(chosen: Chosen, how: StopOptions, parallel: int, json_lines: bool, who
     refuse_unknown(how.workers, [result.value.matched if result.value else None for result in results])
     known = [result.host for result in results if result.value and result.value.matched]
     return (ExitCode.FAILED if failed or (left and how.wait) else ExitCode.DONE), known
+
+
+def _expect_no_more(store: Store, fleet: str, results: Sequence[HostResult[Stopped]], patterns: Sequence[str]) -> None:
+    """Have nobody miss workers that had ended to start again, and were told to stay down before they had."""
+    running = {name for result in results if result.value for name in result.value.running}
+
+    def is_down(worker: str) -> bool:
+        meant = not patterns or any(fnmatch.fnmatchcase(worker, pattern) for pattern in patterns)
+        return meant and worker not in running
+
+    with contextlib.suppress(DatabaseError):  # then `status` misses them, and says with --deep that they were told to
+        store.registry.stay_away(fleet, [result.host for result in results if result.value], is_down)
 
 
 def _stop_record(result: HostResult[Stopped]) -> shapes.Stopped:

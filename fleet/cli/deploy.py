@@ -265,16 +265,23 @@ def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[
         rows = [_row(result, releases) for result in results]
         print_table(_COLUMNS, rows)
     else:
-        note("Nothing to do: every host is as hosts.yaml describes it. Nothing was restarted.", "green")
-        if ill := _not_well(works):
-            note(ill, "yellow")
-        plans = [work.value.plan for work in works if work.value]
-        for plan in plans:
-            if plan.drained:
-                note(f"{plan.host} is {plan.drained}; 'puffin-fleet resume {plan.host}' brings it back.", "yellow")
-        stopped = [name for plan in plans if not plan.drained for name in plan.kept_stopped]
-        if stopped:
-            note(f"{', '.join(stopped)} stay stopped: 'puffin-fleet start' starts them.", "yellow")
+        _say_nothing_to_do(works)
+
+
+def _say_nothing_to_do(works: Sequence[HostResult[HostWork]]) -> None:
+    note("Nothing to do: every host is as hosts.yaml describes it. Nothing was restarted.", "green")
+    if ill := _not_well(works):
+        note(ill, "yellow")
+    plans = [work.value.plan for work in works if work.value]
+    unseen = [plan.host for plan in plans if plan.unproven]  # else they would have been waited for
+    if unseen:
+        note(f"The workers of {condensed(unseen)} were not waited for: a deploy without --when-idle does.", "yellow")
+    for plan in plans:
+        if plan.drained:
+            note(f"{plan.host} is {plan.drained}; 'puffin-fleet resume {plan.host}' brings it back.", "yellow")
+    stopped = [name for plan in plans if not plan.drained for name in plan.kept_stopped]
+    if stopped:
+        note(f"{', '.join(stopped)} stay stopped: 'puffin-fleet start' starts them.", "yellow")
 
 
 def _not_well(works: Sequence[HostResult[HostWork]]) -> str:

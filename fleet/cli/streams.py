@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
 import sys
-from typing import IO, TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Buffer
+
+
+_NOBODY = frozenset({errno.EPIPE, errno.EIO})
+"""A reader that has had enough; a terminal that is gone."""
 
 
 class _Unfailing(io.FileIO):
@@ -23,7 +28,10 @@ class _Unfailing(io.FileIO):
 
     def write(self, data: Buffer, /) -> int:
         try:
-            return super().write(data)
+            # None where somebody has set it not to block, and it is full; the type does not say so.
+            while (written := cast("int | None", super().write(data))) is None:
+                select.select([], [self], [])
+            return written
         except OSError as error:
             self.failure = error
             _to_nowhere(self.fileno())
@@ -50,15 +58,15 @@ class UnfailingOutput:
             io.BufferedWriter(raw),
             encoding=stream.encoding,
             errors=stream.errors,
-            line_buffering=stream.line_buffering,
-            write_through=stream.write_through,
+            # Where the other was not buffered at all, a line at a time is as good.
+            line_buffering=stream.line_buffering or stream.write_through,
         )
 
     @property
     def failure(self) -> OSError | None:
-        """Why output is missing that somebody may have wanted; None where all was written, or nobody read it."""
+        """Why output is missing that somebody may have wanted; None where all was written, or nobody is there."""
         found = (file.failure for file in self._files)
-        return next((error for error in found if error is not None and not isinstance(error, BrokenPipeError)), None)
+        return next((error for error in found if error is not None and error.errno not in _NOBODY), None)
 
 
 def nobody_reads() -> bool:

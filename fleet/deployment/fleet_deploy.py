@@ -320,7 +320,8 @@ def _roll_out(
     ready = {host: part for host, part in parts.items() if host in lock.hosts}
     prepared = fan_out(ready, HostPart.prepare, how.parallel, lambda event: _tell(event, audience))
     fresh = frozenset(work.host.name for work in works if work.facts.current is None)
-    policy = policy_of(fleet.update, len(works), fresh)
+    unproven = frozenset(work.host.name for work in works if work.plan.empty)
+    policy = policy_of(fleet.update, len(works), fresh, unproven)
     rollout = Rollout(replace(policy, canary=min(policy.canary, sum(map(_can_prove, works)))), list(parts))
     errors = {**lock.failed, **{result.host: result.error for result in prepared if result.error is not None}}
     for host, error in errors.items():

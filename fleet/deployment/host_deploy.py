@@ -147,11 +147,12 @@ class Deployment:
         sections = {_section(name) for name in held_back}
         self._keep_what_is_good()
         signs.changing()
-        self._write_files(
-            [write for write in plan.files_to_write if write.file.path not in sections], last=not held_back
-        )
+        if not self._only_looks:
+            self._write_files(
+                [write for write in plan.files_to_write if write.file.path not in sections], last=not held_back
+            )
         self._switched()
-        self._say("looking at its workers" if plan.empty else "starting workers")
+        self._say("looking at its workers" if self._only_looks else "starting workers")
         states = self._supervise()
         self._operate(operations(plan, self._to_restart(), held_back, states))
         signs.progressed()
@@ -167,6 +168,15 @@ class Deployment:
             self._supervise()
         workers = self._wait(list(self._work.configurations), signs)
         return Deployed(not plan.empty, workers, seconds=time.monotonic() - started)
+
+    @property
+    def _only_looks(self) -> bool:
+        """Whether all was written by an earlier deploy, of which the state then stays.
+
+        Under the name of this one its own good state would be passed over when it puts hosts back.
+        """
+        manifest = self._work.observed.manifest
+        return self._work.plan.empty and manifest is not None and manifest.before is None
 
     def _keep_what_is_good(self) -> None:
         """Keep the present state if it works, where a deploy that did not wait, or was cut off, has not done so."""

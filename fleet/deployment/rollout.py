@@ -18,6 +18,9 @@ The rules, in the order in which they matter:
 4. With `auto_revert` a host on which the release does not run is put back to its last good state at once, and after a
    halt so is every host that was changed and had something before; without it a halt only means that no further host
    begins.
+5. A host on which an earlier deploy changed everything and saw nothing (`unproven`) is only looked at: that begins at
+   once, proves the release to those that wait for a canary, and ends in a verdict of its own. It is put back if the
+   release does not run on it, not for what happens on others.
 """
 
 from __future__ import annotations
@@ -92,6 +95,8 @@ class Policy:
         Whether hosts are put back to their last good state.
     fresh
         Hosts on which nothing runs yet; they do not count for `max_parallel`.
+    unproven
+        Hosts on which nothing has to be changed, and whose workers have yet to be seen healthy; nor do these.
     patience
         For how long a host on which all that is waited for are calculations keeps its place.
     """
@@ -103,10 +108,13 @@ class Policy:
     progress_deadline: float = 1800.0
     auto_revert: bool = True
     fresh: frozenset[str] = frozenset()
+    unproven: frozenset[str] = frozenset()
     patience: float = 60.0
 
 
-def policy_of(update: Update, total: int, fresh: frozenset[str] = frozenset()) -> Policy:
+def policy_of(
+    update: Update, total: int, fresh: frozenset[str] = frozenset(), unproven: frozenset[str] = frozenset()
+) -> Policy:
     """Turn the section ``update`` of hosts.yaml into numbers.
 
     Parameters
@@ -114,19 +122,24 @@ def policy_of(update: Update, total: int, fresh: frozenset[str] = frozenset()) -
     update
         The section.
     total
-        Hosts that will be changed. Percentages are of these: `max_parallel` is rounded down, to at least one, and
-        `failure_budget` up, so that one full disk among a few hosts does not keep the others from being deployed.
+        Hosts that will be changed or looked at. Percentages are of those to be changed, if there are any:
+        `max_parallel` is rounded down, to at least one, and `failure_budget` up, so that one full disk among a few
+        hosts does not keep the others from being deployed.
     fresh
         Those of them on which nothing runs yet.
+    unproven
+        Those of them on which nothing has to be changed.
     """
+    changed = total - len(unproven) or total
     return Policy(
-        max_parallel=max(1, update.max_parallel.of(total)),
+        max_parallel=max(1, update.max_parallel.of(changed)),
         canary=0 if len(fresh) == total else min(update.canary, total),
-        failure_budget=update.failure_budget.of(total, round_up=True),
+        failure_budget=update.failure_budget.of(changed, round_up=True),
         stagger=update.stagger,
         progress_deadline=update.progress_deadline,
         auto_revert=update.auto_revert,
         fresh=fresh,
+        unproven=unproven,
         patience=_PATIENCE * update.min_healthy_time,
     )
 
@@ -285,7 +298,7 @@ class Rollout:
         if self._policy.auto_revert:
             commands += self._reverts(now)
         if not self._halt:
-            commands += self._beginnings(now)
+            commands += [*self._looks(now), *self._beginnings(now)]
         return tuple(commands)
 
     def next_look(self, now: float) -> float | None:
@@ -341,7 +354,9 @@ class Rollout:
         for host, state in self._hosts.items():
             if state.stage is Stage.WAITING:
                 self._set(host, stage=Stage.HELD, reason=self._halt)
-            elif state.stage in {Stage.WORKING, Stage.DRAINING} and self._policy.auto_revert and not state.cancelled:
+            elif host in self._policy.unproven or state.cancelled:
+                continue
+            elif state.stage in {Stage.WORKING, Stage.DRAINING} and self._policy.auto_revert:
                 self._set(host, cancelled=True)
                 commands.append(Instruction(host, Order.CANCEL, self._halt))
         return commands
@@ -352,12 +367,28 @@ class Rollout:
             host
             for host, state in self._hosts.items()
             if state.changed
-            and (state.stage is Stage.FAILED or (also_done and state.stage is Stage.DONE))
+            and (
+                state.stage is Stage.FAILED
+                or (also_done and state.stage is Stage.DONE and host not in self._policy.unproven)
+            )
             and host not in self._policy.fresh
         ]
         for host in chosen:
             self._set(host, stage=Stage.REVERTING, since=now)
         return [Instruction(host, Order.REVERT, self._hosts[host].reason or self._halt) for host in chosen]
+
+    def _looks(self, now: float) -> list[Instruction]:
+        """All that are only looked at, at once: it does nothing to them."""
+        if not self._policy.unproven:
+            return []
+        waiting = [
+            host
+            for host, state in self._hosts.items()
+            if state.stage is Stage.WAITING and host in self._policy.unproven
+        ]
+        for host in waiting:
+            self._set(host, stage=Stage.WORKING, since=now)
+        return [Instruction(host, Order.BEGIN) for host in waiting]
 
     def _beginnings(self, now: float) -> list[Instruction]:
         if self._last_begun is not None and now < self._last_begun + self._policy.stagger:
@@ -374,8 +405,8 @@ class Rollout:
         return [Instruction(host, Order.BEGIN) for host in chosen]
 
     def _next_of(self, waiting: Sequence[str], now: float) -> list[str]:
-        fresh = self._policy.fresh
-        busy = sum(host not in fresh for host, state in self._hosts.items() if self._has_a_place(state, now))
+        fresh, aside = self._policy.fresh, self._policy.fresh | self._policy.unproven
+        busy = sum(host not in aside for host, state in self._hosts.items() if self._has_a_place(state, now))
         running = [host for host in waiting if host not in fresh][: max(0, self._policy.max_parallel - busy)]
         return [host for host in waiting if host in fresh or host in running]
 

@@ -15,7 +15,6 @@ from fleet.words import duration
 _CONFIRM_S = 100.0
 """How long a host that is silent is given to report, in case it was the database that was away: workers report every
 75 s."""
-_ENDED = frozenset({"stopped", "quarantined"})
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def _silent_hosts(seen: Seen) -> dict[str, datetime]:
     """Hosts all of whose workers that did not say goodbye are silent, and when the last of these reported."""
     of_host: dict[str, list[WorkerStatus]] = {}
     for each in seen.statuses:
-        if each.record.host in seen.hosts and each.record.state not in _ENDED and each.record.seen is not None:
+        if each.record.host in seen.hosts and not each.record.has_ended and each.record.seen is not None:
             of_host.setdefault(each.record.host, []).append(each)
     return {
         host: max(each.record.seen for each in workers if each.record.seen is not None)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from puffin.store import Store
 
 _FRESH_S = 1.0
-_ENDED = frozenset({"stopped", "quarantined"})
 
 
 class Reported:
@@ -62,7 +61,7 @@ class Reported:
         host
             Its name.
         """
-        return [record for record in self.of(host) if record.state not in _ENDED]
+        return [record for record in self.of(host) if not record.has_ended]
 
     def lost(self, record: WorkerRecord) -> bool:
         """Whether a worker has been silent for so long that nobody knows how it is.

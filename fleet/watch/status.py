@@ -346,12 +346,18 @@ def _looked_at(status: HostStatus, look: HostLook) -> HostStatus:
         return replace(status, look=look)
     programs = {program.name: program for program in states.supervisord.programs}
     known = {each.record.worker for each in status.workers}
-    workers = [replace(each, on_host=_on_host(each.record.worker, states, programs)) for each in status.workers]
+    workers = [_beside(each, _on_host(each.record.worker, states, programs)) for each in status.workers]
     ours = re.compile(rf"{re.escape(status.host)}-[0-9]+")
     for name in sorted({*programs, *states.pids} - known, key=natural):
         if ours.fullmatch(name):
             workers.append(_unreported(status.host, name, _on_host(name, states, programs)))
     return HostStatus(status.host, tuple(sorted(workers, key=_urgency)), look)
+
+
+def _beside(status: WorkerStatus, on_host: OnHost) -> WorkerStatus:
+    """What a worker reported beside what its host says: who is told to stay down before he is back cannot say so."""
+    is_stopped = status.record.returns and on_host.stopped and not on_host.alive
+    return replace(status, on_host=on_host, state="stopped" if is_stopped else status.state)
 
 
 def _on_host(worker: str, states: States, programs: Mapping[str, Program]) -> OnHost:

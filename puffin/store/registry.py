@@ -12,12 +12,12 @@ import dataclasses
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
-from puffin.records import WorkerRecord
+from puffin.records import ENDED, WorkerRecord
 from puffin.store.driver import Documents, translated
 
 WORKERS = "puffin_workers"
@@ -57,7 +57,7 @@ class Registry:
         with translated("announcing the worker", self._where):
             self._offer(record)
             # One that did not say goodbye has crashed; a deploy or a stop is no crash.
-            unfinished = {"_id": record.uuid, "state": {"$nin": list(_SAID_GOODBYE)}}
+            unfinished = {"_id": record.uuid, "state": {"$nin": list(ENDED)}}
             self._collection.update_one(unfinished, {"$inc": {"crashes": 1}})
             self._collection.update_one({"_id": record.uuid}, update, upsert=True)
 
@@ -133,6 +133,27 @@ class Registry:
             self._offers.insert_one(offer)
         self._offered_at = time.monotonic()
 
+    def stay_away(self, fleet: str, hosts: Iterable[str], is_meant: Callable[[str], bool]) -> None:
+        """Expect workers back no more: they were stopped before they had started again, and could not say so.
+
+        Parameters
+        ----------
+        fleet
+            Their fleet.
+        hosts
+            Their hosts.
+        is_meant
+            Says of a worker's name whether it was stopped.
+        """
+        returning = {"fleet": fleet, "host": {"$in": list(hosts)}, "returns": True}
+        with translated("noting that workers were stopped", self._where):
+            found = [
+                each["_id"] for each in self._collection.find(returning, {"worker": 1}) if is_meant(each["worker"])
+            ]
+            if found:
+                gone = {"_id": {"$in": found}, "returns": True}
+                self._collection.update_many(gone, {"$set": {"returns": False}})
+
     def forget(self, uuids: Iterable[str]) -> int:
         """Remove workers that are gone for good.
 
@@ -143,9 +164,6 @@ class Registry:
         """
         with translated("removing workers from the registry", self._where):
             return self._collection.delete_many({"_id": {"$in": list(uuids)}}).deleted_count
-
-
-_SAID_GOODBYE = ("stopped", "quarantined")
 
 
 _KNOWN_FIELDS = frozenset(field.name for field in dataclasses.fields(WorkerRecord))

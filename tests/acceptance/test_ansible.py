@@ -116,6 +116,15 @@ def test_a_fleet_that_was_stopped_as_a_whole_is_started_also_where_drained_hosts
 
 
 @pytest.mark.soak
+def test_what_nobody_waited_for_is_waited_for_by_the_next_task(fleet: Many, ansible: Ansible) -> None:
+    states: tuple[dict[str, Any], ...] = ({"state": "deployed", "wait": False}, *[{"state": "deployed"}] * 2)
+    marked, seen, known = run_module(fleet, ansible, states)
+    assert [each["changed"] for each in (marked, seen, known)] == [True, False, False]
+    healths = [worker["health"] for record in seen["outcome"] for worker in record["workers"]]
+    assert (healths, known["outcome"]) == (["healthy", "healthy"], [])
+
+
+@pytest.mark.soak
 def test_a_host_that_fails_is_named_and_the_others_are_served(fleet: Many, ansible: Ansible) -> None:
     fleet.content["hosts"]["lost"] = {"connection": "ssh", "address": "127.0.0.1", "ssh": {"port": 1}}
     fleet.content["hosts"].pop("b")

@@ -73,6 +73,17 @@ def test_a_stop_at_once_gives_calculations_back_and_a_start_takes_them_again(her
     assert {item["puffin"]["attempt"] for item in here.calculations()} == {2}, here.events()
 
 
+@pytest.mark.soak
+def test_workers_that_are_stopped_while_they_start_again_are_not_missed(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    for _ in range(3):  # whether one is just between its end and its start is its affair
+        here.run("restart", "--when-idle", "--yes").ok()
+        here.run("stop", "--yes").ok()
+        assert [(each["state"], each["returns"]) for each in here.workers().values()] == [("stopped", False)] * 2
+        here.run("start").ok()
+        until(lambda: sorted(here.running()) == ["here-1", "here-2"], "the workers to be back")
+
+
 def test_a_start_while_workers_still_drain_keeps_them_working(here: Here) -> None:
     here.run("deploy", "--yes").ok()
     here.submit(seconds=12, count=2)

@@ -12,9 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.acceptance.commands import BIN
 from tests.acceptance.here import Here, until
+from tests.acceptance.many import many_hosts
+from tests.lab.fixtures_database import Database
+from tests.lab.sshd import end_processes
 
 
 def files_of(here: Here) -> dict[str, str]:
@@ -85,6 +89,28 @@ def test_marked_workers_change_by_themselves_when_their_calculations_are_done(he
     here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
     assert "put back" in here.run("deploy", "--yes").out
     assert files_of(here) == before
+
+
+@pytest.mark.soak
+def test_a_host_that_was_only_looked_at_keeps_its_state_when_another_fails(database: Database, tmp_path: Path) -> None:
+    fleet = many_hosts(database, tmp_path, ("a", "b"))
+    fleet.content["update"] |= {"failure_budget": 0, "canary": 0}
+    try:
+        fleet.run("deploy", "--yes").ok()
+        fleet.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4
+        fleet.run("deploy", "--yes", "--when-idle").ok()
+        until(lambda: all(plan["empty"] and plan["unproven"] for plan in fleet.plans().values()), "both to change")
+        fleet.content["hosts"]["b"]["environment"] = {"PYTHONHOME": "/nonexistent"}
+
+        ran = fleet.run("deploy", "--yes")
+
+        assert ran.code == 1
+        results = {line.split()[0]: " ".join(line.split()[1:3]) for line in ran.out.splitlines()[-2:]}
+        assert results == {"a": "unchanged 1", "b": "put back"}
+        settings = yaml.safe_load((fleet.host_root("a") / "etc/workers/a-1.yaml").read_text())
+        assert settings["daemon"]["cycle_time_in_s"] == 0.4
+    finally:
+        end_processes(tmp_path)
 
 
 @pytest.mark.soak

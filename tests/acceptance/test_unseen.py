@@ -52,9 +52,11 @@ def test_what_was_cut_off_while_it_waited_is_waited_for_by_the_next(here: Here) 
     interrupt(first)
     assert the_plan(here) == (True, True)
     here.content["update"]["min_healthy_time"] = "1s"
+    marks = (here.root / "manifest.json").read_bytes()
     proven = here.run("deploy")  # it changes nothing, so it needs no consent
     assert proven.ok().out.splitlines()[-1].split()[:4] == ["here", "unchanged", "1", "healthy"]
     assert the_plan(here) == (True, False)
+    assert (here.root / "manifest.json").read_bytes() == marks
     assert "Nothing to do" in here.run("deploy").ok().err
 
 
@@ -63,10 +65,11 @@ def test_settings_that_do_not_work_are_taken_back_also_after_a_deploy_that_was_c
     deploy_to_nobody(here)
     before = the_environment(here)
     here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
-    interrupt(deploy_until(here, "here: starting workers"))
+    interrupt(deploy_until(here, "here-1: starting"))
     assert the_environment(here) != before
+    assert the_plan(here) == (True, True), "nothing is left to be changed"
 
-    ran = here.run("deploy", "--yes")
+    ran = here.run("deploy")
 
     assert ran.code == 1
     assert "put back" in ran.out

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -58,3 +61,55 @@ def test_a_failure_stays_one_where_somebody_reads(tmp_path: Path) -> None:
     (tmp_path / "hosts.yaml").write_text(HOSTS)
     ran = subprocess.run([BIN / "puffin-fleet", "exec", "-F", "hosts.yaml", "--", "false"], cwd=tmp_path, check=False)
     assert ran.returncode == 1
+
+
+# Commands that change something go on ------------------------------------------------------------------
+
+WORK = """
+import sys
+from pathlib import Path
+from fleet.cli.streams import UnfailingOutput
+output = UnfailingOutput()
+for line in range(5000):
+    print("a line for somebody", line)
+sys.stdout.flush()
+Path("done").write_text(str(output.failure))
+"""
+
+
+def work(place: Path, stdout: int) -> str:
+    """Say much of some work; return what was noticed."""
+    ran = subprocess.run(
+        [sys.executable, "-c", WORK], cwd=place, check=False, timeout=60, stdout=stdout, stderr=subprocess.PIPE
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    return (place / "done").read_text()
+
+
+def test_work_goes_on_where_nobody_reads_of_it(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert work(tmp_path, writer) == "None"
+    finally:
+        os.close(writer)
+
+
+def test_work_goes_on_where_a_full_disk_takes_what_is_said_of_it(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        assert "No space left on device" in work(tmp_path, full.fileno())
+
+
+def test_a_pipe_that_is_full_for_a_while_gets_everything(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    got: list[bytes] = []
+    with os.fdopen(reader, "rb") as stream:
+        slow = threading.Thread(target=lambda: (time.sleep(0.5), got.append(stream.read())))
+        slow.start()
+        try:
+            assert work(tmp_path, writer) == "None"
+        finally:
+            os.close(writer)
+            slow.join()
+    assert got[0].count(b"\n") == 5000

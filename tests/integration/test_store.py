@@ -204,6 +204,17 @@ def test_the_registry_remembers_workers(store: Store) -> None:
     assert store.registry.workers("lab") == []
 
 
+def test_workers_that_were_stopped_before_they_were_back_are_expected_no_more(store: Store) -> None:
+    here = [f"h-{number}" for number in (1, 2, 3)]
+    for name in here:
+        store.registry.announce(record(uuid=name, worker=name, state="stopped", returns=True))
+    store.registry.announce(record(uuid="else", host="elsewhere", worker="else", state="stopped", returns=True))
+    store.registry.stay_away("lab", ["h"], lambda worker: worker != "h-3")
+    assert [each.worker for each in store.registry.workers("lab") if each.returns] == ["h-3", "else"]
+    store.registry.stay_away("lab", [], lambda _: True)
+    assert len([each for each in store.registry.workers("lab") if each.returns]) == 2
+
+
 def test_what_workers_accept_is_kept_once(store: Store, queue: Queue) -> None:
     store.registry.announce(record(uuid="a"))
     store.registry.announce(record(uuid="b"))

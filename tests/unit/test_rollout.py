@@ -245,6 +245,50 @@ def test_hosts_on_which_nothing_runs_wait_for_the_canary_only() -> None:
     assert begun(rollout.advance(1)) == ["b", "c", "d", "e", "f", "g"]
 
 
+LOOKED_AT = replace(POLICY, max_parallel=1, failure_budget=0, stagger=5, unproven=frozenset("cd"))
+
+
+def with_looks(policy: Policy = LOOKED_AT) -> Rollout:
+    """Of four hosts two are as they shall be, and have yet to be seen healthy."""
+    rollout = Rollout(policy, ["a", "b", "c", "d"])
+    assert sorted(begun(rollout.advance(0))) == ["c", "d"]
+    rollout.changing("c", 1)
+    rollout.changing("d", 1)
+    assert begun(rollout.advance(10)) == []
+    return rollout
+
+
+def test_hosts_that_are_only_looked_at_begin_at_once_take_no_place_and_are_the_canaries() -> None:
+    rollout = with_looks()
+    rollout.proved("c", 11)
+    assert begun(rollout.advance(11)) == ["a"]
+    rollout.done("a", 12)
+    assert begun(rollout.advance(16)) == ["b"]
+
+
+def test_a_host_that_is_only_looked_at_is_put_back_for_itself_alone() -> None:
+    rollout = with_looks()
+    rollout.done("c", 11)
+    rollout.advance(11)
+    rollout.changing("a", 11)
+    rollout.failed("a", "full disk", 12)
+    commands = rollout.advance(12)
+    assert (orders(commands, Order.REVERT), orders(commands, Order.CANCEL)) == (["a"], [])
+    assert (rollout.hosts["b"].stage, rollout.hosts["c"].stage) == (Stage.HELD, Stage.DONE)
+    rollout.reverted("a", 13)
+    assert not rollout.finished, "d is still being looked at"
+    rollout.failed("d", "it ended again and again", 14)
+    assert orders(rollout.advance(14), Order.REVERT) == ["d"]
+
+
+def test_a_release_that_does_not_run_where_it_is_looked_at_goes_nowhere_else() -> None:
+    rollout = with_looks()
+    rollout.failed("c", "it ended again and again", 11)
+    assert orders(rollout.advance(11), Order.REVERT) == ["c"]
+    assert rollout.halted == "canary c failed"
+    assert (rollout.hosts["a"].stage, rollout.hosts["b"].stage) == (Stage.HELD, Stage.HELD)
+
+
 def test_where_nothing_runs_anywhere_no_canary_is_needed_and_nothing_is_put_back() -> None:
     policy = policy_of(Update(), 4, fresh=frozenset("abcd"))
     rollout = Rollout(policy, list("abcd"))
@@ -272,6 +316,9 @@ def test_percentages_are_of_the_hosts_to_change(
 ) -> None:
     policy = policy_of(update, total)
     assert (policy.max_parallel, policy.canary, policy.failure_budget) == (parallel, canary, budget)
+    looked_at = frozenset(f"n{number}" for number in range(3))
+    assert replace(policy_of(update, total + 3, unproven=looked_at), unproven=frozenset()) == policy
+    assert policy_of(update, 3, unproven=looked_at).max_parallel == policy_of(update, 3).max_parallel
 
 
 @dataclass

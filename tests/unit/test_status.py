@@ -73,6 +73,14 @@ def test_a_worker_that_ended_to_start_again_is_missed(silent: float, state: str,
     assert not wrong or status.troubles == ("ended 50 s ago to start again, and has not",)
 
 
+def test_a_worker_that_was_stopped_before_it_was_back_is_not_missed() -> None:
+    gone = seen(600, state="stopped", returns=True)
+    told = asked(look(program("node1-1", "EXITED"), stopped=("node1-1",)), gone)
+    assert ([each.state for each in told.workers], told.wrong) == (["stopped"], False)
+    missed = asked(look(program("node1-1", "EXITED")), gone)
+    assert ([each.state for each in missed.workers], missed.wrong) == (["lost"], True)
+
+
 def test_a_calculation_grows_older_between_reports() -> None:
     (status,) = status_of([seen(20, state="running", calculation="c", lasting_s=100.0)], NOW)
     assert (status.age_s, status.record.since) == (120.0, NOW - timedelta(seconds=120))

@@ -218,6 +218,12 @@ def will_change(plan, options):
     return bool(workers_of(plan) - kept)
 
 
+def has_to_be_seen(plans, options):
+    """Whether workers are waited for that no deploy has seen healthy yet: the last one was cut off, or did not wait."""
+    waits = options["wait"] or options["now"]
+    return options["state"] == "deployed" and waits and any(plan["unproven"] for plan in plans)
+
+
 # Command lines -------------------------------------------------------------------------------------------
 
 
@@ -376,7 +382,8 @@ class Work:
             at_once = self.options["state"] in ENDING and not self.module.check_mode
             if not at_once:
                 self._look()
-            if at_once or (not self.module.check_mode and (self.changed or self.failed)):
+            to_do = self.changed or self.failed or has_to_be_seen(self.plans, self.options)
+            if at_once or (not self.module.check_mode and to_do):
                 self._act()
         except command.CommandError as error:
             self.module.fail_json(msg=str(error), **self._report())

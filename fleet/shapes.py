@@ -131,6 +131,8 @@ class Started(TypedDict):
     host: Annotated[str, "its name"]
     ok: Annotated[bool, "whether it went well"]
     running: Annotated[list[str] | None, "workers that run; null where that is not known"]
+    starting: Annotated[list[str] | None, "those of them that have only just been started"]
+    ending: Annotated[list[str] | None, "those of them that were told to end before, and will"]
     drained: Annotated[str, "who keeps the host out of the fleet and why; empty where nobody does"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 

@@ -94,7 +94,7 @@ def test_stop_waits_for_those_it_reaches_and_tells_the_others_through_the_databa
 
 def test_stop_without_waiting_says_that_the_database_tells_the_others(fleet: Five) -> None:
     ran = fleet.run("start").out
-    assert "good      running: good-1" in ran
+    assert "good      starting: good-1" in ran
     with fleet.trusted("refusing"):
         fleet.run("start", "--host", "refusing").ok()
     until(lambda: fleet.is_up("refusing"), "the worker that refuses the key")
@@ -107,8 +107,8 @@ def test_stop_without_waiting_says_that_the_database_tells_the_others(fleet: Fiv
 
 def test_start_begins_what_can_be_begun(fleet: Five) -> None:
     ran = change(fleet, "start")
-    assert "running: idle-1" in rows(ran)["idle"]
-    assert "running: full-1" in rows(ran)["full"]
+    assert "starting: idle-1" in rows(ran)["idle"]
+    assert "starting: full-1" in rows(ran)["full"]
     until(lambda: fleet.is_up("good", "idle", "full"), "the workers")
 
 
@@ -156,8 +156,8 @@ def test_drain_and_resume(fleet: Five) -> None:
     assert not fleet.runs("good")
 
     ran = change(fleet, "resume", "*")
-    assert "running: good-1" in rows(ran)["good"]
-    assert "running: idle-1" in rows(ran)["idle"]
+    assert "starting: good-1" in rows(ran)["good"]
+    assert "starting: idle-1" in rows(ran)["idle"]
     assert "drained" not in fleet.run("status").ok().err
 
 

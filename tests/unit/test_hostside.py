@@ -741,6 +741,41 @@ def test_a_drain_before_the_first_deploy_is_kept_until_it_is_lifted(tmp_path: Pa
     assert (resumed["refused"], resumed["resumed"], resumed["stop"], resumed["drained"]) == (False, True, False, None)
 
 
+@pytest.mark.parametrize(("patterns", "told"), [(["n-*"], ["n-1", "n-2"]), (["*-2"], ["n-2"]), (["x"], [])])
+def test_a_look_at_who_would_be_started_changes_nothing(tmp_path: Path, patterns: list[str], told: list[str]) -> None:
+    root = tmp_path / "f" / "hosts" / "n"
+    for name in ("etc/workers", "orders"):
+        (root / name).mkdir(parents=True)
+    (root / "current").symlink_to(tmp_path)
+    for name in ("etc/workers/n-1.yaml", "etc/workers/n-2.yaml", "orders/stop"):
+        (root / name).touch()
+    place = {"base_dir": str(tmp_path), "fleet": "f", "host": "n"}
+    found = begin.main({**place, "patterns": patterns, "resume": False, "only_look": True})
+    assert (found["deployed"], found["told"], found["stop"]) == (True, told, True)
+
+
+def test_whoever_is_told_to_end_at_once_cannot_be_started_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = {"name": "n-1", "state": "RUNNING", "pid": 7, "start": 1}
+
+    class Obedient(rpc.Supervisor):
+        def programs(self) -> list[dict[str, Any]]:
+            return [program]
+
+        def answers(self) -> bool:
+            return True
+
+        def attempt(self, method: str, *arguments: object, accept: tuple[int, ...] = ()) -> bool:
+            return True
+
+    monkeypatch.setattr(control, "Supervisor", Obedient)
+    for name in ("etc", "run"):
+        (tmp_path / name).mkdir()
+    controlled(tmp_path, {"operation": "signal", "signal": "QUIT", "workers": ["n-1"]})
+    assert states.ending(tmp_path, [program]) == ["n-1"]
+
+
 def test_a_supervisord_that_goes_while_its_programs_are_changed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,7 @@ class Restarted(TypedDict):
     ok: Annotated[bool, "whether it went well"]
     workers: Annotated[list[WorkerOutcome], "its workers, where it was waited for them"]
     pending: Annotated[list[str], "workers that restart when their calculation has ended"]
+    drained: Annotated[str, "who keeps the host out of the fleet and why; empty where nobody does"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 
 

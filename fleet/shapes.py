@@ -190,12 +190,14 @@ class Executed(TypedDict):
 
 
 class Worker(TypedDict):
-    """One line for each worker. Times are in UTC by the database server's clock; the last five need `--deep`."""
+    """One line for each worker of the fleet, and one for each host of which no worker is known; a worker that was
+    started by hand belongs to no fleet. Times are in UTC by the database server's clock; the last five need `--deep`.
+    """
 
-    uuid: Annotated[str, "its unique name"]
-    fleet: Annotated[str, "its fleet; empty for one started by hand"]
-    host: Annotated[str, "its host; empty for one started by hand"]
-    worker: Annotated[str, "its name; empty for one started by hand"]
+    uuid: Annotated[str, "its unique name; empty where it has never reported"]
+    fleet: Annotated[str, "its fleet; empty where it has never reported"]
+    host: Annotated[str, "its host"]
+    worker: Annotated[str, "its name; empty for a host of which no worker is known"]
     release: Annotated[str, "the release it runs"]
     configuration: Annotated[str, "the hash of its settings"]
     pid: Annotated[int, "its process id on its host"]
@@ -207,7 +209,7 @@ class Worker(TypedDict):
     state: Annotated[
         str,
         "`starting`, `idle`, `running`, `frozen`, `draining`, `stopped` or `quarantined`; `lost` where it is silent, "
-        "`unreported` where only its host knows it",
+        "`unreported` where only its host knows it, and for a host of which no worker is known",
     ]
     calculation: Annotated[str, "what it runs; empty if nothing"]
     job: Annotated[str, "the job of that, `job.order` in the database"]
@@ -226,6 +228,8 @@ class Worker(TypedDict):
     silent_s: Annotated[float | None, "how long ago it last reported"]
     wanted_release: Annotated[str, "the release to which its host was last deployed"]
     troubles: Annotated[list[str], "what is wrong with it, in words; empty if nothing"]
+    drained: Annotated[str, "who keeps its host out of the fleet and why; empty where nobody does"]
+    fleet_stopped: Annotated[bool, "whether the whole fleet is told to stop"]
     supervisord: Annotated[str | None, "the state that supervisord gives it; null without `--deep`"]
     alive: Annotated[bool | None, "whether its process runs"]
     orphan: Annotated[bool | None, "whether it runs without supervisord"]

@@ -266,9 +266,7 @@ def _controls(chosen: Chosen, remotes: Remotes, board: Board, reported: Reported
     }
 
 
-def _on_each(
-    chosen: Chosen, parallel: int, title: str, act: Callable[[HostControl], Found]
-) -> list[HostResult[Found]]:
+def _on_each(chosen: Chosen, parallel: int, title: str, act: Callable[[HostControl], Found]) -> list[HostResult[Found]]:
     hosts = {host.name: host for host in chosen.hosts}
     with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board(title, len(hosts)) as board:
         return fan_out(

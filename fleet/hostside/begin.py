@@ -3,7 +3,8 @@
 Request: base_dir, fleet, host, patterns [of workers; null: all], resume (bool: also a host that is drained), only_look
 (bool: nothing is done).
 Reply: deployed (bool), host_root, told [workers that are to run; with only_look, that would be asked for], refused
-(bool: the host is drained, and nothing was done), resumed (bool: it was drained, and no longer is), and all of `states`.
+(bool: the host is drained, and nothing was done), resumed (bool: it was drained, and no longer is), and all of
+`states`.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ class Answering(HostControl):
 def test_what_has_only_just_begun_or_still_ends_is_not_said_to_run(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    programs = (program("n-1", "RUNNING"), program("n-2", "STARTING"), program("n-3", "RUNNING"), program("n-4", "STOPPED"))
+    words = {"n-1": "RUNNING", "n-2": "STARTING", "n-3": "RUNNING", "n-4": "STOPPED"}
+    programs = [program(name, state) for name, state in words.items()]
     started = Answering(file, monkeypatch, {"n-3"}, *programs).start()
     assert started == Started(("n-1", "n-2", "n-3"), starting=("n-2",), ending=("n-3",))
     control._report_started([HostResult("n", started)], json_lines=False)

@@ -112,8 +112,6 @@ def good() -> Examined:
     return Examined(facts, examination, asked=100.0, answered=102.0)
 
 
-
-
 def held(left: float, id_: str = "20261122T120000Z-1a2b") -> Lock:
     return Lock(3, Holder(id_, "ada@desk", "deploy", since=0.0, age=1000.0, left=left))
 
@@ -270,7 +268,7 @@ CASES: list[tuple[Callable[[], Examined], str, str, str, str]] = [
     (lambda: with_facts(lock=LONG_GONE), "warn", "lock", "locked by ada@desk for 'deploy'", "unlock --host node1"),
     (
         lambda: with_facts(lock=held(left=440.0)),
-        *("warn", "lock", "time limit in 7 min); not renewed for 8 min", "was killed: puffin-fleet unlock --host node1"),
+        *("warn", "lock", "limit in 7 min); not renewed for 8 min", "was killed: puffin-fleet unlock --host node1"),
     ),
     (lambda: with_facts(lock=held(left=9e8, id_="")), "warn", "lock", "locked by ada@desk", "unlock --host node1"),
     (lambda: with_facts(manifest=OTHER), "warn", "drift", "changed by hand: bin/worker", "plan --diff --host node1"),

@@ -887,3 +887,17 @@ def test_a_command_that_is_for_a_shell_is_told_from_one_that_is_not_there(word: 
     with pytest.raises(Failure, match=f"no command '{re.escape(word)}' here") as caught:
         command._begin({"words": [word]})
     assert hint in caught.value.hint
+
+
+def test_a_command_as_a_worker_finds_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUFFIN_CONFIG", "/mine.yaml")
+    workers = tmp_path / "f" / "hosts" / "n" / "etc" / "workers"
+    workers.mkdir(parents=True)
+    (workers / "n-1.yaml").touch()
+    (workers / "n-1.env").write_text("export OMP_NUM_THREADS=4\n")
+    place = {"base_dir": str(tmp_path), "fleet": "f", "host": "n"}
+    words = ["echo $PUFFIN_CONFIG $OMP_NUM_THREADS"]
+    process = command._begin({**place, "words": words, "shell": True, "as_worker": "n-1"})
+    assert process.communicate()[0].decode() == f"{workers}/n-1.yaml 4\n"
+    process = command._begin({**place, "words": words, "shell": True})
+    assert process.communicate()[0] == b"\n"

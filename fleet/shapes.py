@@ -272,9 +272,9 @@ class Collected(TypedDict):
 
     host: Annotated[str, "its name"]
     ok: Annotated[bool, "whether it could be asked, and all that came is here as it was there"]
-    files: Annotated[int, "files that are here now"]
+    files: Annotated[int, "files of the host that are here now, as in the table; also what is made here of its answers"]
     bytes: Annotated[int, "their size"]
-    fetched_bytes: Annotated[int, "how many of them were fetched now"]
+    fetched_bytes: Annotated[int, "bytes of its files that were fetched now"]
     problems: Annotated[list[str], "what was left out, and why"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 

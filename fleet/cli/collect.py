@@ -173,11 +173,10 @@ def _report(results: list[HostResult[HostCollection]], directory: Path, json_lin
     rows: list[list[Text | str]] = []
     for result in results:
         done = result.value or HostCollection()
-        size = sum(file.size for file in done.files.values())
         if json_lines:
             counted = {
-                "files": len(done.files),
-                "bytes": size,
+                "files": done.count,
+                "bytes": done.size,
                 "fetched_bytes": done.fetched,
                 "problems": done.problems,
             }
@@ -188,8 +187,8 @@ def _report(results: list[HostResult[HostCollection]], directory: Path, json_lin
             [
                 result.host,
                 _outcome(result),
-                str(len(done.files)),
-                amount(size),
+                str(done.count),
+                amount(done.size),
                 amount(done.fetched),
                 Text(problems, style="yellow"),
             ]

@@ -259,7 +259,7 @@ class Log(TypedDict):
 
     worker: Annotated[str, "who wrote it"]
     text: Annotated[str, "as it stands in the file; has line ends where several lines belong together"]
-    time: Annotated[str, "when it was written, with its zone; for a line without a time that of the one before"]
+    time: Annotated[str, "when it was written, in UTC; for a line without a time that of the one before"]
     host: Annotated[str, "where"]
     file: Annotated[str, "`log`, or `out` for what a worker printed"]
     level: Annotated[str, "such as `INFO`; empty for a line that is not of a worker's log"]

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from fleet.cli.output import print_json
 from fleet.cli.status_look import View
 from fleet.cli.status_view import records
 from fleet.reach.facts import Program, States, Supervisord
@@ -189,11 +190,13 @@ def test_what_was_cancelled_did_not_fail(counts: dict[str, int], cancelled: int,
     assert list(apart(counts, cancelled).items()) == list(shown.items())
 
 
-def test_lines_tell_of_hosts_without_workers_and_of_who_is_kept_out() -> None:
+def test_lines_tell_of_hosts_without_workers_and_of_who_is_kept_out(capsys: pytest.CaptureFixture[str]) -> None:
     hosts = by_host(["node1", "node2"], status_of([seen(1)], NOW))
     drained = {"node2": DrainNote("ann@desk", "new disk", None)}
     view = View(hosts, (), {}, told_to_stop=True, drained=drained, at=NOW, failed=())
-    found = [json.loads(json.dumps(record, default=str)) for record in records(view)]
+    for record in records(view):
+        print_json(record)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [problem for record in found for problem in problems(record, Worker)] == []
     assert [(each["host"], each["worker"], each["state"], each["drained"]) for each in found] == [
         ("node2", "", "unreported", "drained by ann@desk: new disk"),

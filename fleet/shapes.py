@@ -343,7 +343,7 @@ class Destroyed(TypedDict):
 
     host: Annotated[str, "its name"]
     ok: Annotated[bool, "whether it went well"]
-    left: Annotated[list[Left], "what stays there: logs, failed calculations"]
+    left: Annotated[list[Left], "what stays there: logs, failed calculations, lock files"]
     shared: Annotated[list[str], "hosts that go on using what is installed there"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 

@@ -18,9 +18,9 @@ _INTRODUCTION = """\
 This page is made from the code by `python docs/reference.py`.
 
 `puffin.yaml` has the sections below; every section and key may be missing. What the file says wins over the defaults,
-and the environment wins over the file: `PUFFIN_DAEMON_MODE=debug`, `PUFFIN_PROGRAMS_ORCA_ROOT=/opt/orca`. Unknown
-keys are refused, with the nearest that is known. In a fleet, `defaults.puffin` of hosts.yaml takes the same sections;
-the fleet itself sets what must differ for each worker.
+and the environment wins over the file: `PUFFIN_DAEMON_MODE=debug`, `PUFFIN_PROGRAMS_ORCA_ROOT=/opt/orca`. Unknown keys
+are refused, with the nearest that is known. The file is the one of `puffin -c FILE`, else of `PUFFIN_CONFIG`. In a
+fleet, `defaults.puffin` of hosts.yaml takes the same sections; the fleet itself sets what must differ for each worker.
 """
 
 

@@ -132,6 +132,8 @@ class Started(TypedDict):
     host: Annotated[str, "its name"]
     ok: Annotated[bool, "whether it went well"]
     running: Annotated[list[str] | None, "workers that run; null where that is not known"]
+    starting: Annotated[list[str] | None, "those of them that have only just been started"]
+    ending: Annotated[list[str] | None, "those of them that were told to end before, and will"]
     drained: Annotated[str, "who keeps the host out of the fleet and why; empty where nobody does"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 
@@ -143,6 +145,7 @@ class Restarted(TypedDict):
     ok: Annotated[bool, "whether it went well"]
     workers: Annotated[list[WorkerOutcome], "its workers, where it was waited for them"]
     pending: Annotated[list[str], "workers that restart when their calculation has ended"]
+    drained: Annotated[str, "who keeps the host out of the fleet and why; empty where nobody does"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 
 
@@ -188,12 +191,14 @@ class Executed(TypedDict):
 
 
 class Worker(TypedDict):
-    """One line for each worker. Times are in UTC by the database server's clock; the last five need `--deep`."""
+    """One line for each worker of the fleet, and one for each host of which no worker is known; a worker that was
+    started by hand belongs to no fleet. Times are in UTC by the database server's clock; the last five need `--deep`.
+    """
 
-    uuid: Annotated[str, "its unique name"]
-    fleet: Annotated[str, "its fleet; empty for one started by hand"]
-    host: Annotated[str, "its host; empty for one started by hand"]
-    worker: Annotated[str, "its name; empty for one started by hand"]
+    uuid: Annotated[str, "its unique name; empty where it has never reported"]
+    fleet: Annotated[str, "its fleet; empty where it has never reported"]
+    host: Annotated[str, "its host"]
+    worker: Annotated[str, "its name; empty for a host of which no worker is known"]
     release: Annotated[str, "the release it runs"]
     configuration: Annotated[str, "the hash of its settings"]
     pid: Annotated[int, "its process id on its host"]
@@ -205,7 +210,7 @@ class Worker(TypedDict):
     state: Annotated[
         str,
         "`starting`, `idle`, `running`, `frozen`, `draining`, `stopped` or `quarantined`; `lost` where it is silent, "
-        "`unreported` where only its host knows it",
+        "`unreported` where only its host knows it, and for a host of which no worker is known",
     ]
     calculation: Annotated[str, "what it runs; empty if nothing"]
     job: Annotated[str, "the job of that, `job.order` in the database"]
@@ -225,6 +230,8 @@ class Worker(TypedDict):
     silent_s: Annotated[float | None, "how long ago it last reported"]
     wanted_release: Annotated[str, "the release to which its host was last deployed"]
     troubles: Annotated[list[str], "what is wrong with it, in words; empty if nothing"]
+    drained: Annotated[str, "who keeps its host out of the fleet and why; empty where nobody does"]
+    fleet_stopped: Annotated[bool, "whether the whole fleet is told to stop"]
     supervisord: Annotated[str | None, "the state that supervisord gives it; null without `--deep`"]
     alive: Annotated[bool | None, "whether its process runs"]
     orphan: Annotated[bool | None, "whether it runs without supervisord"]
@@ -254,7 +261,7 @@ class Log(TypedDict):
 
     worker: Annotated[str, "who wrote it"]
     text: Annotated[str, "as it stands in the file; has line ends where several lines belong together"]
-    time: Annotated[str, "when it was written, with its zone; for a line without a time that of the one before"]
+    time: Annotated[str, "when it was written, in UTC; for a line without a time that of the one before"]
     host: Annotated[str, "where"]
     file: Annotated[str, "`log`, or `out` for what a worker printed"]
     level: Annotated[str, "such as `INFO`; empty for a line that is not of a worker's log"]
@@ -267,9 +274,9 @@ class Collected(TypedDict):
 
     host: Annotated[str, "its name"]
     ok: Annotated[bool, "whether it could be asked, and all that came is here as it was there"]
-    files: Annotated[int, "files that are here now"]
+    files: Annotated[int, "files of the host that are here now, as in the table; also what is made here of its answers"]
     bytes: Annotated[int, "their size"]
-    fetched_bytes: Annotated[int, "how many of them were fetched now"]
+    fetched_bytes: Annotated[int, "bytes of its files that were fetched now"]
     problems: Annotated[list[str], "what was left out, and why"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 
@@ -338,7 +345,7 @@ class Destroyed(TypedDict):
 
     host: Annotated[str, "its name"]
     ok: Annotated[bool, "whether it went well"]
-    left: Annotated[list[Left], "what stays there: logs, failed calculations"]
+    left: Annotated[list[Left], "what stays there: logs, failed calculations, lock files"]
     shared: Annotated[list[str], "hosts that go on using what is installed there"]
     error: Annotated[str, "what went wrong; empty if nothing"]
 

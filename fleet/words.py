@@ -1,9 +1,9 @@
-"""Words for people: how long, how much, names in their order, and only what a terminal may be shown; pure."""
+"""Words for people: how long, how much, when, names in order, and only what a terminal may be shown; pure."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import cache
 
 _STEPS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -27,6 +27,18 @@ def duration(seconds: float | None) -> str:
             count = seconds / size
             return f"{count:.1f} {unit}" if count < 10 and size > 60 else f"{count:.0f} {unit}"
     return f"{max(0.0, seconds):.0f} s"
+
+
+def utc(when: datetime) -> str:
+    """A time as all JSON has it: ISO 8601 in UTC with milliseconds, such as ``2026-11-22T12:00:04.250+00:00``.
+
+    Parameters
+    ----------
+    when
+        The time; one that says no zone is in UTC already, as all of the database's are.
+    """
+    known = when.replace(tzinfo=timezone.utc) if when.tzinfo is None else when.astimezone(timezone.utc)
+    return known.isoformat(timespec="milliseconds")
 
 
 def age(when: datetime | None, now: datetime) -> str:

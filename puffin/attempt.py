@@ -39,7 +39,7 @@ from puffin.reporter import Reporter
 from puffin.results import Results
 from puffin.runner import KEEPER_KILLED, Runner, RunningJob
 from puffin.settings import Settings
-from puffin.stopping import Orders, Signals, Stop
+from puffin.stopping import Orders, Signals, Stop, StopOrder
 from puffin.store import Store
 from puffin.worklog import Log, Ping
 
@@ -189,10 +189,20 @@ class Attempt:
             if order.stop is Stop.NOW:
                 job.kill()
                 return order.reason
-            if order.stop is not Stop.NO and not self._draining:
-                self._draining = True
-                bench.worklog.info(f"will stop after this job: {order.reason}", self._claim.id)
-                bench.reporter.update(state="draining")
+            if (order.stop is not Stop.NO) is not self._draining:
+                self._note_drain(order)
+
+    def _note_drain(self, order: StopOrder) -> None:
+        """Say that the worker is to stop after this job; or that it no longer is, since the order was taken back."""
+        bench = self._bench
+        self._draining = order.stop is not Stop.NO
+        if self._draining:
+            bench.worklog.info(f"will stop after this job: {order.reason}", self._claim.id)
+            bench.reporter.update(state="draining")
+            return
+        bench.worklog.info("goes on after this job: the order to stop was taken back", self._claim.id)
+        if bench.reporter.record.state == "draining":
+            bench.reporter.update(state="running")
 
     def _settle(self, ended: Ended, released: Released, told_to_stop: str) -> Fate:
         bench, claim, loss = self._bench, self._claim, verdicts.loss(ended)

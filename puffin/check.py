@@ -144,8 +144,18 @@ def _directories(config: Configuration) -> Iterator[Finding]:
     paths = [daemon.job_dir, daemon.error_dir, daemon.archive_dir, daemon.pid_dir]
     paths += [str(Path(file).parent) for file in (daemon.log, daemon.stop) if file]
     for path in dict.fromkeys(path for path in paths if path):
-        problem = _write_problem(_existing(path))
-        yield Finding("folder", _of(not problem), f"{path}: {problem}" if problem else path)
+        yield _folder(path)
+
+
+def _folder(path: str) -> Finding:
+    """Each is created by whoever first writes there."""
+    existing = _existing(path)
+    if problem := _write_problem(existing):
+        lacking = "" if existing == Path(path).absolute() else "is not there, and cannot be created: "
+        return Finding("folder", Severity.FAIL, f"{path}: {lacking}{problem}")
+    return Finding(
+        "folder", Severity.OK, path if Path(path).is_dir() else f"{path}: is not there yet, and will be created"
+    )
 
 
 def _write_problem(folder: Path) -> str:

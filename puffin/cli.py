@@ -8,13 +8,25 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+from click.core import ParameterSource
 
 from puffin import __version__
 from puffin.errors import ConfigurationError, PuffinError
 
+_NAMED = "puffin.named"
+"""Whether the command line itself names a configuration file."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-c", "--config", "path", metavar="FILE", default="", help="Configuration file (YAML).")
+@click.option(
+    "-c",
+    "--config",
+    "path",
+    metavar="FILE",
+    default="",
+    envvar="PUFFIN_CONFIG",
+    help="Configuration file (YAML); else that of $PUFFIN_CONFIG.",
+)
 @click.version_option(__version__, prog_name="puffin")
 @click.pass_context
 def cli(context: click.Context, path: str) -> None:
@@ -27,18 +39,21 @@ def cli(context: click.Context, path: str) -> None:
     puffin -c puffin.yaml stop         let it finish its job and stop
     """
     context.obj = path
+    context.meta[_NAMED] = context.get_parameter_source("path") is ParameterSource.COMMANDLINE
 
 
 @cli.command()
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
-@click.pass_obj
-def configure(path: str, force: bool) -> None:
+@click.pass_context
+def configure(context: click.Context, force: bool) -> None:
     """Write the configuration: defaults, overlaid by the environment.
 
     Without -c it goes to standard output.
     """
     from puffin.config import Configuration
 
+    # A file that only the environment names is somebody's already.
+    path = context.obj if context.meta[_NAMED] else ""
     config = Configuration()
     config.load()
     # The uuid stays in the file: without it stop and kill could not find the worker that start has started.

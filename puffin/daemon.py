@@ -135,6 +135,7 @@ def stop_daemon(config: Configuration) -> None:
     if not path:
         raise ConfigurationError("daemon.stop: names no file; without one, stop the worker with a SIGTERM")
     try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
     except OSError as error:
         raise ConfigurationError(f"daemon.stop: cannot write {path}: {error.strerror}") from error

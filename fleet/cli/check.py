@@ -44,6 +44,8 @@ _TIMEOUT_S = 180.0
 _MEMBERS_PATIENCE_S = 5.0
 _WIDEST = 120
 _NARROWEST = 40
+_SHOWN_ANYWAY = frozenset({"lock"})
+"""Checks that are shown also where nothing is wrong: who waits for a host wants to know for whom."""
 
 
 @click.command()
@@ -161,7 +163,7 @@ def _as_record(finding: Finding) -> shapes.Finding:
 
 
 def _show(groups: Sequence[FindingGroup], verbose: bool) -> None:
-    shown = [group for group in groups if verbose or group.finding.severity is not Severity.OK]
+    shown = [group for group in groups if verbose or _is_shown(group.finding)]
     console = data_console()
     width = min(_WIDEST, console.width) if console.is_terminal else None
     for group in shown:
@@ -176,6 +178,10 @@ def _show(groups: Sequence[FindingGroup], verbose: bool) -> None:
         for text, style in ((finding.what, ""), (finding.advice, "dim")):
             for part in _wrapped(text, width):
                 console.print(Text(f"      {part}", style=style))
+
+
+def _is_shown(finding: Finding) -> bool:
+    return finding.severity is not Severity.OK or finding.check in _SHOWN_ANYWAY
 
 
 def _wrapped(text: str, width: int | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from fleet.reach.remote import HostResult
 from fleet.watch.collection import MANIFEST, Listing, file_record
 from fleet.watch.collection_folder import Collection, Fetch
 from fleet.watch.collector import HostCollection, fetch, look
-from fleet.words import amount
+from fleet.words import amount, utc
 
 _ASK_ABOVE = 1 << 30
 _PROBLEMS = 20
@@ -165,7 +165,7 @@ class _Work:
                 "problems": problems,
                 "files": {local: file_record(file) for local, file in sorted(files.items())},
             }
-        made = datetime.now().astimezone().isoformat(timespec="seconds")
+        made = utc(datetime.now(timezone.utc))
         self.collection.write_manifest(hosts, made=made, asked=dict(wanted))
 
 
@@ -173,11 +173,10 @@ def _report(results: list[HostResult[HostCollection]], directory: Path, json_lin
     rows: list[list[Text | str]] = []
     for result in results:
         done = result.value or HostCollection()
-        size = sum(file.size for file in done.files.values())
         if json_lines:
             counted = {
-                "files": len(done.files),
-                "bytes": size,
+                "files": done.count,
+                "bytes": done.size,
                 "fetched_bytes": done.fetched,
                 "problems": done.problems,
             }
@@ -188,8 +187,8 @@ def _report(results: list[HostResult[HostCollection]], directory: Path, json_lin
             [
                 result.host,
                 _outcome(result),
-                str(len(done.files)),
-                amount(size),
+                str(done.count),
+                amount(done.size),
                 amount(done.fetched),
                 Text(problems, style="yellow"),
             ]

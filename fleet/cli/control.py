@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import click
 from rich.text import Text
@@ -23,6 +24,8 @@ from fleet.reach.execute import fan_out
 from fleet.reach.remote import HostResult
 from puffin.errors import DatabaseError
 from puffin.store import Control, Store
+
+Found = TypeVar("Found")
 
 
 @click.command()
@@ -167,6 +170,9 @@ def start(
     puffin-fleet start --worker node7-2
     """
     chosen = options.choose(hosts_file, patterns)
+    if workers:  # before anything is changed, of which the order in the database is the first
+        found = _on_each(chosen, parallel, "Looking", lambda control: control.has_any(workers))
+        refuse_unknown(workers, [result.value for result in found])
     # A stop that still stands in the database would stop again whatever is started now.
     lifted = _order(
         chosen,
@@ -176,7 +182,6 @@ def start(
     results = _on_each(chosen, parallel, "Starting", lambda control: control.start(workers))
     _report_started(results, json_lines)
     failed = report_failures(results)
-    refuse_unknown(workers, [result.value.matched if result.value else None for result in results])
     asked_for = [result.host for result in results if patterns and result.value and result.value.drained]
     return ExitCode.FAILED if failed or not lifted or asked_for else ExitCode.DONE
 
@@ -276,9 +281,7 @@ def _controls(chosen: Chosen, remotes: Remotes, board: Board, reported: Reported
     }
 
 
-def _on_each(
-    chosen: Chosen, parallel: int, title: str, act: Callable[[HostControl], Started]
-) -> list[HostResult[Started]]:
+def _on_each(chosen: Chosen, parallel: int, title: str, act: Callable[[HostControl], Found]) -> list[HostResult[Found]]:
     hosts = {host.name: host for host in chosen.hosts}
     with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board(title, len(hosts)) as board:
         return fan_out(
@@ -299,6 +302,8 @@ def _report_started(results: Sequence[HostResult[Started]], json_lines: bool) ->
                 "host": result.host,
                 "ok": result.ok,
                 "running": list(value.running) if value else None,
+                "starting": list(value.starting) if value else None,
+                "ending": list(value.ending) if value else None,
                 "drained": str(value.drained or "") if value else "",
                 "error": str(result.error or ""),
             }
@@ -313,4 +318,13 @@ def _started_words(result: HostResult[Started]) -> Text:
         return Text("failed", style="red")
     if value.drained is not None:
         return Text(f"{value.drained}; 'puffin-fleet resume {result.host}' brings it back", style="yellow")
-    return Text("running: " + ", ".join(value.running) if value.running else "no workers")
+    if not value.running:
+        return Text("no workers")
+    just, ending = set(value.starting), set(value.ending)
+    words = {
+        "running": [name for name in value.running if name not in just | ending],
+        "starting": [name for name in value.starting if name not in ending],
+        "told to end before, so start again when they have": list(value.ending),
+    }
+    said = "; ".join(f"{what}: {', '.join(names)}" for what, names in words.items() if names)
+    return Text(said, style="yellow" if ending else "")

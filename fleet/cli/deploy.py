@@ -252,8 +252,8 @@ def _say_how_far(works: Sequence[HostWork], results: Sequence[HostResult[Any]]) 
     rest = {work.host.name: work.facts.current for work in works if work.host.name not in done}
     note(f"\ndone {condensed(done) or 'none'}; not finished {condensed(list(rest)) or 'none'}.", "yellow")
     if rest:
-        old = "Who was not told to change yet goes on as before; the" if any(rest.values()) else "The"
-        note(f"{old} same command goes on where this one stopped.", "yellow")
+        old = "Who was not told to change yet goes on as before" if any(rest.values()) else "Not all run yet"
+        note(f"{old}; the same command goes on where this one stopped.", "yellow")
 
 
 def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:

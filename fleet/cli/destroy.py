@@ -21,6 +21,8 @@ from fleet.reach.remote import HostResult
 from puffin.errors import DatabaseError
 from puffin.store import Store
 
+_LOCK_FILE = "lock file"
+
 
 @click.command()
 @options.hosts_file
@@ -178,11 +180,15 @@ def _still_shared(destroyed: Destroyed, results: Sequence[HostResult[Destroyed]]
 
 
 def _report_left(results: Sequence[HostResult[Destroyed]]) -> None:
-    left = [(result.host, one) for result in results if result.value for one in result.value.left]
+    everything = [(result.host, one) for result in results if result.value for one in result.value.left]
+    left = [(host, one) for host, one in everything if one.what != _LOCK_FILE]
+    if len(left) < len(everything):
+        names = sorted({one.path.rpartition("/")[2] for _, one in everything if one.what == _LOCK_FILE})
+        note(f"Lock files stay, since another command may wait for them: {', '.join(names)} (--json names all).", "dim")
     if not left:
         return
     console = data_console()
     console.print(Text("Left on the hosts:", style="bold"))
     for host, one in left:
-        files = "" if one.files == 1 else f", {one.files} files"
+        files = "" if one.files < 2 else f", {one.files} files"
         console.print(Text.assemble("  ", (host, "cyan"), f"  {one.path}", (f"  {one.what}{files}", "dim")))

@@ -34,7 +34,7 @@ from fleet.reach.remote import HostResult
     "--as-worker",
     metavar="WORKER",
     shell_complete=completion.workers,
-    help="With a worker's environment and release, on its host.",
+    help="With a worker's environment, settings and release, on its host.",
 )
 @click.option("--timeout", type=options.SECONDS, metavar="SECONDS", help="End it after this time.")
 @click.argument("words", nargs=-1, required=True, metavar="-- CMD...")
@@ -57,7 +57,7 @@ def exec_(
     \b
     puffin-fleet exec -- df -h /scratch
     puffin-fleet exec --host 'node*' --shell -- 'uptime; free -g | head -2'
-    puffin-fleet exec --as-worker node7-1 -- puffin --version
+    puffin-fleet exec --as-worker node7-1 -- puffin check
     """
     if shell and len(words) != 1:
         raise UsageError("--shell takes one text: put it in quotes")

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +21,7 @@ from rich.text import Text
 
 from fleet.errors import FleetError, RemoteError
 from fleet.reach.remote import HostResult
-from fleet.words import plain
+from fleet.words import plain, utc
 
 _ROWS = 12
 
@@ -57,10 +57,7 @@ def print_json(record: Mapping[str, Any]) -> None:
 
 
 def _as_json(value: object) -> str:
-    if isinstance(value, datetime):
-        # The database's times are in UTC and do not say so.
-        return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).isoformat()
-    return str(value)
+    return utc(value) if isinstance(value, datetime) else str(value)
 
 
 def note(message: str, style: str = "") -> None:

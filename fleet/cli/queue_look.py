@@ -18,7 +18,7 @@ from fleet.errors import ExitCode, UsageError
 from fleet.queue import results as queue_results
 from fleet.queue.text import model_text
 from fleet.watch.moments import full
-from fleet.words import age, duration, first_line, plain, uncoloured
+from fleet.words import age, duration, first_line, plain, uncoloured, utc
 from puffin import backlog, progress
 from puffin.backlog import Tally, Untaken
 from puffin.calculations import Status, reason_of
@@ -274,7 +274,7 @@ def _show_record(details: Details, events: Iterable[dict[str, Any]]) -> dict[str
     whole = dataclasses.asdict(details)
     kept = ("cores", "memory", "disk", "model", "settings", "usage", "lost_on", "raw_output")
     record = {**queue_results.outcome_record(details.outcome), **{key: whole[key] for key in kept}}
-    return {**record, "events": [{**event, "at": event["at"].isoformat() + "Z"} for event in events]}
+    return {**record, "events": [{**event, "at": utc(event["at"])} for event in events]}
 
 
 def _print_details(details: Details, events: Sequence[dict[str, Any]], lines: int) -> None:

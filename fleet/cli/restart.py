@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import click
@@ -14,12 +14,14 @@ from fleet.cli.output import Board, Column, note, print_json, print_table, repor
 from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.lock import again_when_changed, new_deed
 from fleet.deployment.survey import probe_all
-from fleet.errors import ExitCode, RemoteError
+from fleet.errors import ExitCode, FleetError, RemoteError
 from fleet.hosts.access import open_remotes, open_store
 from fleet.operation.restarting import RestartOptions, restart_hosts, workers_of
 from fleet.reach.execute import say_for
 from fleet.reach.facts import Facts
 from fleet.reach.remote import HostResult
+from puffin.errors import DatabaseError
+from puffin.store import Store
 
 
 @click.command()
@@ -66,12 +68,13 @@ def restart(
         options.confirm(f"Restart {which} (gives running calculations back)?", yes, "restarted")
     store = open_store(chosen.fleet)
     try:
+        _require_database(store, chosen.fleet.source)
         with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board("Restarting", len(chosen.hosts)) as board:
-            drained: dict[str, str] = {}
+            seen: dict[str, Facts] = {}
 
             def attempt(lock_timeout_s: float) -> list[HostResult[Deployed]]:
                 probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
-                drained.update({one.host: str(one.value.drained) for one in probed if one.value and one.value.drained})
+                seen.update({one.host: one.value for one in probed if one.value is not None})
                 ready = _ready(probed, workers)
                 waiting = replace(how, lock_timeout_s=lock_timeout_s)
                 done = restart_hosts(chosen.fleet, ready, remotes, store, waiting, board) if ready else []
@@ -81,10 +84,20 @@ def restart(
             results = again_when_changed(attempt, lock_timeout, say_for(board))
     finally:
         store.close()
-    _report(results, json_lines)
+    drained = {host: str(facts.drained) for host, facts in seen.items() if facts.drained is not None}
+    _report(results, {host: _why_left_alone(facts, workers) for host, facts in seen.items()}, drained, json_lines)
     for host, words in drained.items():
         note(f"{host} is {words}; 'puffin-fleet resume {host}' brings it back.", "yellow")
     return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
+
+
+def _require_database(store: Store, source: str) -> None:
+    """Refuse while nothing has been touched: later it is waited for, as long as `update.progress_deadline` says."""
+    try:
+        store.check()
+    except DatabaseError as error:
+        what = f"A restart watches its workers through the database; check the section 'database' of {source}"
+        raise FleetError(f"{error}\n  {what} and the server") from error
 
 
 def _ready(probed: Sequence[HostResult[Facts]], workers: Sequence[str]) -> list[Facts]:
@@ -103,7 +116,20 @@ def _refused(probed: HostResult[Facts]) -> HostResult[Deployed]:
     return HostResult[Deployed](probed.host, error=error, seconds=probed.seconds)
 
 
-def _report(results: Sequence[HostResult[Deployed]], json_lines: bool) -> None:
+def _why_left_alone(facts: Facts, patterns: Sequence[str]) -> str:
+    """Why nothing of a host was restarted, if nothing was."""
+    if facts.drained is not None:
+        return str(facts.drained)
+    asked_for = [name for name in workers_of(facts) if not patterns or options.matches(name, patterns)]
+    return "stopped" if asked_for else "no such worker" if patterns else "no workers"
+
+
+def _report(
+    results: Sequence[HostResult[Deployed]],
+    why_left_alone: Mapping[str, str],
+    drained: Mapping[str, str],
+    json_lines: bool,
+) -> None:
     if json_lines:
         for result in results:
             value = result.value
@@ -114,21 +140,22 @@ def _report(results: Sequence[HostResult[Deployed]], json_lines: bool) -> None:
                 if value
                 else [],
                 "pending": list(value.pending) if value else [],
+                "drained": drained.get(result.host, ""),
                 "error": str(result.error or ""),
             }
             print_json(record)
         return
-    print_table((Column("HOST"), Column("WORKERS")), [[one.host, _words(one)] for one in results])
+    print_table((Column("HOST"), Column("WORKERS")), [[one.host, _words(one, why_left_alone)] for one in results])
 
 
-def _words(result: HostResult[Deployed]) -> Text:
+def _words(result: HostResult[Deployed], why_left_alone: Mapping[str, str]) -> Text:
     value = result.value
     if value is None:
         return Text("failed", style="red")
     if value.pending:
         return Text("will restart when done: " + ", ".join(value.pending))
     if not value.changed:
-        return Text("left alone: stopped, or no such worker", style="dim")
+        return Text(f"left alone: {why_left_alone[result.host]}", style="dim")
     if not value.workers:
         return Text("started: what was down", style="green")
     return Text("restarted: " + ", ".join(one.worker for one in value.workers), style="green")

@@ -76,14 +76,29 @@ def init(
         database_names=list(names) or _asked("Database", "default", "database_names").split(),
         hosts=list(hosts) or _asked("Hosts, separated by spaces", HERE, "hosts").split(),
         user=user,
+        source=path,
     )
+    _refuse_doubled(template.keywords["hosts"])
     text = template()
     keys = [host.key for host in named_hosts(template.keywords["hosts"])]
     if not no_probe and (groups := _look_at_hosts(parse_inventory(text, path), keys, path)):
         text = template(groups=groups)
-    Path(path).write_text(text, encoding="utf-8")
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
     note(f"wrote {path}; look at it, then: puffin-fleet plan {path}")
     return ExitCode.DONE
+
+
+def _refuse_doubled(hosts: Sequence[str]) -> None:
+    """Refuse a host that is given twice; there are no lines yet that could be named."""
+    given: dict[str, str] = {}
+    for word, host in zip(hosts, named_hosts(hosts), strict=True):
+        for name in expand_range(host.key):
+            if name in given:
+                raise UsageError(f"--host '{word}': {name} is given already, by '{given[name]}'")
+            given[name] = word
 
 
 def _look_at_hosts(fleet: Fleet, keys: Sequence[str], path: str) -> tuple[HostGroup, ...]:

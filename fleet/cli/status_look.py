@@ -14,7 +14,8 @@ from fleet.reach.execute import ask, fan_out
 from fleet.reach.facts import States
 from fleet.reach.probing import parse_states
 from fleet.reach.remote import HostResult
-from fleet.watch.status import HostLook, HostStatus, WorkerStatus, by_host, status_of
+from fleet.watch.status import HostLook, HostStatus, WorkerStatus, apart, by_host, status_of
+from puffin.entries import Selection
 from puffin.store import DrainNote, Store
 
 _DEEP_TIMEOUT_S = 30.0
@@ -22,7 +23,7 @@ _DEEP_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class View:
-    """What there is to show at one moment."""
+    """What there is to show at one moment; `queues` has, by database, how many calculations are in which state."""
 
     hosts: Sequence[HostStatus]
     strangers: Sequence[WorkerStatus]
@@ -60,12 +61,17 @@ class Look:
         return View(
             hosts=by_host(names, [each for each in statuses if each.record.host in chosen], looks),
             strangers=[each for each in statuses if each.record.host not in everyone and each.works],
-            queues={name: store.calculations(name).count_by_status() for name in store.names},
+            queues={name: self._count(name) for name in store.names},
             told_to_stop=store.control.is_stopped(fleet.name),
             drained={host: note for host, note in store.control.drained(fleet.name).items() if host in chosen},
             at=at,
             failed=[each for each in results or () if not each.ok],
         )
+
+    def _count(self, name: str) -> dict[str, int]:
+        counts = self._store.calculations(name).count_by_status()
+        cancelled = self._store.queue(name).count(Selection(cancelled=True)) if counts.get("failed") else 0
+        return apart(counts, cancelled)
 
     def _ask_hosts(self) -> list[HostResult[States]] | None:
         remotes = self._remotes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from rich.console import Group
@@ -24,7 +24,7 @@ from fleet.cli.output import (
 from fleet.cli.status_look import View
 from fleet.hosts.names import condensed
 from fleet.watch.moments import local
-from fleet.watch.status import HostStatus, WorkerStatus, to_json, totals
+from fleet.watch.status import HostStatus, WorkerStatus, of_nobody, to_json, totals
 from fleet.words import duration
 from puffin.errors import DatabaseError
 from puffin.store import DrainNote
@@ -94,9 +94,23 @@ def show(chosen: Chosen, view: View, one_by_one: bool, json_lines: bool) -> int:
 
 
 def _print_lines(view: View) -> None:
+    for record in records(view):
+        print_json(record)
+
+
+def records(view: View) -> Iterator[dict[str, Any]]:
+    """What ``status --json`` prints: a record for each worker, and for each host of which none is known.
+
+    Parameters
+    ----------
+    view
+        What there is to show.
+    """
     for host in view.hosts:
-        for worker in host.workers:
-            print_json(to_json(worker, vars(worker.record)))
+        drained = str(view.drained[host.host]) if host.host in view.drained else ""
+        for worker in host.workers or (of_nobody(host),):
+            found = to_json(worker, vars(worker.record), drained=drained, fleet_stopped=view.told_to_stop)
+            yield found if host.workers else {**found, "troubles": list(host.without_workers)}
 
 
 def _print_tables(chosen: Chosen, view: View, one_by_one: bool) -> None:
@@ -240,7 +254,7 @@ def _notes(chosen: Chosen, view: View) -> Iterator[tuple[str, str]]:
         hosts = condensed(sorted({worker.record.host for worker in view.strangers}))
         yield f"{len(view.strangers)} workers of hosts that are not in hosts.yaml report, too: {hosts}", "yellow"
     for name, counts_by_state in view.queues.items():
-        words = ", ".join(f"{count} {state}" for state, count in sorted(counts_by_state.items())) or "no calculations"
+        words = ", ".join(f"{count} {state}" for state, count in counts_by_state.items()) or "no calculations"
         yield f"database {name}: {words}", ""
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from fleet.deployment.deed import Deed, DeedOutcome, Result, outcome_of
 from fleet.deployment.lock_keeper import Keeper, Lock, LockTarget, wait_until_free
-from fleet.deployment.refusals import ChangedMeanwhile, LockedError, describe
+from fleet.deployment.refusals import LIMIT_S, ChangedMeanwhile, LockedError, describe
 from fleet.interruption import undisturbed
 from fleet.reach.execute import Say
 from fleet.reach.remote import Remote
@@ -39,7 +39,6 @@ __all__ = [
 TOKEN_VARIABLE = "PUFFIN_FLEET_LOCK"  # noqa: S105 - the name of a variable
 """Where a hook finds the token of the lock it runs under."""
 
-LIMIT_S = 900.0
 Done = TypeVar("Done")
 
 

@@ -9,6 +9,9 @@ from fleet.errors import ExitCode, FleetError
 from fleet.reach.facts import Holder
 from fleet.words import duration
 
+LIMIT_S = 900.0
+"""For how long a lock holds if whoever has it falls silent; it is renewed each quarter of that."""
+
 _NAMED = 5
 
 
@@ -64,6 +67,18 @@ def _some(hosts: Sequence[str]) -> str:
 
 def _these(hosts: Sequence[str]) -> str:
     return "these hosts since they were" if len(hosts) > 1 else "this host since it was"
+
+
+def silent_s(holder: Holder) -> float | None:
+    """For how long nobody has renewed a lock, in seconds, where that is longer than a command that runs takes.
+
+    Parameters
+    ----------
+    holder
+        The holder.
+    """
+    silent = LIMIT_S - holder.left
+    return silent if silent > LIMIT_S / 2 else None
 
 
 def describe(holder: Holder) -> str:

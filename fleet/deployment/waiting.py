@@ -19,6 +19,7 @@ from fleet.reach.logs import messages_of, telling
 from fleet.reach.probing import parse_states
 from fleet.reach.remote import ConnectionLost, NotNow, Remote, UnreachableError
 from fleet.reach.reply import Reader
+from fleet.words import duration
 from puffin.errors import DatabaseUnavailable
 from puffin.records import WorkerRecord
 
@@ -356,7 +357,7 @@ class Watch:
                     give_up = time.monotonic() + self._patience
                 elif time.monotonic() > give_up:
                     raise
-                self._say(f"trying again: {getattr(error, 'what', error)}")
+                self._say(f"trying again, for {duration(self._patience)} at most: {getattr(error, 'what', error)}")
                 self._pause()
 
     def _pause(self, since: float | None = None) -> None:

@@ -318,7 +318,7 @@ _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "refused": lambda context: str(context["message"]),
     "int_type": lambda _: "must be a whole number",
     "float_type": lambda _: "must be a number",
-    "finite_number": lambda _: "must be a number",
+    "finite_number": lambda _: "must be a number, and not an infinite one",
     "string_type": lambda _: "must be text; put it in quotes if it looks like a number, a date or yes/no",
     "bool_type": lambda _: "must be true or false",
     "model_type": lambda _: "must be a mapping of keys",

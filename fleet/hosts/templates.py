@@ -32,6 +32,7 @@ def hosts_template(
     username: str | None = None,
     password_file: str | None = None,
     groups: Sequence[HostGroup] = (),
+    source: str = "hosts.yaml",
 ) -> str:
     """Write a commented hosts.yaml.
 
@@ -52,6 +53,8 @@ def hosts_template(
         Login at the database.
     groups
         What is proposed for hosts that were looked at; the first group for all others too.
+    source
+        The file that it is for, as errors call it.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def hosts_template(
         groups=_groups(groups),
         hosts="\n".join(_host(host, _group_of(host, groups)) for host in named_hosts(hosts or [HERE])),
     )
-    parse_inventory(text, "hosts.yaml")
+    parse_inventory(text, source)
     return text
 
 

@@ -90,11 +90,12 @@ def _filled(value: str) -> str:
 
 def seconds(value: object) -> object:
     """Read a time such as 1h30m, or a number of seconds."""
+    found: object = value
     if isinstance(value, str) and _DURATION.match(value):
         parts = re.findall(r"([0-9.]+)([smhd])", value)
-        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(value)
+        found = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if isinstance(found, int | float) and not isinstance(found, bool) and found >= 0 and math.isfinite(found):
+        return float(found)
     raise refuse("must be a time such as 10s, 5m, 1h30m or 24h")
 
 

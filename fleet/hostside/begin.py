@@ -1,8 +1,10 @@
 """Action `begin`: workers that were stopped work again; finds its own place, so one round trip.
 
-Request: base_dir, fleet, host, patterns [of workers; null: all], resume (bool: also a host that is drained).
-Reply: deployed (bool), host_root, told [workers that are to run], refused (bool: the host is drained, and nothing
-was done), resumed (bool: it was drained, and no longer is), and all of `states`.
+Request: base_dir, fleet, host, patterns [of workers; null: all], resume (bool: also a host that is drained), only_look
+(bool: nothing is done).
+Reply: deployed (bool), host_root, told [workers that are to run; with only_look, that would be asked for], refused
+(bool: the host is drained, and nothing was done), resumed (bool: it was drained, and no longer is), and all of
+`states`.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def main(request: Json) -> Json:
     was_drained = drained(root) is not None
     refused = was_drained and not request.get("resume")
     chosen: list[str] = []
-    if there and not refused:
+    if request.get("only_look"):
+        chosen = _chosen(root, request.get("patterns"))
+    elif there and not refused:
         chosen = _start(root, request.get("patterns"))
     elif was_drained and not refused:
         # Drained before the first deploy, which may start it now.
@@ -53,15 +57,19 @@ def _lift_drain(root: Path) -> None:
     drain_file(root).unlink(missing_ok=True)
 
 
-def _start(root: Path, patterns: Sequence[str] | None) -> list[str]:
+def _chosen(root: Path, patterns: Sequence[str] | None) -> list[str]:
     everyone = workers_of(root)
-    chosen = everyone if patterns is None else matching(everyone, patterns)
+    return everyone if patterns is None else matching(everyone, patterns)
+
+
+def _start(root: Path, patterns: Sequence[str] | None) -> list[str]:
+    chosen = _chosen(root, patterns)
     if not chosen:
         return []
     if patterns is None:
         obey(root, Operation("clear_stop_file", None, "", _SECONDS))
     else:
-        _start_only(root, chosen, everyone)
+        _start_only(root, chosen, workers_of(root))
     drain_file(root).unlink(missing_ok=True)
     supervise({"host_root": str(root)})
     obey(root, Operation("start", None if patterns is None else tuple(chosen), "", _SECONDS))

@@ -21,7 +21,7 @@ from pathlib import Path
 from fleet.hostside import crontab, user_unit
 from fleet.hostside.common import Failure, Json, clean_environment, locked, read_text
 from fleet.hostside.files import write
-from fleet.hostside.places import host_root, run_directory
+from fleet.hostside.places import MUTEX_OF_BOOT, host_root, run_directory
 from fleet.hostside.user_unit import Unit
 
 STEP = "arranging the start at boot"
@@ -276,7 +276,7 @@ def _report(kind: str, changed: bool, why: str) -> Json:
 
 def _alone(root: Path) -> AbstractContextManager[None]:
     """A crontab is read, changed and written back: hosts of one fleet may be one machine."""
-    return locked(root.parents[2] / ".boot.lock", 60, STEP)
+    return locked(root.parents[2] / MUTEX_OF_BOOT, 60, STEP)
 
 
 def _notes(root: Path) -> Json:

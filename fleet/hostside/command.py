@@ -1,7 +1,7 @@
 """Action `command`: run a command of the operator's, and send what it says as it says it.
 
 Request: base_dir, fleet, host, words [command, arguments], shell (bool: one text for /bin/sh), as_worker (a worker
-whose environment and release it gets, or null), timeout (s, or null).
+whose environment, settings and release it gets, or null), timeout (s, or null).
 Reply, as a stream: `<marker> {stream: "out"|"err", text}` as it comes, `<marker> {heartbeat: true}` in between, and
 last `<marker> {ok, status, seconds, timed_out}`. A status below 0 is the number of the signal that ended it.
 
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from fleet.hostside.common import Failure, Json, clean_environment, expand, os_failure, plain_name
-from fleet.hostside.places import host_root
+from fleet.hostside.places import host_root, link_name
 
 STEP = "running the command"
 _HEARTBEAT_S = 10.0
@@ -70,7 +70,11 @@ def _begin(request: Json) -> subprocess.Popen[bytes]:
         words = ["/bin/sh", "-c", *words]
     environment = clean_environment(os.environ)
     if request.get("as_worker"):
-        words = _as_worker(host_root(request), plain_name(request["as_worker"]), words)
+        root, worker = host_root(request), plain_name(request["as_worker"])
+        words = _as_worker(root, worker, words)
+        # So that 'puffin' without -c is that worker's.
+        environment["PUFFIN_CONFIG"] = str(_settings_of(root, worker))
+        environment["PUFFIN_RELEASE"] = link_name(root / "current") or ""
     try:
         return subprocess.Popen(
             words,
@@ -92,10 +96,14 @@ def _begin(request: Json) -> subprocess.Popen[bytes]:
 
 def _as_worker(root: Path, worker: str, words: list[str]) -> list[str]:
     """What bin/worker does before it becomes the worker: its environment, and its release first in PATH."""
-    if not (root / "etc/workers" / f"{worker}.yaml").is_file():
+    if not _settings_of(root, worker).is_file():
         raise Failure(f"there is no worker {worker} in {root}", STEP, "'puffin-fleet status' shows the workers")
     script = 'if [ -r "$1" ]; then . "$1"; fi; PATH=$2/current/bin:$PATH; export PATH; shift 2; exec "$@"'
     return ["/bin/sh", "-c", script, "sh", str(root / "etc/workers" / f"{worker}.env"), str(root), *words]
+
+
+def _settings_of(root: Path, worker: str) -> Path:
+    return root / "etc/workers" / f"{worker}.yaml"
 
 
 def _relay(process: subprocess.Popen[bytes], marker: str, deadline: float | None) -> bool:

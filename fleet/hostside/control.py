@@ -37,6 +37,8 @@ from fleet.hostside.rpc import (
 from fleet.hostside.states import ending, look, note_ending, running_pids
 
 STEP = "controlling workers"
+_ENDING = frozenset({"TERM", "QUIT"})
+"""What a worker ends of, and nothing can have it go on."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,13 @@ def _end(root: Path, order: Operation) -> dict[str, bool]:
 def _signal(root: Path, order: Operation) -> dict[str, bool]:
     if not Supervisor(socket_path(root)).answers():
         return _signal_orphans(root, order)
-    return _each(root, order, "signalProcess", order.signal, accept=(NOT_RUNNING, BAD_NAME))
+    programs = {program["name"]: program for program in Supervisor(socket_path(root)).programs()}
+    done = _each(root, order, "signalProcess", order.signal, accept=(NOT_RUNNING, BAD_NAME))
+    for name in done:
+        if done[name] and order.signal in _ENDING:
+            with contextlib.suppress(Failure):  # a full disk: they have been told all the same
+                note_ending(root, programs[name])
+    return done
 
 
 def _signal_orphans(root: Path, order: Operation) -> dict[str, bool]:

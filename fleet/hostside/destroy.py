@@ -3,9 +3,9 @@
 Request: fleet_root, host_root, scratch (absolute), lock (token, or null).
 Reply: removed [paths], left [{path, what, files}], shared [host directories here that still use the installations].
 
-Everything below the host's own directory goes but logs, the directories of failed and archived calculations, and the
-audit; then the installations, unless another host that shares them is still deployed. Nothing may run any more. Each
-step may be the last one: done again, it goes on where it stopped.
+Everything below the host's own directory goes but logs, the directories of failed and archived calculations, the audit,
+and lock files, which somebody else may be waiting for; then the installations, unless another host that shares them is
+still deployed. Nothing may run any more. Each step may be the last one: done again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fleet.hostside.audit import AUDIT, OLDER
 from fleet.hostside.common import Failure, Json, locked, os_failure
 from fleet.hostside.guard import LOCK, SERIAL, read_holder, require_lock
 from fleet.hostside.lock import MUTEX
-from fleet.hostside.places import host_root, run_name
+from fleet.hostside.places import MUTEX_OF_BOOT, host_root, run_name
 from fleet.hostside.rpc import daemon_pid
 from fleet.hostside.states import running_pids
 
@@ -34,6 +34,7 @@ _LEFT = {
     OLDER: "what was done to this host before",
 }
 _LOCKS = frozenset({LOCK, SERIAL, MUTEX})
+MUTEX_OF_FLEET = ".destroy.lock"
 _FIRST = ("etc", "bin", "current", "previous", "good", "good-before", "manifest.json")
 """Without these it is no deployed host any more."""
 
@@ -60,12 +61,12 @@ def main(request: Json) -> Json:
     shared: list[str] = []
     if root.is_dir():
         _refuse_running(root)
-        with locked(fleet / ".destroy.lock", 600, STEP):
+        with locked(fleet / MUTEX_OF_FLEET, 600, STEP):
             removed += _own(root)
             shared = sorted(path.name for path in (fleet / "hosts").glob("*") if _needs(path, request.get("lock")))
             removed += [] if shared else _installations(fleet)
-    removed += _empty_scratch(scratch, root.name)
-    left = [*_left_of_host(root), *_left_in_scratch(scratch, root.name)]
+    removed += _empty_scratch(scratch, root.name, fleet.parent)
+    left = [*_left_of_host(root), *_left_in_scratch(scratch, root.name), *_left_locks(root, fleet)]
     return {"removed": removed, "left": left, "shared": shared}
 
 
@@ -138,7 +139,7 @@ def _job_directories(scratch: Path, host: str) -> Iterator[Path]:
             yield path
 
 
-def _empty_scratch(scratch: Path, host: str) -> list[str]:
+def _empty_scratch(scratch: Path, host: str, base: Path) -> list[str]:
     removed = []
     for place in _job_directories(scratch, host):
         for directory, _, _ in os.walk(place, topdown=False):
@@ -148,6 +149,10 @@ def _empty_scratch(scratch: Path, host: str) -> list[str]:
             removed.append(str(place))
     with contextlib.suppress(OSError):
         scratch.rmdir()
+        if (
+            scratch.parent == base / "scratch"
+        ):  # another one was there before the fleet, perhaps made by an administrator
+            scratch.parent.rmdir()
     return removed
 
 
@@ -160,7 +165,14 @@ def _left_in_scratch(scratch: Path, host: str) -> list[Json]:
     for place in _job_directories(scratch, host):
         spooled = any(place.rglob("*.result.json"))
         found.append(_left(place, "results that are not yet in the database" if spooled else "files of calculations"))
+    if scratch.parent.is_dir() and not any(scratch.parent.iterdir()):
+        found.append(_left(scratch.parent, "empty; hosts.yaml names it as scratch"))
     return found
+
+
+def _left_locks(root: Path, fleet: Path) -> list[Json]:
+    names = (root / SERIAL, root / MUTEX, fleet / MUTEX_OF_FLEET, fleet.parent / MUTEX_OF_BOOT)
+    return [_left(path, "lock file") for path in names if path.exists()]
 
 
 def _left(path: Path, what: str) -> Json:

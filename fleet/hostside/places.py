@@ -17,6 +17,8 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 SOCKET = "sv.sock"
 ORDERS = "orders"
 """Directory of the stop files. Not in `run`: that may be in memory, and who was stopped stays so after a reboot."""
+MUTEX_OF_BOOT = ".boot.lock"
+"""In base_dir: a user has one crontab for all of his fleets."""
 LONGEST_SOCKET_PATH = 97
 """supervisord binds `<path>.<pid>` first, and the kernel takes 107 bytes."""
 

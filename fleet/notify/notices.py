@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from fleet.hosts.names import condensed
-from fleet.words import first_line, plain
+from fleet.words import first_line, plain, utc
 
 if TYPE_CHECKING:
     from puffin.store import EventRecord
@@ -86,7 +86,7 @@ def to_json(notice: Notice) -> dict[str, Any]:
         "text": notice.text,
         "event": notice.kind.value,
         "id": notice.id,
-        "at": f"{notice.at.isoformat(timespec='seconds')}Z",
+        "at": utc(notice.at),
         "fleet": notice.fleet,
         "host": notice.host,
         "worker": notice.worker,
@@ -107,7 +107,7 @@ def from_json(data: Mapping[str, Any]) -> Notice:
     """
     return Notice(
         kind=Kind(data["event"]),
-        at=datetime.fromisoformat(data["at"].removesuffix("Z")),
+        at=datetime.fromisoformat(data["at"].removesuffix("Z")).replace(tzinfo=None),  # with Z in earlier releases
         ids=tuple(data["ids"]),
         count=int(data["count"]),
         **{key: str(data[key]) for key in ("text", "id", "fleet", "host", "worker", "calculation", "detail")},

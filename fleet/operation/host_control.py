@@ -117,11 +117,17 @@ class Started:
         Who keeps it out of the fleet; nothing was started then. None where nobody does.
     matched
         Whether it has any of the workers that were to start.
+    starting
+        Those of the workers that have only just been started.
+    ending
+        Those of them that were told to end before, and cannot be told otherwise.
     """
 
     running: tuple[str, ...]
     drained: Drained | None = None
     matched: bool = True
+    starting: tuple[str, ...] = ()
+    ending: tuple[str, ...] = ()
 
 
 class HostControl:
@@ -237,8 +243,8 @@ class HostControl:
         RemoteError
             The host cannot be reached, or nothing is deployed there.
         """
-        self._say("starting workers")
-        reply = self._ask("begin", {"patterns": list(workers) or None, "resume": resume})
+        self._say("asking for its workers to be started")
+        reply = self._ask("begin", {"patterns": list(workers) or None, "resume": resume, "only_look": False})
         reader = Reader(self._host.name, "", reply)
         refused, resumed = reader.flag("refused"), reader.flag("resumed")
         if not (reader.flag("deployed") or refused or resumed):
@@ -246,7 +252,32 @@ class HostControl:
             raise RemoteError(self._host.name, "looking", "nothing is deployed there", hint)
         states = parse_states(self._host.name, reply)
         matched = bool(reader.texts("told")) or refused or resumed
-        return Started(self._running(states), states.drained if refused else None, matched)
+        running = self._running(states)
+        begun = {program.name for program in states.supervisord.programs if program.state == "STARTING"}
+        return Started(
+            running,
+            states.drained if refused else None,
+            matched,
+            starting=tuple(name for name in running if name in begun),
+            ending=tuple(name for name in running if name in states.ending),
+        )
+
+    def has_any(self, workers: Sequence[str]) -> bool | None:
+        """Whether the host has any of some workers; None where nothing is deployed. Changes nothing; one round trip.
+
+        Parameters
+        ----------
+        workers
+            Patterns of their names.
+
+        Raises
+        ------
+        RemoteError
+            The host cannot be reached.
+        """
+        reply = self._ask("begin", {"patterns": list(workers), "resume": False, "only_look": True})
+        reader = Reader(self._host.name, "", reply)
+        return bool(reader.texts("told")) if reader.flag("deployed") else None
 
     def _ask(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
         host = self._host

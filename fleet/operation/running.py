@@ -26,7 +26,7 @@ class Command:
     shell
         Whether it is such a text.
     as_worker
-        The worker whose environment and release it gets; None for that of a login.
+        The worker whose environment, settings and release it gets; None for that of a login.
     timeout_s
         After which it is ended, in seconds; None for as long as it takes.
     """

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from fleet.words import utc
 from puffin.documents import Molecule
 from puffin.entries import Entry
 from puffin.outcomes import CalculationOutcome, PropertyInfo, StructureInfo
@@ -91,7 +92,7 @@ def entry_record(entry: Entry) -> dict[str, Any]:
 
 
 def _time(when: Any) -> str | None:
-    return None if when is None else when.isoformat(timespec="milliseconds") + "Z"
+    return None if when is None else utc(when)
 
 
 def outcome_record(outcome: CalculationOutcome) -> dict[str, Any]:

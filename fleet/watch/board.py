@@ -198,7 +198,7 @@ def _room(cells: Sequence[Cell], width: int) -> int:
 
 
 def _queue(snapshot: Snapshot) -> list[tuple[str, int]]:
-    usual = ("new", "pending", "hold", "failed", "complete", "analyzed")
+    usual = ("new", "pending", "hold", "failed", "cancelled", "complete", "analyzed")
     order = {state: at for at, state in enumerate(usual)}
     return sorted(snapshot.queue.items(), key=lambda item: order.get(item[0], len(order)))
 

@@ -38,6 +38,18 @@ class HostCollection:
     """Bytes that came this time."""
     spoiled: int = 0
     """Files that came and are not here as the host has them: damaged, or not written."""
+    written: dict[str, int] = field(default_factory=dict)
+    """Files that are written here and are no file of the host: configuration without its secrets, facts; bytes."""
+
+    @property
+    def count(self) -> int:
+        """How many files of the host are here."""
+        return len(self.files.keys() | self.written.keys())
+
+    @property
+    def size(self) -> int:
+        """Their size, in bytes."""
+        return sum({**{local: file.size for local, file in self.files.items()}, **self.written}.values())
 
 
 def look(remote: Remote, request: Mapping[str, Any]) -> Listing:
@@ -80,11 +92,13 @@ def fetch(
         It cannot be written here.
     """
     done = HostCollection(problems=list(listing.problems))
+    texts = {local: "\n".join(mask_lines(text.split("\n"))) for local, text in listing.texts.items()}
+    texts["facts.json"] = json.dumps(listing.facts, indent=1, sort_keys=True)
+    texts["supervisord.json"] = json.dumps(listing.facts.get("supervisord"), indent=1, sort_keys=True)
     try:
-        for local, text in listing.texts.items():
-            place.write(local, "\n".join(mask_lines(text.split("\n"))))
-        place.write("facts.json", json.dumps(listing.facts, indent=1, sort_keys=True))
-        place.write("supervisord.json", json.dumps(listing.facts.get("supervisord"), indent=1, sort_keys=True))
+        for local, text in texts.items():
+            place.write(local, text)
+            done.written[local] = place.size(local)
     except OSError as error:
         raise FleetError(f"cannot write below {place.root}: {error.strerror}") from error
     fetching = {each.file.local for each in wanted}

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from fleet.deployment import manifest
 from fleet.deployment.drift import changed_by_hand
 from fleet.deployment.manifest import FileState
-from fleet.deployment.refusals import describe
+from fleet.deployment.refusals import describe, silent_s
 from fleet.deployment.sides import ProgramState
 from fleet.deployment.workerfiles import named_like_ours
 from fleet.hosts.inventory import Host
-from fleet.reach.facts import Facts, Program
+from fleet.reach.facts import Facts, Holder, Program
 from fleet.watch.examination import Examined
 from fleet.watch.findings import DEPLOY, Checked, fail, literal, ok, warn
+from fleet.words import duration
 
 _LOGS = "see 'puffin-fleet logs --host {host}'"
 _EXIT_CODES = {2: "its settings are refused", 3: "quarantined after many failures in a row"}
@@ -161,13 +162,22 @@ def _boot(host: Host, facts: Facts) -> Iterator[Checked]:
         yield warn("boot", f"the start at boot is {state}", DEPLOY)
 
 
-def _leftovers(found: Examined) -> Iterator[Checked]:
-    holder = found.facts.lock.holder
-    if holder is not None and holder.expired:
+def _lock(holder: Holder) -> Checked:
+    """Whoever was killed leaves one behind; so does nobody who only works."""
+    silent = silent_s(holder)
+    if holder.expired:
         advice = "nobody renews it: the next command takes it over, or: puffin-fleet unlock --host {host}"
-        yield warn("lock", describe(holder), advice)
-    elif holder is not None:
-        yield ok("lock", describe(holder))
+        return warn("lock", describe(holder), advice)
+    if silent is not None or not holder.id:
+        since = f"; not renewed for {duration(silent)}" if silent is not None else ""
+        advice = "if that command has ended or was killed: puffin-fleet unlock --host {host}"
+        return warn("lock", f"{describe(holder)}{since}", advice)
+    return ok("lock", describe(holder))
+
+
+def _leftovers(found: Examined) -> Iterator[Checked]:
+    if found.facts.lock.holder is not None:
+        yield _lock(found.facts.lock.holder)
     if found.examination.unfinished:
         names = ", ".join(found.examination.unfinished)
         yield warn("leftovers", f"something was cut off while it wrote {names}", DEPLOY)

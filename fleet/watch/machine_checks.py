@@ -25,6 +25,7 @@ _FILES, _PROCESSES, _FEW_PROCESSES = 1024, 200, 1024
 
 def of_machine(host: Host, found: Examined) -> Iterator[Checked]:
     """What the host itself has to offer."""
+    yield _connection(host, found.facts)
     yield from _python(found)
     yield from _directories(host, found)
     yield from _sockets(found.facts)
@@ -33,9 +34,14 @@ def of_machine(host: Host, found: Examined) -> Iterator[Checked]:
     yield from _layout(host, found)
 
 
+def _connection(host: Host, facts: Facts) -> Checked:
+    if host.connection == "local":
+        return ok("local", f"this machine, as {facts.user}; no connection is needed")
+    return ok("ssh", f"connected as {facts.user}")
+
+
 def _python(found: Examined) -> Iterator[Checked]:
     python = found.facts.python
-    yield ok("ssh", f"connected as {found.facts.user}")
     name = f"{python.implementation} {python.version}, {python.machine}, {python.libc} {python.libc_version}".rstrip()
     if python.implementation != "cpython" or python.libc not in {"glibc", "musl"}:
         yield fail("python", f"there are no wheels for {name}", "set release.python to a CPython")

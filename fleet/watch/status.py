@@ -241,7 +241,35 @@ def totals(statuses: Sequence[WorkerStatus]) -> dict[str, int]:
     return {state: counted[state] for state in sorted(counted, key=_rank)}
 
 
-def to_json(status: WorkerStatus, fields: Mapping[str, Any]) -> dict[str, Any]:
+def of_nobody(host: HostStatus) -> WorkerStatus:
+    """What stands for the workers of a host of which none is known.
+
+    Parameters
+    ----------
+    host
+        The host.
+    """
+    return WorkerStatus(_unreported_record(host.host, "", "unreported"), "unreported", float("inf"))
+
+
+def apart(counts: Mapping[str, int], cancelled: int) -> dict[str, int]:
+    """Calculations by status, sorted, with those that somebody cancelled apart from those that failed by themselves.
+
+    Parameters
+    ----------
+    counts
+        By status, as in the database, where both are failed.
+    cancelled
+        How many of the failed ones were cancelled.
+    """
+    failed = counts.get("failed", 0) - cancelled
+    split = {**counts, "failed": max(0, failed), "cancelled": cancelled}
+    return {status: count for status, count in sorted(split.items()) if count}
+
+
+def to_json(
+    status: WorkerStatus, fields: Mapping[str, Any], *, drained: str = "", fleet_stopped: bool = False
+) -> dict[str, Any]:
     """One worker as ``status --json`` prints it; its keys are an interface, see :mod:`fleet.shapes`.
 
     Parameters
@@ -250,6 +278,10 @@ def to_json(status: WorkerStatus, fields: Mapping[str, Any]) -> dict[str, Any]:
         The worker.
     fields
         The fields of its record.
+    drained
+        Who keeps its host out of the fleet, and why; empty where nobody does.
+    fleet_stopped
+        Whether the whole fleet is told to stop.
     """
     on_host = status.on_host
     return {
@@ -260,6 +292,8 @@ def to_json(status: WorkerStatus, fields: Mapping[str, Any]) -> dict[str, Any]:
         "silent_s": None if status.silent_s == float("inf") else status.silent_s,
         "wanted_release": status.wanted_release,
         "troubles": list(status.troubles),
+        "drained": drained,
+        "fleet_stopped": fleet_stopped,
         "supervisord": None if on_host is None else on_host.program,
         "alive": None if on_host is None else on_host.alive,
         "orphan": None if on_host is None else on_host.orphan,
@@ -376,7 +410,11 @@ def _on_host(worker: str, states: States, programs: Mapping[str, Program]) -> On
 
 def _unreported(host: str, worker: str, on_host: OnHost) -> WorkerStatus:
     state = "stopped" if on_host.stopped and not on_host.alive else "unreported"
-    record = WorkerRecord(
+    return WorkerStatus(_unreported_record(host, worker, state), state, float("inf"), on_host=on_host)
+
+
+def _unreported_record(host: str, worker: str, state: str) -> WorkerRecord:
+    return WorkerRecord(
         uuid="",
         fleet="",
         host=host,
@@ -391,4 +429,3 @@ def _unreported(host: str, worker: str, on_host: OnHost) -> WorkerStatus:
         jobs=(),
         state=state,
     )
-    return WorkerStatus(record, state, float("inf"), on_host=on_host)

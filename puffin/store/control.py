@@ -19,6 +19,9 @@ class DrainNote:
     why: str
     since: datetime | None
 
+    def __str__(self) -> str:
+        return f"drained by {self.by}" + (f": {self.why}" if self.why else "")
+
 
 class Control:
     """Orders to whole fleets, for hosts that cannot be reached otherwise."""

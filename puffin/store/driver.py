@@ -32,6 +32,8 @@ _UNAVAILABLE = (
 
 _UNAUTHORIZED, _LOGIN_REFUSED = 13, 18
 _DUPLICATE = 11000
+_FOREIGN = "error=ProtocolError("
+"""What the driver's view of the servers has where one speaks another protocol: in no other way does it tell."""
 _TOO_FEW_MEMBERS = 100
 """Code of the server for a write concern that its set can never satisfy: a mistake in the connection string."""
 
@@ -57,6 +59,10 @@ def translated(doing: str, where: str) -> Iterator[None]:
     try:
         yield
     except _UNAVAILABLE as error:
+        if _FOREIGN in str(error):
+            what = f"something answers at {where}, but not a MongoDB server, while {doing}"
+            advice = "check address and port of the database, and what listens there"
+            raise DatabaseUnavailable(f"{what}: {advice}") from error
         raise DatabaseUnavailable(f"cannot reach the database at {where} while {doing}: {short(error)}") from error
     except pymongo.errors.OperationFailure as error:
         if _is_passing(error):

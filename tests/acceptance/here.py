@@ -105,6 +105,9 @@ class Here(OnThisMachine):
             for one in seen
         }
 
+    def states(self) -> set[str]:
+        return {record["state"] for record in self.workers().values()}
+
     def running(self) -> list[str]:
         return [name for name, record in self.workers().items() if psutil.pid_exists(record["pid"])]
 

@@ -99,6 +99,17 @@ def test_a_start_while_workers_still_drain_keeps_them_working(here: Here) -> Non
     }
 
 
+def test_a_worker_that_was_told_to_stop_and_no_longer_is_says_so(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=20, count=2)
+    until(lambda: here.all_are("pending"), "both calculations to be taken")
+    here.run("stop", "--worker", "here-*", "--yes", "--no-wait").ok()
+    until(lambda: here.states() == {"draining"}, "the workers to say that they will stop")
+    here.run("start").ok()
+    until(lambda: here.states() == {"running"}, "the workers to say that they go on")
+    assert here.all_are("pending")
+
+
 @pytest.mark.soak
 def test_workers_are_not_doubled_when_base_dir_moves(here: Here) -> None:
     here.run("deploy", "--yes").ok()

@@ -65,7 +65,7 @@ def test_settings_that_do_not_work_are_taken_back_also_after_a_deploy_that_was_c
     deploy_to_nobody(here)
     before = the_environment(here)
     here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
-    interrupt(deploy_until(here, "here-1: starting"))
+    interrupt(deploy_until(here, "workers ready"))
     assert the_environment(here) != before
     assert the_plan(here) == (True, True), "nothing is left to be changed"
 

@@ -103,7 +103,7 @@ def test_lines_of_hosts_are_merged_and_a_dead_host_is_named(logs: LoggingFleet) 
 
     found = logs.run("--json", "--level", "error", "--host", "node1").ok().json()
     assert [(each["host"], each["worker"], each["level"], each["time"]) for each in found] == [
-        ("node1", "node1-1", "ERROR", "2026-11-22T12:00:04+00:00")
+        ("node1", "node1-1", "ERROR", "2026-11-22T12:00:04.000+00:00")
     ]
     assert found[0]["message"].split("\n")[1:] == ["  File x", r"ValueError: \x1b[31mred"]
     ran = logs.run("--host", "node[12]", "--calculation", "6" * 24)

@@ -273,11 +273,28 @@ def test_what_calculations_left_stays_and_is_said(home: Home, tmp_path: Path) ->
         ("error", "failed calculations", 1),
         ("audit.jsonl", "what was done to this host", 1),
         ("h1-2", "results that are not yet in the database", 1),
+        (".destroy.lock", "lock file", 1),
     ]
     assert sorted(path.name for path in jobs.iterdir()) == ["h1-2", "h1-x", "h10-1"]
     assert sorted(path.name for path in home.fleet.iterdir() if not path.name.startswith(".")) == ["hosts"]
     again = destroyed(home, root, tmp_path / "scratch")
     assert (again["removed"], again["left"]) == ([], reply["left"])
+
+
+def test_a_scratch_of_ours_goes_and_another_one_is_named(home: Home, tmp_path: Path) -> None:
+    root, ours = home.host("h1", current="r1"), home.fleet.parent / "scratch"
+    for scratch in (ours, tmp_path / "disk"):
+        (scratch / "f" / "h1-1" / "jobs").mkdir(parents=True)
+        (root / ".lock.mutex").touch()
+        (home.fleet.parent / ".boot.lock").touch()
+        reply = destroyed(home, root, scratch)
+        there = [
+            (entry["path"], entry["what"]) for entry in reply["left"] if entry["what"].startswith(("empty", "lock"))
+        ]
+        named = [] if scratch == ours else [(str(scratch), "empty; hosts.yaml names it as scratch")]
+        locks = (root / ".lock.mutex", home.fleet / ".destroy.lock", home.fleet.parent / ".boot.lock")
+        assert there == [*named, *((str(path), "lock file") for path in locks)]
+    assert not ours.exists()
 
 
 def test_installations_go_with_the_last_host_that_shares_them(home: Home, tmp_path: Path) -> None:

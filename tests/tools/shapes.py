@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+_TIMES = frozenset({"at", "again_at", "began", "created", "ended", "modified", "seen", "since", "started", "time"})
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00")
 
 
 def problems(value: Any, kind: Any, where: str = "") -> Iterator[str]:
@@ -30,6 +34,8 @@ def problems(value: Any, kind: Any, where: str = "") -> Iterator[str]:
                 yield from problems(item, get_args(kind)[1], f"{where}.{key}")
     elif kind is not Any and not _is_a(value, kind):
         yield f"{where} is no {kind.__name__}: {value!r}"
+    elif where.rpartition(".")[2] in _TIMES and kind is str and not _TIME.fullmatch(value):
+        yield f"{where} is no time as docs/json.md has it: {value!r}"
 
 
 def _record_problems(value: Any, kind: Any, where: str) -> Iterator[str]:

@@ -193,3 +193,14 @@ def test_a_directory_with_something_else_is_left_alone(tmp_path: Path) -> None:
     Collection(tmp_path / "new", "pool")
     with pytest.raises(UsageError, match="is a collection of fleet 'pool'"):
         Collection(tmp_path / "new", "other")
+
+
+def test_all_that_is_here_of_a_host_is_counted(place: HostFolder) -> None:
+    packed = archive(("0:0", b"12345", tarfile.REGTYPE))
+    remote = Hostile(packed, [hashlib.sha256(b"12345").hexdigest()])
+    file = RemoteFile("log/x", "/log/x", 5, 0.0, (1, 1), "log/x")
+    listing = Listing((file,), (), {"etc/workers/n-1.yaml": "password: x\udc80"}, {})
+    done = fetch(remote, listing, [Fetch(file, 0)], {}, place, lambda _: None)
+    there = [path for path in place.root.rglob("*") if path.is_file()]
+    assert (done.count, done.size) == (len(there), sum(path.stat().st_size for path in there))
+    assert done.count == 4

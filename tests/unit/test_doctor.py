@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fleet.cli.check import _wrapped
+from fleet.cli.check import _show, _wrapped
 from fleet.errors import FleetError
 from fleet.hosts.inventory import Fleet, parse_inventory
 from fleet.hostside import places
@@ -112,6 +112,10 @@ def good() -> Examined:
     return Examined(facts, examination, asked=100.0, answered=102.0)
 
 
+def held(left: float, id_: str = "20261122T120000Z-1a2b") -> Lock:
+    return Lock(3, Holder(id_, "ada@desk", "deploy", since=0.0, age=1000.0, left=left))
+
+
 LONG_GONE = Lock(3, Holder("20261122T120000Z-1a2b", "ada@desk", "deploy", since=0.0, age=7200.0, left=-60.0))
 OTHER = (
     '{"schema": 1, "deploy": "d", "release": "r1", "at": "", "by": "", '
@@ -156,6 +160,20 @@ def test_a_good_host_has_nothing_wrong_and_says_what_was_looked_at() -> None:
     }
     assert {finding.check for finding in findings} >= {"layout", "release", "supervisord", "workers", "orphans", "boot"}
     assert all(finding.advice == "" for finding in findings)
+
+
+def test_who_holds_a_lock_is_shown_also_where_nothing_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    found = with_facts(lock=held(left=700.0))
+    assert wrong(found) == []
+    _show(grouped(diagnose(FLEET, FLEET.hosts[0], found)), verbose=False)
+    assert "ok    node1  lock: locked by ada@desk for 'deploy' since " in capsys.readouterr().out
+
+
+def test_this_machine_is_not_connected_to() -> None:
+    host = FLEET.hosts[0].model_copy(update={"connection": "local"})
+    said = {finding.check: finding.what for finding in diagnose(FLEET, host, good())}
+    assert said["local"] == "this machine, as chem; no connection is needed"
+    assert "ssh" not in said
 
 
 WRITE, LINK, RUN = ({name: "Read-only"} for name in ("write", "link", "run"))
@@ -248,6 +266,11 @@ CASES: list[tuple[Callable[[], Examined], str, str, str, str]] = [
         *("warn", "boot", "not back after a reboot: cron: there is no cron", "an administrator can {x}"),
     ),
     (lambda: with_facts(lock=LONG_GONE), "warn", "lock", "locked by ada@desk for 'deploy'", "unlock --host node1"),
+    (
+        lambda: with_facts(lock=held(left=440.0)),
+        *("warn", "lock", "limit in 7 min); not renewed for 8 min", "was killed: puffin-fleet unlock --host node1"),
+    ),
+    (lambda: with_facts(lock=held(left=9e8, id_="")), "warn", "lock", "locked by ada@desk", "unlock --host node1"),
     (lambda: with_facts(manifest=OTHER), "warn", "drift", "changed by hand: bin/worker", "plan --diff --host node1"),
     (lambda: with_examination(unfinished=("/base/.a.new~",)), "warn", "leftovers", "/base/.a.new~", "deploy"),
     (

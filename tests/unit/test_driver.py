@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +17,7 @@ from pymongo.uri_parser import parse_uri
 
 from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.settings import DatabaseSettings
-from puffin.store import connection_uri
+from puffin.store import Store, connection_uri
 from puffin.store.driver import Member, Pulse, members_of, only_duplicates, translated
 
 MEMBERS = ["a:1", "b:1", "c:1"]
@@ -103,6 +105,29 @@ def test_what_no_majority_has_taken_is_not_taken_for_written() -> None:
     assert not only_duplicates(BulkWriteError(many(concerns=[64])))
     with pytest.raises(DatabaseUnavailable, match="concern 64"), translated("submitting calculations", "db"):
         raise BulkWriteError(many(concerns=[64]))
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n<html>", b"SSH-2.0-OpenSSH_9.2p1\r\n"])
+def test_what_is_no_database_is_not_said_to_be_out_of_reach(answer: bytes) -> None:
+    class Foreign(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Foreign) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        where = f"127.0.0.1:{server.server_address[1]}"
+        store = Store(DatabaseSettings(uri=f"mongodb://{where}"), timeout_s=0.5, has_pulse=False)
+        try:
+            with pytest.raises(DatabaseUnavailable) as caught:
+                store.check()
+        finally:
+            store.close()
+            server.shutdown()
+    assert str(caught.value) == (
+        f"something answers at {where}, but not a MongoDB server, while connecting: check address and port of the "
+        "database, and what listens there"
+    )
 
 
 @pytest.mark.parametrize(

@@ -741,6 +741,41 @@ def test_a_drain_before_the_first_deploy_is_kept_until_it_is_lifted(tmp_path: Pa
     assert (resumed["refused"], resumed["resumed"], resumed["stop"], resumed["drained"]) == (False, True, False, None)
 
 
+@pytest.mark.parametrize(("patterns", "told"), [(["n-*"], ["n-1", "n-2"]), (["*-2"], ["n-2"]), (["x"], [])])
+def test_a_look_at_who_would_be_started_changes_nothing(tmp_path: Path, patterns: list[str], told: list[str]) -> None:
+    root = tmp_path / "f" / "hosts" / "n"
+    for name in ("etc/workers", "orders"):
+        (root / name).mkdir(parents=True)
+    (root / "current").symlink_to(tmp_path)
+    for name in ("etc/workers/n-1.yaml", "etc/workers/n-2.yaml", "orders/stop"):
+        (root / name).touch()
+    place = {"base_dir": str(tmp_path), "fleet": "f", "host": "n"}
+    found = begin.main({**place, "patterns": patterns, "resume": False, "only_look": True})
+    assert (found["deployed"], found["told"], found["stop"]) == (True, told, True)
+
+
+def test_whoever_is_told_to_end_at_once_cannot_be_started_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = {"name": "n-1", "state": "RUNNING", "pid": 7, "start": 1}
+
+    class Obedient(rpc.Supervisor):
+        def programs(self) -> list[dict[str, Any]]:
+            return [program]
+
+        def answers(self) -> bool:
+            return True
+
+        def attempt(self, method: str, *arguments: object, accept: tuple[int, ...] = ()) -> bool:
+            return True
+
+    monkeypatch.setattr(control, "Supervisor", Obedient)
+    for name in ("etc", "run"):
+        (tmp_path / name).mkdir()
+    controlled(tmp_path, {"operation": "signal", "signal": "QUIT", "workers": ["n-1"]})
+    assert states.ending(tmp_path, [program]) == ["n-1"]
+
+
 def test_a_supervisord_that_goes_while_its_programs_are_changed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -852,3 +887,17 @@ def test_a_command_that_is_for_a_shell_is_told_from_one_that_is_not_there(word: 
     with pytest.raises(Failure, match=f"no command '{re.escape(word)}' here") as caught:
         command._begin({"words": [word]})
     assert hint in caught.value.hint
+
+
+def test_a_command_as_a_worker_finds_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUFFIN_CONFIG", "/mine.yaml")
+    workers = tmp_path / "f" / "hosts" / "n" / "etc" / "workers"
+    workers.mkdir(parents=True)
+    (workers / "n-1.yaml").touch()
+    (workers / "n-1.env").write_text("export OMP_NUM_THREADS=4\n")
+    place = {"base_dir": str(tmp_path), "fleet": "f", "host": "n"}
+    words = ["echo $PUFFIN_CONFIG $OMP_NUM_THREADS"]
+    process = command._begin({**place, "words": words, "shell": True, "as_worker": "n-1"})
+    assert process.communicate()[0].decode() == f"{workers}/n-1.yaml 4\n"
+    process = command._begin({**place, "words": words, "shell": True})
+    assert process.communicate()[0] == b"\n"

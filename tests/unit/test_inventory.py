@@ -197,7 +197,11 @@ updat: {}
         ("n1:", "n1: {workers: []}", "hosts.n1.workers: must not be empty"),
         ("n1:", "n1: {workers: {cores: true}}", "hosts.n1.workers.cores: must be a whole number"),
         ("n1:", "n1: {workers: {cores: 1, count: some}}", "must be auto or a whole number of at least 1"),
-        ("n1:", "n1: {workers: {cores: 1, memory: .inf}}", "hosts.n1.workers.memory: must be a number"),
+        *(
+            ("n1:\n", f"n1:\nupdate: {{stagger: {value}}}\n", "update.stagger: must be a time such as 10s, 5m")
+            for value in (".inf", ".nan", "-1", "1" + "0" * 400 + "d")
+        ),
+        ("n1:", "n1: {workers: {cores: 1, memory: .inf}}", "memory: must be a number, and not an infinite one"),
         ("n1:", "n1: {environment: {A: 1}}", "hosts.n1.environment.A: must be text"),
         ("n1:", "n1: {environment: {PUFFIN_DAEMON_MODE: debug}}", "use the 'puffin' section"),
         ("n1:", 'n1: {environment: {A: "x\\ny"}}', "hosts.n1.environment.A: must be one line"),

@@ -80,7 +80,7 @@ def test_json() -> None:
     assert (properties["hessian"]["value"], properties["hessian"]["shape"]) == (None, [6, 6])
     assert properties["electronic_energy"]["unit"] == "hartree"
     assert record["structures"][0]["positions"][1][2] == pytest.approx(1.5 / BOHR_PER_ANGSTROM)
-    assert record["created"] == "2025-01-01T12:00:00.000Z"
+    assert record["created"] == "2025-01-01T12:00:00.000+00:00"
 
 
 def test_an_entry_tells_the_ids_of_its_structures() -> None:

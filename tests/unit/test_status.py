@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
+from fleet.cli.output import print_json
+from fleet.cli.status_look import View
+from fleet.cli.status_view import records
 from fleet.reach.facts import Program, States, Supervisord
-from fleet.watch.status import HostLook, HostStatus, by_host, status_of, to_json, totals
+from fleet.shapes import Worker
+from fleet.watch.status import HostLook, HostStatus, apart, by_host, status_of, to_json, totals
 from fleet.words import natural
 from puffin.records import SILENT_AFTER_S, WorkerRecord
+from puffin.store import DrainNote
+from tests.tools.shapes import problems
 from tests.unit.test_health import RECORD
 
 NOW = datetime(2026, 11, 22, 12, 0, 0)
@@ -182,6 +189,36 @@ def test_who_is_told_to_stop_or_to_start_again_is_known() -> None:
         False,
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("counts", "cancelled", "shown"),
+    [
+        ({"new": 2, "failed": 5}, 3, {"cancelled": 3, "failed": 2, "new": 2}),
+        ({"failed": 3}, 3, {"cancelled": 3}),
+        ({"failed": 2}, 3, {"cancelled": 3}),  # one more was cancelled between the two questions
+        ({"complete": 1}, 0, {"complete": 1}),
+        ({}, 0, {}),
+    ],
+)
+def test_what_was_cancelled_did_not_fail(counts: dict[str, int], cancelled: int, shown: dict[str, int]) -> None:
+    assert list(apart(counts, cancelled).items()) == list(shown.items())
+
+
+def test_lines_tell_of_hosts_without_workers_and_of_who_is_kept_out(capsys: pytest.CaptureFixture[str]) -> None:
+    hosts = by_host(["node1", "node2"], status_of([seen(1)], NOW))
+    drained = {"node2": DrainNote("ann@desk", "new disk", None)}
+    view = View(hosts, (), {}, told_to_stop=True, drained=drained, at=NOW, failed=())
+    for record in records(view):
+        print_json(record)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [problem for record in found for problem in problems(record, Worker)] == []
+    assert [(each["host"], each["worker"], each["state"], each["drained"]) for each in found] == [
+        ("node2", "", "unreported", "drained by ann@desk: new disk"),
+        ("node1", "node1-1", "idle", ""),
+    ]
+    assert [each["troubles"] for each in found] == [["no worker has reported"], []]
+    assert [each["fleet_stopped"] for each in found] == [True, True]
 
 
 @pytest.mark.parametrize(

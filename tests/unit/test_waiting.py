@@ -114,6 +114,19 @@ def test_a_host_that_is_away_for_a_while_is_asked_again(trouble: Exception) -> N
 
 
 @pytest.mark.usefixtures("quick")
+def test_what_is_tried_again_is_said_and_for_how_long() -> None:
+    def read() -> list[WorkerRecord]:
+        raise DatabaseUnavailable("no answer")
+
+    said: list[str] = []
+    place, update = WatchedHost("n", "/f", "/f/hosts/n"), Update(progress_deadline=0.1, min_healthy_time=0)
+    watched = Watch(place=place, update=update, remote=Scripted(reply()), read_records=read, say=said.append)
+    with pytest.raises(DatabaseUnavailable):
+        watched.records()
+    assert set(said) == {"trying again, for 0 s at most: no answer"}
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_host_that_stays_away_is_given_up() -> None:
     for ask in (lambda it: it.ask("good", operation="keep"), Watch.states, Watch.supervise):
         with pytest.raises(UnreachableError):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from fleet.words import age, amount, duration, first_line, plain, uncoloured
+from fleet.words import age, amount, duration, first_line, plain, uncoloured, utc
 
 NOW = datetime(2025, 1, 1, 12)
 
@@ -23,6 +23,13 @@ def test_ages() -> None:
     assert age(NOW - timedelta(minutes=3), NOW) == "3 min"
     assert age(None, NOW) == ""
     assert age(NOW + timedelta(seconds=5), NOW) == "0 s"
+
+
+@pytest.mark.parametrize(
+    "when", [NOW, NOW.replace(tzinfo=timezone.utc), NOW.replace(hour=21, tzinfo=timezone(timedelta(hours=9)))]
+)
+def test_times_are_spelt_in_one_way(when: datetime) -> None:
+    assert utc(when) == "2025-01-01T12:00:00.000+00:00"
 
 
 def test_the_first_line_of_a_comment() -> None:

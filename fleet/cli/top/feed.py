@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 
 from fleet.cli.options import Chosen
 from fleet.watch.board import Snapshot
-from fleet.watch.status import status_of
+from fleet.watch.status import apart, status_of
 from puffin import backlog, progress
 from puffin.backlog import Tally
+from puffin.entries import Selection
 from puffin.errors import DatabaseError
 from puffin.progress import Pace
 from puffin.store import EventFollower, EventRecord, EventSelection, Store
@@ -137,14 +138,15 @@ class Feed:
         """Count the queue; with a million calculations that takes the server a while, so not with every look."""
         began = time.monotonic()
         tallies: list[Tally] = []
-        finished, ended = 0, []
+        finished, ended, cancelled = 0, [], 0
         for name in self._store.names:
             queue = self._store.queue(name)
             tallies += queue.tallies()
             some, ends = queue.ended_since(at - timedelta(seconds=_WINDOW_S))
+            cancelled += queue.count(Selection(cancelled=True))
             finished += some
             ended += ends
-        self._queue = {status.value: count for status, count in backlog.totals_by(tallies).items()}
+        self._queue = apart({status.value: count for status, count in backlog.totals_by(tallies).items()}, cancelled)
         untaken = backlog.untaken(tallies, self._store.registry.workers(), at)
         self._pace = progress.pace(finished, ended, backlog.left_of(tallies, untaken), at, _WINDOW_S)
         self._queue_due = time.monotonic() + max(_QUEUE_EVERY_S, (time.monotonic() - began) * _SHARE)

@@ -149,9 +149,8 @@ def _empty_scratch(scratch: Path, host: str, base: Path) -> list[str]:
             removed.append(str(place))
     with contextlib.suppress(OSError):
         scratch.rmdir()
-        if (
-            scratch.parent == base / "scratch"
-        ):  # another one was there before the fleet, perhaps made by an administrator
+        # Another one was there before the fleet, perhaps made by an administrator.
+        if scratch.parent == base / "scratch":
             scratch.parent.rmdir()
     return removed
 

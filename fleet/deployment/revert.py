@@ -8,6 +8,7 @@ from typing import Any
 
 from fleet.deployment.waiting import Expected, Watch, running
 from fleet.deployment.workerfiles import named_like_ours
+from fleet.errors import RemoteError
 from fleet.reach.execute import Say
 from fleet.reach.facts import States
 from fleet.reach.reply import Reader
@@ -72,8 +73,22 @@ class Reversal:
             states = self._supervise()
         self._operate(orders(good, states, self._watch.records()))
         stopped = frozenset(good.configurations) if states.stop else states.stopped
-        self._watch.wait_until_healthy(Expected(good.release, good.configurations, frozenset(stopped)))
+        expected = Expected(good.release, good.configurations, frozenset(stopped))
+        try:
+            self._watch.wait_until_healthy(expected)
+        except RemoteError:
+            if not self._start_given_up(expected):
+                raise
+            self._watch.wait_until_healthy(expected)
         return good
+
+    def _start_given_up(self, expected: Expected) -> bool:
+        """Start what supervisord has given up: its last try may have been with what is taken back; say whether any."""
+        programs = {program.name: program.state for program in self._watch.states().supervisord.programs}
+        wanted = [name for name in expected.configurations if name not in expected.stopped]
+        given_up = [name for name in wanted if programs.get(name) == "FATAL"]
+        self._operate([{"operation": "start", "workers": given_up}] if given_up else [])
+        return bool(given_up)
 
     def _parse(self, reply: Mapping[str, Any]) -> GoodState:
         reader = Reader(self._host, "", reply)

@@ -170,8 +170,12 @@ def _clear_stop_file(root: Path, order: Operation) -> dict[str, bool]:
 
 
 def _recycle(root: Path, order: Operation) -> dict[str, bool]:
-    """Only workers that run: to another, the file would be an order to end at once when it is started."""
-    running = {program["name"] for program in _observed(root)["programs"] if program["state"] in ACTIVE}
+    """Only workers that run: to another, the file would be an order to end at once when it is started.
+
+    One that supervisord is about to try again (BACKOFF) has no process, and starts with what is there by then.
+    """
+    states = ACTIVE - {"BACKOFF"}
+    running = {program["name"] for program in _observed(root)["programs"] if program["state"] in states}
     chosen = running if order.workers is None else running & set(order.workers)
     return {worker: _touch(root / "run" / f"recycle.{worker}") for worker in sorted(chosen)}
 

@@ -683,6 +683,19 @@ def test_a_worker_that_does_not_run_is_not_recycled(tmp_path: Path) -> None:
     assert controlled(tmp_path, {"operation": "recycle", "workers": ["n-1"]})["done"] == []
 
 
+def test_a_worker_that_is_about_to_be_tried_again_is_not_recycled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would start, obey and end too quickly: one end more of the few that supervisord forgives."""
+    for name in ("etc", "run"):
+        (tmp_path / name).mkdir()
+    states = {"n-1": "BACKOFF", "n-2": "STARTING", "n-3": "RUNNING", "n-4": "EXITED"}
+    programs = [{"name": name, "state": state} for name, state in states.items()]
+    monkeypatch.setattr(control, "_observed", lambda root: {"programs": programs})
+    order = {"operation": "recycle", "workers": list(states)}
+    assert [entry["worker"] for entry in controlled(tmp_path, order)["done"]] == ["n-2", "n-3"]
+
+
 def test_whoever_may_have_been_told_to_end_is_not_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second signal has a worker give its calculation back; a silent supervisord obeys when it wakes up."""
     told: list[object] = []

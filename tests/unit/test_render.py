@@ -245,7 +245,14 @@ def test_the_wrapper_runs_the_worker_of_the_current_release(tmp_path: Path, link
     stub = release / "bin/puffin"
     stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$PUFFIN_RELEASE" "$OMP_NUM_THREADS" "$MKL_NUM_THREADS" "$NOTE"\n')
     stub.chmod(0o755)
+    (root / "run").mkdir()
+    orders = [root / "run" / f"recycle.node1-{number}" for number in (1, 2)]
+    for order in orders:
+        order.touch()
+    subprocess.run(["sh", root / "bin/worker", "node1-1", "check"], capture_output=True, check=True)
+    assert [order.exists() for order in orders] == [True, True]
     done = subprocess.run(["sh", root / "bin/worker", "node1-1"], capture_output=True, text=True, check=True)
+    assert [order.exists() for order in orders] == [False, True], "it is starting just now"
     assert done.stdout.splitlines() == [
         "-c",
         f"{root}/etc/workers/node1-1.yaml",

@@ -224,7 +224,7 @@ class Worker(TypedDict):
     memory_used: Annotated[
         float | None, "what its calculation had when it last reported, GB, a second after its start at the earliest"
     ]
-    returns: Annotated[bool, "whether it has ended to be started again at once"]
+    returns: Annotated[int | None, "the process that has ended to be started again at once"]
     since: Annotated[str | None, "since when it has its calculation, or is in its state"]
     age_s: Annotated[float | None, "how long that is now"]
     silent_s: Annotated[float | None, "how long ago it last reported"]

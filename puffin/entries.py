@@ -78,6 +78,16 @@ _CANCELLED = r"^cancelled by [^\s@]+@[^\s:]+(:|$)"
 """The beginning of what :func:`cancellation` writes, also for the database."""
 
 
+IS_CANCELLED: Mapping[str, Any] = {
+    "$and": [
+        {"$eq": ["$status", Status.FAILED.value]},
+        {"$eq": ["$executor", ""]},
+        {"$regexMatch": {"input": {"$ifNull": ["$comment", ""]}, "regex": _CANCELLED}},
+    ]
+}
+"""The same as `Entry.cancelled`, as an expression for the server."""
+
+
 def cancellation(by: str, reason: str = "") -> str:
     """The comment of a calculation that is given up.
 

@@ -146,16 +146,16 @@ class Court:
         connected = self._connected_since()
         watched_s = 0.0 if connected is None else boot_time() - connected
         sentence = judge(calculations.pending(), server_now, self._daemon.job_reset_time_in_s, watched_s)
-        now, patience_s = boot_time(), min(self._claimant.lease_s * _PATIENCE, _MOST_PATIENCE_S)
+        now = boot_time()
         self._suspects = self._suspects.seen(sentence.lost, now)
-        for pending in self._suspects.for_longer_than(patience_s, now):
+        for pending in self._suspects.proven(self._claimant.lease_s, now):
             reason = f"its worker {pending.executor or '(unknown)'} did not renew its lease"
             loss = Loss(pending.host, reason, self._daemon.max_attempts)
             if status := calculations.reset(pending, loss):
                 self._log.warning(f"reset: {reason}", pending.id)
                 self._reporter.lost("reset", pending.id, loss, status)
-        if self._suspects.since:
-            self.next_look = min(self.next_look, now + patience_s + _LATEST_LOOK_S)
+        if (proven_at := self._suspects.next_proof(self._claimant.lease_s, now)) is not None:
+            self.next_look = min(self.next_look, proven_at + _LATEST_LOOK_S)
         if sentence.next_lapse is not None:
             until = (sentence.next_lapse - server_now).total_seconds() + _LATEST_LOOK_S
             self.next_look = min(self.next_look, boot_time() + until)
@@ -221,17 +221,32 @@ class Suspects:
         """
         return Suspects({pending: self.since.get(pending, now) for pending in lost})
 
-    def for_longer_than(self, seconds: float, now: float) -> list[Pending]:
-        """Those that nobody has touched for so long since they were first found lapsed.
+    def proven(self, lease_s: float, now: float) -> list[Pending]:
+        """Those that nobody has touched for so long since they were first found lapsed that nobody will.
 
         Parameters
         ----------
-        seconds
-            For how long.
+        lease_s
+            The judge's own lease, in seconds: for those that have none.
         now
             The time.
         """
-        return [pending for pending, first in self.since.items() if now - first >= seconds]
+        return [pending for pending, first in self.since.items() if now - first >= _patience_s(pending, lease_s)]
+
+    def next_proof(self, lease_s: float, now: float) -> float | None:
+        """When the next of them is proven lost; None where all are.
+
+        Parameters
+        ----------
+        lease_s, now
+            As for :meth:`proven`.
+        """
+        times = [first + _patience_s(pending, lease_s) for pending, first in self.since.items()]
+        return min((at for at in times if at > now), default=None)
+
+
+def _patience_s(pending: Pending, lease_s: float) -> float:
+    return min(_PATIENCE * max(lease_s, pending.lease_s or 0.0), _MOST_PATIENCE_S)
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class WorkerRecord:
     memory_used
         What its calculation had when it reported, in GB; None where it has none or does not say.
     returns
-        Whether it has ended to be started again at once.
+        The process that has ended to be started again at once; None where none has. It counts only while it is the
+        one that reported last: a release that knows nothing of this may be started then.
     """
 
     uuid: str
@@ -94,12 +95,12 @@ class WorkerRecord:
     lasting_s: float | None = None
     reports_within_s: float | None = None
     memory_used: float | None = None
-    returns: bool = False
+    returns: int | None = None
 
     @property
     def has_ended(self) -> bool:
         """Whether it has said that it ends, and is not to be started again at once."""
-        return self.state in ENDED and not self.returns
+        return self.state in ENDED and self.returns != self.pid
 
     @property
     def since(self) -> datetime | None:

@@ -133,7 +133,9 @@ class Worker:
         state = "quarantined" if code is ExitCode.QUARANTINED else "stopped"
         self._reporter.event(state, detail=self._why_at_rest)
         returns = code is ExitCode.RECYCLE or (code is ExitCode.DONE and self._orders_were_taken_back)
-        self._reporter.stop(state=state, calculation="", order="", returns=returns)
+        self._reporter.stop(
+            state=state, calculation="", order="", returns=self._reporter.record.pid if returns else None
+        )
         if code is ExitCode.DONE and self._orders_were_taken_back:
             self._log.info("starting again: the stop file was taken away while it was ending")
             return ExitCode.RECYCLE

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fnmatch
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -26,6 +24,8 @@ from puffin.errors import DatabaseError
 from puffin.store import Control, Store
 
 Found = TypeVar("Found")
+
+_TIDYING_S = 1.5
 
 
 @click.command()
@@ -87,7 +87,6 @@ def _stop(chosen: Chosen, how: StopOptions, parallel: int, json_lines: bool, who
                 parallel,
                 (lambda: store.control.order_stop(chosen.fleet.name, by)) if whole else None,
             )
-        _expect_no_more(store, chosen.fleet.name, results, how.workers)
     finally:
         store.close()
     if problem is not None:
@@ -105,19 +104,24 @@ def _stop(chosen: Chosen, how: StopOptions, parallel: int, json_lines: bool, who
     failed = report_failures(results)
     refuse_unknown(how.workers, [result.value.matched if result.value else None for result in results])
     known = [result.host for result in results if result.value and result.value.matched]
+    if known and problem is None:
+        _expect_no_more(chosen, results, how.workers)
     return (ExitCode.FAILED if failed or (left and how.wait) else ExitCode.DONE), known
 
 
-def _expect_no_more(store: Store, fleet: str, results: Sequence[HostResult[Stopped]], patterns: Sequence[str]) -> None:
+def _expect_no_more(chosen: Chosen, results: Sequence[HostResult[Stopped]], patterns: Sequence[str]) -> None:
     """Have nobody miss workers that had ended to start again, and were told to stay down before they had."""
-    running = {name for result in results if result.value for name in result.value.running}
-
-    def is_down(worker: str) -> bool:
-        meant = not patterns or any(fnmatch.fnmatchcase(worker, pattern) for pattern in patterns)
-        return meant and worker not in running
-
-    with contextlib.suppress(DatabaseError):  # then `status` misses them, and says with --deep that they were told to
-        store.registry.stay_away(fleet, [result.host for result in results if result.value], is_down)
+    hosts = [result.host for result in results if result.value]
+    # For a short time only: this must not hold up whoever waits for the power to be cut.
+    store = open_store(chosen.fleet, timeout_s=_TIDYING_S)
+    try:
+        store.registry.stay_away(
+            chosen.fleet.name, hosts, lambda worker: not patterns or options.matches(worker, patterns)
+        )
+    except DatabaseError:
+        note("'status' may miss workers that were just starting again: the database could not be told.", "yellow")
+    finally:
+        store.close()
 
 
 def _stop_record(result: HostResult[Stopped]) -> shapes.Stopped:

@@ -161,6 +161,9 @@ def _look_and_deploy(chosen: Chosen, how: DeployOptions, look: _Look, json_lines
             raise FleetError("nothing was changed: not every host can go back; choose hosts with --host")
         if to_change:
             options.confirm(f"Change {options.count_of(len(to_change))}?", yes, "changed")
+        elif chores and chosen.fleet.update.auto_revert:
+            what = f"Watch the workers of {options.count_of(len(chores))}, and put it back where they do not run?"
+            options.confirm(what, yes, "changed")
         ended = _carry_out(chosen, remotes, store, works, how)
     _report(ended.results, works, json_lines)
     # What failed before anything was done has been said above.

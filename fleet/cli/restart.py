@@ -13,6 +13,7 @@ from fleet.cli import options
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.lock import again_when_changed, new_deed
+from fleet.deployment.manner import Manner
 from fleet.deployment.survey import probe_all
 from fleet.errors import ExitCode, FleetError, RemoteError
 from fleet.hosts.access import open_remotes, open_store
@@ -68,7 +69,8 @@ def restart(
         options.confirm(f"Restart {which} (gives running calculations back)?", yes, "restarted")
     store = open_store(chosen.fleet)
     try:
-        _require_database(store, chosen.fleet.source)
+        if how.manner is not Manner.WHEN_IDLE:
+            _require_database(store, chosen.fleet.source)
         with open_remotes(chosen.fleet, chosen.hosts) as remotes, Board("Restarting", len(chosen.hosts)) as board:
             seen: dict[str, Facts] = {}
 

@@ -14,8 +14,8 @@ from fleet.reach.execute import ask, fan_out
 from fleet.reach.facts import States
 from fleet.reach.probing import parse_states
 from fleet.reach.remote import HostResult
-from fleet.watch.status import HostLook, HostStatus, WorkerStatus, apart, by_host, status_of
-from puffin.entries import Selection
+from fleet.watch.status import HostLook, HostStatus, WorkerStatus, by_host, status_of
+from puffin.errors import DatabaseError
 from puffin.store import DrainNote, Store
 
 _DEEP_TIMEOUT_S = 30.0
@@ -23,11 +23,14 @@ _DEEP_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class View:
-    """What there is to show at one moment; `queues` has, by database, how many calculations are in which state."""
+    """What there is to show at one moment.
+
+    `queues` has, by database, how many calculations are in which state; None where counting them takes too long.
+    """
 
     hosts: Sequence[HostStatus]
     strangers: Sequence[WorkerStatus]
-    queues: Mapping[str, Mapping[str, int]]
+    queues: Mapping[str, Mapping[str, int] | None]
     told_to_stop: bool
     drained: Mapping[str, DrainNote]
     at: datetime
@@ -68,10 +71,12 @@ class Look:
             failed=[each for each in results or () if not each.ok],
         )
 
-    def _count(self, name: str) -> dict[str, int]:
-        counts = self._store.calculations(name).count_by_status()
-        cancelled = self._store.queue(name).count(Selection(cancelled=True)) if counts.get("failed") else 0
-        return apart(counts, cancelled)
+    def _count(self, name: str) -> dict[str, int] | None:
+        """With very many calculations a slow server takes too long; the workers are worth seeing without them."""
+        try:
+            return dict(sorted(self._store.calculations(name).count_by_status().items()))
+        except DatabaseError:
+            return None
 
     def _ask_hosts(self) -> list[HostResult[States]] | None:
         remotes = self._remotes

@@ -254,6 +254,9 @@ def _notes(chosen: Chosen, view: View) -> Iterator[tuple[str, str]]:
         hosts = condensed(sorted({worker.record.host for worker in view.strangers}))
         yield f"{len(view.strangers)} workers of hosts that are not in hosts.yaml report, too: {hosts}", "yellow"
     for name, counts_by_state in view.queues.items():
+        if counts_by_state is None:
+            yield f"database {name}: its calculations could not be counted in time", "yellow"
+            continue
         words = ", ".join(f"{count} {state}" for state, count in counts_by_state.items()) or "no calculations"
         yield f"database {name}: {words}", ""
 

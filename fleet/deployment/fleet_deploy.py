@@ -322,7 +322,8 @@ def _roll_out(
     fresh = frozenset(work.host.name for work in works if work.facts.current is None)
     unproven = frozenset(work.host.name for work in works if work.plan.empty)
     policy = policy_of(fleet.update, len(works), fresh, unproven)
-    rollout = Rollout(replace(policy, canary=min(policy.canary, sum(map(_can_prove, works)))), list(parts))
+    able = sum(_can_prove(work) for work in works if not work.plan.empty)
+    rollout = Rollout(replace(policy, canary=min(policy.canary, able)), list(parts))
     errors = {**lock.failed, **{result.host: result.error for result in prepared if result.error is not None}}
     for host, error in errors.items():
         rollout.failed(host, _first_line(error), time.monotonic())

@@ -123,7 +123,7 @@ def _worker_lines(plan: HostPlan) -> Iterator[PlanLine]:
 
 def _proof_lines(plan: HostPlan) -> Iterator[PlanLine]:
     if plan.unproven and plan.empty:  # else they are waited for in any case
-        yield PlanLine("wait", "for its workers", "the last deploy ended before they were healthy for long enough")
+        yield PlanLine("wait", "for its workers", "the last deploy did not see them healthy; put back if they are not")
 
 
 def _remarks(plan: HostPlan) -> Iterator[PlanLine]:

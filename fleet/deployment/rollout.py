@@ -19,8 +19,9 @@ The rules, in the order in which they matter:
    halt so is every host that was changed and had something before; without it a halt only means that no further host
    begins.
 5. A host on which an earlier deploy changed everything and saw nothing (`unproven`) is only looked at: that begins at
-   once, proves the release to those that wait for a canary, and ends in a verdict of its own. It is put back if the
-   release does not run on it, not for what happens on others.
+   once, and ends in a verdict of its own. It is put back if the release does not run on it, not for what happens on
+   others. The first of them are canaries before the canaries: what is wrong with them goes nowhere else, but what runs
+   on them says nothing of settings that others are still to get.
 """
 
 from __future__ import annotations
@@ -122,19 +123,19 @@ def policy_of(
     update
         The section.
     total
-        Hosts that will be changed or looked at. Percentages are of those to be changed, if there are any:
-        `max_parallel` is rounded down, to at least one, and `failure_budget` up, so that one full disk among a few
-        hosts does not keep the others from being deployed.
+        Hosts that will be changed or looked at. `failure_budget` is a percentage of these, rounded up, so that one full
+        disk among a few hosts does not keep the others from being deployed; `max_parallel` of those that will be
+        changed, rounded down, to at least one.
     fresh
         Those of them on which nothing runs yet.
     unproven
         Those of them on which nothing has to be changed.
     """
-    changed = total - len(unproven) or total
+    changed = total - len(unproven)
     return Policy(
         max_parallel=max(1, update.max_parallel.of(changed)),
-        canary=0 if len(fresh) == total else min(update.canary, total),
-        failure_budget=update.failure_budget.of(changed, round_up=True),
+        canary=0 if len(fresh) == changed else min(update.canary, changed),
+        failure_budget=update.failure_budget.of(total, round_up=True),
         stagger=update.stagger,
         progress_deadline=update.progress_deadline,
         auto_revert=update.auto_revert,
@@ -321,7 +322,16 @@ class Rollout:
 
     @property
     def _proven_enough(self) -> bool:
-        return sum(state.proven for state in self._hosts.values()) >= self._policy.canary
+        looked_at = self._policy.unproven
+        proven = sum(state.proven for host, state in self._hosts.items() if host not in looked_at)
+        return proven >= self._policy.canary and self._looks_proven_enough
+
+    @property
+    def _looks_proven_enough(self) -> bool:
+        """Whether those that are only looked at have proven it as well, as far as any of them still can."""
+        looked_at = [self._hosts[host] for host in self._policy.unproven]
+        able = sum(state.proven or not state.stage.final for state in looked_at)
+        return sum(state.proven for state in looked_at) >= min(self._policy.canary, able)
 
     def _set(self, host: str, **changes: object) -> None:
         self._hosts[host] = replace(self._hosts[host], **changes)  # type: ignore[arg-type]  # fields by name
@@ -420,9 +430,11 @@ class Rollout:
     @property
     def _canaries_wanted(self) -> int:
         """How many more hosts may begin while too few have proven the release."""
-        under_way = {Stage.WORKING, Stage.DRAINING}
-        candidates = sum(state.stage in under_way or state.proven for state in self._hosts.values())
-        return max(0, self._policy.canary - candidates)
+        if not self._looks_proven_enough:
+            return 0
+        under_way, looked_at = {Stage.WORKING, Stage.DRAINING}, self._policy.unproven
+        changed = (state for host, state in self._hosts.items() if host not in looked_at)
+        return max(0, self._policy.canary - sum(state.stage in under_way or state.proven for state in changed))
 
 
 def _hosts(count: int) -> str:

@@ -140,9 +140,9 @@ def wrapper(paths: HostPaths) -> str:
     The link to the release is read once, so that the release reported is the release run even where the
     link is switched at that moment. A worker that is to stay down waits for longer than ``startsecs`` before
     it ends, or supervisord would take its end for a failure and try again. An order to start again that is there
-    already is carried out by this very start: to obey it once more would be one more end within ``startsecs``, of
-    which supervisord forgives few. Variables that would change its
-    settings are dropped: whoever started supervisord may have had some, meant for something else.
+    at the very beginning is carried out by this start: to obey it once more would be one more end within
+    ``startsecs``, of which supervisord forgives few. Variables that would change its settings are dropped: whoever
+    started supervisord may have had some, meant for something else.
     """
     return f"""\
 #!/bin/sh
@@ -155,14 +155,14 @@ home={shlex.quote(paths.root)}
 told_to_stop() {{
     [ -e "$home/orders/stop" ] || [ -e "$home/orders/stop.$worker" ]
 }}
+if [ "$1" = container ]; then
+    rm -f "$home/run/recycle.$worker"
+fi
 if [ "$1" = container ] && told_to_stop; then
     sleep 3
     if told_to_stop; then
         exit 0
     fi
-fi
-if [ "$1" = container ]; then
-    rm -f "$home/run/recycle.$worker"
 fi
 for name in $(env | sed -n 's/^\\(PUFFIN_[A-Za-z0-9_]*\\)=.*/\\1/p'); do
     unset "$name"

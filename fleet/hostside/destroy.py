@@ -164,8 +164,9 @@ def _left_in_scratch(scratch: Path, host: str) -> list[Json]:
     for place in _job_directories(scratch, host):
         spooled = any(place.rglob("*.result.json"))
         found.append(_left(place, "results that are not yet in the database" if spooled else "files of calculations"))
-    if scratch.parent.is_dir() and not any(scratch.parent.iterdir()):
-        found.append(_left(scratch.parent, "empty; hosts.yaml names it as scratch"))
+    with contextlib.suppress(OSError):  # it may be one that nobody may list, or go while it is looked at
+        if scratch.parent.is_dir() and not any(scratch.parent.iterdir()):
+            found.append(_left(scratch.parent, "empty; hosts.yaml names it as scratch"))
     return found
 
 

@@ -323,7 +323,7 @@ def _rank(state: str) -> int:
 
 
 def _reported_troubles(status: WorkerStatus) -> tuple[str, ...]:
-    if status.state == "lost" and status.record.returns:
+    if status.state == "lost" and status.record.state in ENDED:
         return (f"ended {duration(status.silent_s)} ago to start again, and has not",)
     if status.state == "lost":
         silent = "" if status.silent_s == float("inf") else f", silent for {duration(status.silent_s)}"
@@ -390,8 +390,8 @@ def _looked_at(status: HostStatus, look: HostLook) -> HostStatus:
 
 def _beside(status: WorkerStatus, on_host: OnHost) -> WorkerStatus:
     """What a worker reported beside what its host says: who is told to stay down before he is back cannot say so."""
-    is_stopped = status.record.returns and on_host.stopped and not on_host.alive
-    return replace(status, on_host=on_host, state="stopped" if is_stopped else status.state)
+    is_stopped = status.record.state in ENDED and on_host.stopped and not on_host.alive
+    return replace(status, on_host=on_host, state=status.record.state if is_stopped else status.state)
 
 
 def _on_host(worker: str, states: States, programs: Mapping[str, Program]) -> OnHost:

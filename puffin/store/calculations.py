@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from bson.objectid import ObjectId
 
 from puffin import calculations, losses
 from puffin.calculations import Claim, Claimant, Status, Usage, Verdict
+from puffin.entries import IS_CANCELLED
 from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.losses import Loss, Pending
 from puffin.settings import ResourceSettings
@@ -223,10 +225,16 @@ class Calculations:
         return _status_in(update) if done else None
 
     def count_by_status(self) -> dict[str, int]:
-        """How many calculations there are in each state."""
+        """How many calculations there are in each state, those that somebody cancelled apart from the other failed."""
         with translated("counting calculations", self._where):
-            rows = self._collection.aggregate([{"$group": {"_id": "$status", "n": {"$sum": 1}}}])
-            return {str(row["_id"]): int(row["n"]) for row in rows}
+            rows = self._collection.aggregate(
+                [{"$group": {"_id": {"status": "$status", "cancelled": IS_CANCELLED}, "n": {"$sum": 1}}}]
+            )
+            found = [(row["_id"], int(row["n"])) for row in rows]
+        counts = Counter[str]()
+        for kind, count in found:
+            counts["cancelled" if kind.get("cancelled") else str(kind["status"])] += count
+        return dict(counts)
 
     def any_open(self) -> bool:
         """Whether any calculation waits or is being worked on; cheap however many there are."""

@@ -145,14 +145,13 @@ class Registry:
         is_meant
             Says of a worker's name whether it was stopped.
         """
-        returning = {"fleet": fleet, "host": {"$in": list(hosts)}, "returns": True}
+        returning = {"fleet": fleet, "host": {"$in": list(hosts)}, "returns": {"$ne": None}}
         with translated("noting that workers were stopped", self._where):
-            found = [
-                each["_id"] for each in self._collection.find(returning, {"worker": 1}) if is_meant(each["worker"])
-            ]
-            if found:
-                gone = {"_id": {"$in": found}, "returns": True}
-                self._collection.update_many(gone, {"$set": {"returns": False}})
+            found = list(self._collection.find(returning, {"worker": 1}))
+            meant = [each["_id"] for each in found if is_meant(each["worker"])]
+            if meant:
+                gone = {"_id": {"$in": meant}, "state": {"$in": list(ENDED)}}
+                self._collection.update_many(gone, {"$set": {"returns": None}})
 
     def forget(self, uuids: Iterable[str]) -> int:
         """Remove workers that are gone for good.

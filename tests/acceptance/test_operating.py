@@ -79,7 +79,7 @@ def test_workers_that_are_stopped_while_they_start_again_are_not_missed(here: He
     for _ in range(3):  # whether one is just between its end and its start is its affair
         here.run("restart", "--when-idle", "--yes").ok()
         here.run("stop", "--yes").ok()
-        assert [(each["state"], each["returns"]) for each in here.workers().values()] == [("stopped", False)] * 2
+        assert [(each["state"], each["returns"]) for each in here.workers().values()] == [("stopped", None)] * 2
         here.run("start").ok()
         until(lambda: sorted(here.running()) == ["here-1", "here-2"], "the workers to be back")
 

@@ -54,7 +54,8 @@ def test_what_was_cut_off_while_it_waited_is_waited_for_by_the_next(here: Here) 
     assert the_plan(here) == (True, True)
     here.content["update"]["min_healthy_time"] = "1s"
     marks = (here.root / "manifest.json").read_bytes()
-    proven = here.run("deploy")  # it changes nothing, so it needs no consent
+    assert here.run("deploy").code == 2, "it may put the host back"
+    proven = here.run("deploy", "--yes")
     assert proven.ok().out.splitlines()[-1].split()[:4] == ["here", "unchanged", "1", "healthy"]
     assert the_plan(here) == (True, False)
     assert (here.root / "manifest.json").read_bytes() == marks
@@ -71,7 +72,7 @@ def test_settings_that_do_not_work_are_taken_back_also_after_a_deploy_that_was_c
     assert the_environment(here) != before
     assert the_plan(here) == (True, True), "nothing is left to be changed"
 
-    ran = here.run("deploy")
+    ran = here.run("deploy", "--yes")
 
     assert ran.code == 1
     assert "put back" in ran.out

@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from puffin.calculations import Claim, Claimant, Status, Usage, Verdict
+from puffin.entries import cancellation
 from puffin.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
 from puffin.judge import Court
 from puffin.losses import Loss
@@ -133,6 +134,14 @@ def test_what_is_too_large_is_refused_and_not_unavailable(calculations: Calculat
     assert not isinstance(caught.value, DatabaseUnavailable)
 
 
+def test_cancelled_calculations_are_counted_apart_from_failed_ones(calculations: Calculations, queue: Queue) -> None:
+    ids = [queue.sleep() for _ in range(4)]
+    queue.set(ids[0], status="failed", executor="", comment=cancellation("ann@desk", "no longer needed"))
+    queue.set(ids[1], status="failed", executor="", comment="it was lost too often")
+    queue.set(ids[2], status="failed", executor="me", comment=cancellation("ann@desk"))
+    assert calculations.count_by_status() == {"cancelled": 1, "failed": 2, "new": 1}
+
+
 # The judge ---------------------------------------------------------------------------------------------
 
 
@@ -207,12 +216,12 @@ def test_the_registry_remembers_workers(store: Store) -> None:
 def test_workers_that_were_stopped_before_they_were_back_are_expected_no_more(store: Store) -> None:
     here = [f"h-{number}" for number in (1, 2, 3)]
     for name in here:
-        store.registry.announce(record(uuid=name, worker=name, state="stopped", returns=True))
-    store.registry.announce(record(uuid="else", host="elsewhere", worker="else", state="stopped", returns=True))
+        store.registry.announce(record(uuid=name, worker=name, state="stopped", returns=1))
+    store.registry.announce(record(uuid="else", host="elsewhere", worker="else", state="stopped", returns=1))
     store.registry.stay_away("lab", ["h"], lambda worker: worker != "h-3")
-    assert [each.worker for each in store.registry.workers("lab") if each.returns] == ["h-3", "else"]
+    assert [each.worker for each in store.registry.workers("lab") if not each.has_ended] == ["h-3", "else"]
     store.registry.stay_away("lab", [], lambda _: True)
-    assert len([each for each in store.registry.workers("lab") if each.returns]) == 2
+    assert len([each for each in store.registry.workers("lab") if not each.has_ended]) == 2
 
 
 def test_what_workers_accept_is_kept_once(store: Store, queue: Queue) -> None:

@@ -358,12 +358,12 @@ def test_a_recycle_file_ends_it_with_75_after_the_job(workers: Workers, queue: Q
     assert queue.status(id_) == "complete"
     assert not worker.place.recycle.exists()
     [record] = queue.store.registry.workers("lab")
-    assert (record.state, record.returns) == ("stopped", True)  # `status` misses it if it does not come back
+    assert (record.state, record.returns) == ("stopped", record.pid)  # `status` misses it if it does not come back
     worker.start()
     until(lambda: queue.store.registry.workers("lab")[0].state == "idle", "the worker to be back")
     assert worker.stop() == 0
     [record] = queue.store.registry.workers("lab")
-    assert (record.state, record.returns) == ("stopped", False)
+    assert (record.state, record.returns) == ("stopped", None)
 
 
 def test_a_stop_of_the_whole_fleet_through_the_database(workers: Workers, queue: Queue) -> None:

@@ -101,12 +101,21 @@ def test_who_has_a_longer_lease_than_the_judge_was_connected_may_have_been_cut_o
 def test_only_who_is_found_as_before_in_a_later_look_is_lost() -> None:
     dead, alive = pending(61), dataclasses.replace(pending(62), id="b")
     suspects = Suspects().seen([dead, alive], 100.0)
-    assert suspects.for_longer_than(10.0, 100.0) == []
+    assert (suspects.proven(60.0, 100.0), suspects.next_proof(60.0, 100.0)) == ([], 110.0)
     renewed = dataclasses.replace(alive, renewed=NOON)
     suspects = suspects.seen([dead, renewed], 105.0)
-    assert suspects.for_longer_than(10.0, 109.9) == []
-    assert suspects.for_longer_than(10.0, 110.0) == [dead]
+    assert suspects.proven(60.0, 109.9) == []
+    assert (suspects.proven(60.0, 110.0), suspects.next_proof(60.0, 110.0)) == ([dead], 115.0)
     assert suspects.seen([], 111.0).since == {}
+
+
+@pytest.mark.parametrize(
+    ("own", "its", "patience"),
+    [(12.0, 12.0, 2.0), (12.0, 60.0, 10.0), (60.0, 12.0, 10.0), (12.0, None, 2.0), (9e9, 9e9, 10.0)],
+)
+def test_who_tries_again_less_often_is_waited_for_longer(own: float, its: float | None, patience: float) -> None:
+    suspects = Suspects().seen([pending(61, lease_s=its)], 100.0)
+    assert suspects.next_proof(own, 100.0) == 100.0 + patience
 
 
 @pytest.mark.parametrize("never", [1e12, math.inf])

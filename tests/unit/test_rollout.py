@@ -258,12 +258,35 @@ def with_looks(policy: Policy = LOOKED_AT) -> Rollout:
     return rollout
 
 
-def test_hosts_that_are_only_looked_at_begin_at_once_take_no_place_and_are_the_canaries() -> None:
+def test_hosts_that_are_only_looked_at_begin_at_once_take_no_place_and_go_before_the_canary() -> None:
     rollout = with_looks()
     rollout.proved("c", 11)
-    assert begun(rollout.advance(11)) == ["a"]
-    rollout.done("a", 12)
-    assert begun(rollout.advance(16)) == ["b"]
+    assert begun(rollout.advance(11)) == ["a"], "the canary of what is to be changed"
+    rollout.done("d", 12)
+    assert begun(rollout.advance(17)) == []
+    rollout.done("a", 18)
+    assert begun(rollout.advance(18)) == ["b"]
+
+
+def test_hosts_that_cannot_be_looked_at_hold_up_nobody() -> None:
+    rollout = Rollout(replace(LOOKED_AT, failure_budget=2), ["a", "b", "c", "d"])
+    assert sorted(begun(rollout.advance(0))) == ["c", "d"]
+    rollout.failed("c", "connection lost", 1)
+    assert begun(rollout.advance(1)) == []
+    rollout.changing("d", 2)
+    rollout.done("d", 3, proven=False)  # its workers were all stopped meanwhile
+    assert begun(rollout.advance(3)) == ["a"]
+
+
+def test_where_hosts_are_only_looked_at_all_come_to_a_verdict() -> None:
+    rollout = Rollout(policy_of(Update(), 2, unproven=frozenset("ab")), ["a", "b"])
+    assert begun(rollout.advance(0)) == ["a", "b"]
+    rollout.changing("a", 1)
+    rollout.failed("a", "it ended again and again", 2)
+    assert orders(rollout.advance(2), Order.REVERT) == ["a"]
+    rollout.done("b", 3)
+    rollout.reverted("a", 4)
+    assert (rollout.finished, rollout.halted, rollout.hosts["b"].stage) == (True, "", Stage.DONE)
 
 
 def test_a_host_that_is_only_looked_at_is_put_back_for_itself_alone() -> None:
@@ -318,8 +341,8 @@ def test_percentages_are_of_the_hosts_to_change(
     assert (policy.max_parallel, policy.canary, policy.failure_budget) == (parallel, canary, budget)
     looked_at = frozenset(f"n{number}" for number in range(3))
     more = policy_of(update, total + 3, unproven=looked_at)
-    assert (more.max_parallel, more.failure_budget) == (parallel, budget)
-    assert policy_of(update, 3, unproven=looked_at).max_parallel == policy_of(update, 3).max_parallel
+    assert (more.max_parallel, more.canary) == (parallel, canary)
+    assert more.failure_budget == policy_of(update, total + 3).failure_budget
 
 
 @dataclass

@@ -75,13 +75,13 @@ def test_a_stopped_worker_may_be_silent() -> None:
 
 @pytest.mark.parametrize(("silent", "state", "wrong"), [(40, "stopped", False), (50, "lost", True)])
 def test_a_worker_that_ended_to_start_again_is_missed(silent: float, state: str, wrong: bool) -> None:
-    (status,) = status_of([seen(silent, state="stopped", returns=True, reports_within_s=30.0)], NOW)
+    (status,) = status_of([seen(silent, state="stopped", returns=100, reports_within_s=30.0)], NOW)
     assert (status.state, status.wrong) == (state, wrong)
     assert not wrong or status.troubles == ("ended 50 s ago to start again, and has not",)
 
 
 def test_a_worker_that_was_stopped_before_it_was_back_is_not_missed() -> None:
-    gone = seen(600, state="stopped", returns=True)
+    gone = seen(600, state="stopped", returns=100)
     told = asked(look(program("node1-1", "EXITED"), stopped=("node1-1",)), gone)
     assert ([each.state for each in told.workers], told.wrong) == (["stopped"], False)
     missed = asked(look(program("node1-1", "EXITED")), gone)

@@ -221,7 +221,7 @@ def will_change(plan, options):
 def has_to_be_seen(plans, options):
     """Whether workers are waited for that no deploy has seen healthy yet: the last one was cut off, or did not wait."""
     waits = options["wait"] or options["now"]
-    return options["state"] == "deployed" and waits and any(plan["unproven"] for plan in plans)
+    return options["state"] == "deployed" and waits and any(plan.get("unproven") for plan in plans)
 
 
 # Command lines -------------------------------------------------------------------------------------------

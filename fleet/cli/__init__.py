@@ -175,7 +175,8 @@ def _interrupted(arguments: list[str] | None) -> str:
     """What Ctrl-C leaves behind, in a few words."""
     if _words(arguments)[0] not in _GOES_ON:
         return "interrupted"
-    return "interrupted: what hosts were told they go on with, and the same command again completes the rest"
+    again = "" if _words(arguments)[0] == "rollback" else ", and the same command again completes the rest"
+    return f"interrupted: what hosts were told they go on with{again}"
 
 
 def _run(arguments: list[str] | None) -> int:

@@ -41,6 +41,11 @@ _COLUMNS = (
     Column("SECONDS", right=True, spare=2),
 )
 
+_UNSEEN = (
+    "Nobody waits for these workers: 'puffin-fleet status' shows how they get on, and the next deploy sees whether "
+    "they are healthy and puts back what is not."
+)
+
 
 @dataclass(frozen=True)
 class _Look:
@@ -165,7 +170,7 @@ def _look_and_deploy(chosen: Chosen, how: DeployOptions, look: _Look, json_lines
             what = f"Watch the workers of {options.count_of(len(chores))}, and put it back where they do not run?"
             options.confirm(what, yes, "changed")
         ended = _carry_out(chosen, remotes, store, works, how)
-    _report(ended.results, works, json_lines)
+    _report(ended.results, works, json_lines, how.manner is not Manner.WHEN_IDLE)
     # What failed before anything was done has been said above.
     report_failures([result for result in ended.results if result.host in {work.host.name for work in chores}])
     for trouble in ended.troubles:
@@ -236,7 +241,7 @@ def _carry_out(
         try:
             ended = deploy_hosts(chosen.fleet, chores, remotes, store, how, board)
         except KeyboardInterrupt as interrupted:
-            _say_how_far(chores, interrupted.results if isinstance(interrupted, Interrupted) else ())
+            _say_how_far(chores, interrupted.results if isinstance(interrupted, Interrupted) else (), how.deed.verb)
             raise
     results.update((result.host, result) for result in ended.results)
     return DeployEnd(tuple(results.values()), ended.troubles)
@@ -249,17 +254,27 @@ def _before(work: HostResult[HostWork]) -> HostResult[Deployed]:
     return HostResult(work.host, Deployed(False))
 
 
-def _say_how_far(works: Sequence[HostWork], results: Sequence[HostResult[Any]]) -> None:
+def _say_how_far(works: Sequence[HostWork], results: Sequence[HostResult[Any]], verb: str) -> None:
     """What was locked or prepared is not done yet: only what `deploy` itself has said of a host."""
     done = [result.host for result in results if isinstance(result.value, Deployed)]
     rest = {work.host.name: work.facts.current for work in works if work.host.name not in done}
     note(f"\ndone {condensed(done) or 'none'}; not finished {condensed(list(rest)) or 'none'}.", "yellow")
     if rest:
         old = "Who was not told to change yet goes on as before" if any(rest.values()) else "Not all run yet"
-        note(f"{old}; the same command goes on where this one stopped.", "yellow")
+        note(f"{old}; {_how_to_go_on(works, verb)} goes on where this one stopped.", "yellow")
 
 
-def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], json_lines: bool) -> None:
+def _how_to_go_on(works: Sequence[HostWork], verb: str) -> str:
+    """The release before is another one by now on hosts that have gone back."""
+    releases = sorted({work.release for work in works})
+    if verb != "rollback" or len(releases) > 1:
+        return "the same command"
+    return f"'puffin-fleet rollback --release {releases[0]}'"
+
+
+def _report(
+    results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], json_lines: bool, waited: bool
+) -> None:
     releases = {work.host: work.value.release for work in works if work.value is not None}
     if json_lines:
         for result in results:
@@ -267,6 +282,8 @@ def _report(results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[
     elif any(result.value is None or result.value.changed or result.value.workers for result in results):
         rows = [_row(result, releases) for result in results]
         print_table(_COLUMNS, rows)
+        if not waited and any(result.value and result.value.changed for result in results):
+            note(_UNSEEN, "yellow")
     else:
         _say_nothing_to_do(works)
 

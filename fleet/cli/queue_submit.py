@@ -161,6 +161,7 @@ def _unknown(wanted: JobTemplate, workers: Sequence[WorkerRecord]) -> list[str]:
         queue_submit.order_problem(wanted.order, accepted, installed) if accepted or installed else "",
         queue_submit.program_problem(wanted.model.program, {name for worker in workers for name in worker.programs}),
         queue_submit.method_problem(wanted.model),
+        *queue_submit.unknown_settings(wanted.order, wanted.settings),
     )
     found = [problem for problem in problems if problem]
     return [*found, "  --force submits it all the same"] if found else []
@@ -177,8 +178,6 @@ def _refusal(problems: Sequence[str], bad: Sequence[str]) -> str:
 
 
 def _warn(wanted: JobTemplate, found: Found) -> None:
-    for problem in queue_submit.unknown_settings(wanted.order, wanted.settings):
-        note(problem, "yellow")
     if found.repeated:
         note(f"{len(found.repeated)} files are named twice, such as {found.repeated[0]}: taken once", "yellow")
 

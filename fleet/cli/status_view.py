@@ -238,7 +238,10 @@ def _notes(chosen: Chosen, view: View) -> Iterator[tuple[str, str]]:
         hosts = f" on {len(view.hosts)} hosts" if len(view.hosts) > 1 else ""
         yield f"{len(workers)} worker{'s' if len(workers) > 1 else ''}{hosts}: {counts}", "bold"
     else:
-        yield "No worker has reported yet: 'puffin-fleet deploy' starts them.", "yellow"
+        yield (
+            "No worker has reported: 'puffin-fleet deploy' starts them; after a deploy, 'puffin-fleet check'.",
+            "yellow",
+        )
     if wrong > _MOST_WRONG and len(workers) > _FEW:
         yield f"something is wrong with {wrong} workers: --workers shows all", "yellow"
     if view.told_to_stop:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 
 from fleet.deployment.deed import Deed
 from fleet.deployment.difftext import mask_secrets
+from fleet.deployment.health import Health
 from fleet.deployment.hooks import Hook, HookEnvironment, run_hook
 from fleet.deployment.host_deploy import Deployed, Deployment
 from fleet.deployment.lock import DeedOutcome, Lock, LockTarget, Result, hold
 from fleet.deployment.manner import Manner
+from fleet.deployment.refusals import LIMIT_S
 from fleet.deployment.revert import GoodState, Reversal
 from fleet.deployment.roller import HostSigns, NotBegun, Roller
 from fleet.deployment.rollout import Rollout, policy_of
@@ -23,11 +25,13 @@ from fleet.deployment.waiting import LONGEST_TROUBLE_S, Watch, WatchedHost
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
+from fleet.hosts.names import condensed
 from fleet.hosts.render import worker_uuid
 from fleet.reach.execute import Audience, HostEvent, Interrupted, Say, fan_out, say_for
 from fleet.reach.remote import HostResult
 from fleet.release.releases import HostRoots as ReleasePlace
 from fleet.release.releases import prune_host, releases_in_use
+from fleet.words import duration
 from puffin.errors import DatabaseError
 from puffin.store import Event, Store
 
@@ -115,14 +119,15 @@ class HostPart:
         """Change the host, and remember its state as good once all its workers are healthy."""
         watch = self._watch(self._cancelled.is_set)
         deployed = self._deployment(watch).carry_out(signs)
-        if self._how.manner is not Manner.WHEN_IDLE:
+        if self._how.manner is not Manner.WHEN_IDLE and _has_proven_itself(deployed):
             watch.ask("good", operation="keep")
-        self._tidy_up()
+        self._tidy_up(deployed)
         return deployed
 
-    def _tidy_up(self) -> None:
+    def _tidy_up(self, deployed: Deployed) -> None:
         """What is nice to have: that it cannot be done now is no reason to put a healthy host back."""
-        removed = [worker_uuid(self._fleet, name) for name in self._work.plan.workers_removed]
+        gone = [name for name in self._work.plan.workers_removed if name not in deployed.later]
+        removed = [worker_uuid(self._fleet, name) for name in gone]
         try:
             if removed:
                 self._store.registry.forget(removed)
@@ -249,7 +254,16 @@ def deploy_hosts(
             troubles = (*_after(fleet, lock, how, results), *unnoted)
         except KeyboardInterrupt as interrupted:
             raise Interrupted(results) from interrupted
-    return DeployEnd(tuple(results), troubles)
+    return DeployEnd(tuple(results), (*troubles, *_of_kept(lock)))
+
+
+def _of_kept(lock: Lock) -> tuple[FleetError, ...]:
+    """What to say of hosts that were not there to hear that the deploy is over."""
+    if not lock.kept:
+        return ()
+    hosts = " ".join(f"--host {host}" for host in lock.kept)
+    until = f"for up to {duration(LIMIT_S)}, or until 'puffin-fleet unlock {hosts}'"
+    return (FleetError(f"{condensed(lock.kept)}: cannot be reached, so the lock stays {until}"),)
 
 
 def _before(fleet: Fleet, lock: Lock, how: DeployOptions) -> None:
@@ -345,6 +359,11 @@ def needed_by(works: Sequence[HostWork]) -> frozenset[str]:
         What is to be done on each host.
     """
     return frozenset(name for work in works for name in (work.release, work.desired.supervisor))
+
+
+def _has_proven_itself(deployed: Deployed) -> bool:
+    """Whether what a host has now is worth going back to: where all workers are stopped, nobody has seen it work."""
+    return not deployed.workers or any(worker.health is Health.HEALTHY for worker in deployed.workers)
 
 
 def _can_prove(work: HostWork) -> bool:

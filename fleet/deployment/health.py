@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from puffin.records import WorkerRecord
 
 
+_NO_SUPERVISORD = "supervisord does not run any more: was the host started anew, or supervisord ended?"
+
+
 class Health(Enum):
     """How far a worker has come."""
 
@@ -71,7 +74,8 @@ def judge(
         if states.stop or worker in states.stopped:
             found.append(WorkerHealth(worker, Health.STOPPED, "stopped on purpose"))
         elif program is None:
-            found.append(WorkerHealth(worker, Health.FAILED, "supervisord does not know it"))
+            why = "supervisord does not know it" if states.supervisord.running else _NO_SUPERVISORD
+            found.append(WorkerHealth(worker, Health.FAILED, why))
         elif worker in looping:
             found.append(WorkerHealth(worker, Health.FAILED, "it is started and ends again and again"))
         elif program.state == "FATAL":

@@ -253,7 +253,9 @@ class Deployment:
         if not (plan.workers_removed or plan.workers_changed):
             return []
         new = {write.file.path for write in plan.files_to_write if write.reason is WriteReason.NEW}
-        return [name for name in self._work.configurations if _section(name) in new]
+        # One that was to be removed and is wanted again has its place still.
+        there = {change.name for change in plan.workers_changed}
+        return [name for name in self._work.configurations if _section(name) in new and name not in there]
 
     def _write_files(self, writes: Sequence[FileWrite], last: bool) -> None:
         work = self._work

@@ -111,7 +111,8 @@ def refuse_mixture(found: Sequence[Facts]) -> None:
     if mixed:
         lines = [f"{condensed(hosts)}: {release}" for family in mixed for release, hosts in family.items()]
         what = "nothing was changed: the hosts would go back to different releases:\n    " + "\n    ".join(lines)
-        raise FleetError(f"{what}\n  choose one with --release, or hosts with --host")
+        hint = "if an earlier rollback was cut off, say the release that it went to: --release ID; or choose hosts"
+        raise FleetError(f"{what}\n  {hint} with --host")
 
 
 def _family(facts: Facts) -> str:
@@ -123,9 +124,10 @@ def _family(facts: Facts) -> str:
 
 
 def kit_there(release: str, facts: Facts) -> Kit:
-    """A release that a host has already, with the supervisor that it uses now."""
-    wanted = facts.previous if release == PREVIOUS else release
+    """A release that a host has already, with the supervisor that it uses now; the last part of its id may do."""
     have = [known.id for known in facts.releases]
+    alike = [known for known in have if known.endswith(f"-{release}")]
+    wanted = facts.previous if release == PREVIOUS else alike[0] if len(alike) == 1 else release
     if facts.supervisor is None or wanted not in have:
         what = f"it has no {'previous release' if wanted is None else f'release {wanted}'}"
         raise RemoteError(facts.host, "looking", what, f"its releases are {', '.join(have) or 'none'}")

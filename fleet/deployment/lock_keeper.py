@@ -59,12 +59,15 @@ class Lock:
         The hosts that are locked.
     failed
         Why the others could not be locked; nothing may be changed on them.
+
+    `kept` names, once it was given back, the hosts that could not be told so: there it ends with its time limit.
     """
 
     def __init__(self, token: str, hosts: frozenset[str], failed: Mapping[str, FleetError]) -> None:
         self.token = token
         self.hosts = hosts
         self.failed = dict(failed)
+        self.kept: list[str] = []
         self._mutex = threading.Lock()
         self._outcomes: dict[str, DeedOutcome] = {}
 
@@ -328,6 +331,7 @@ class Keeper:
         for result in self._fan(sorted(self._mine | self._reentrant), release):
             if result.error is not None:
                 log.debug("giving back the lock of %s: %s", result.host, result.error)
+                lock.kept.append(result.host)
         self._abandon(sorted(self._uncertain))
 
     def _abandon(self, hosts: list[str]) -> None:

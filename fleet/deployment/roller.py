@@ -162,7 +162,7 @@ class Roller:
             self._on_end(host, True)
         elif event.kind is _Kind.FAILED:
             self._errors[host] = event.value
-            rollout.failed(host, str(event.value).splitlines()[0], now)
+            rollout.failed(host, str(event.value).splitlines()[0].removeprefix(f"{host}: "), now)
             self._on_end(host, False)
         elif event.kind is _Kind.REVERTED:
             self._good[host] = event.value

@@ -54,6 +54,24 @@ def test_a_worker_that_is_removed_finishes_first(here: Here) -> None:
     assert sorted(here.running()) == ["here-1", "here-2"]
 
 
+@pytest.mark.soak
+def test_a_worker_that_is_wanted_again_before_it_has_ended_is_put_in_again(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    here.submit(seconds=10, count=2)
+    until(lambda: here.all_are("pending"), "both calculations to be taken")
+    here.content["defaults"]["workers"]["count"] = 1
+    here.run("deploy", "--yes", "--when-idle").ok()
+    assert sorted(here.workers()) == ["here-1", "here-2"], "it still computes"
+
+    here.content["defaults"]["workers"]["count"] = 2
+    here.run("deploy", "--yes").ok()
+
+    assert sorted(here.running()) == ["here-1", "here-2"]
+    assert here.all_are("complete")
+    assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}, here.events()
+    assert "Nothing to do" in here.run("deploy", "--yes").ok().err
+
+
 def test_a_stop_at_once_gives_calculations_back_and_a_start_takes_them_again(here: Here) -> None:
     here.run("deploy", "--yes").ok()
     here.submit(seconds=8, count=2)

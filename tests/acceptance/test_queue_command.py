@@ -301,9 +301,12 @@ def test_a_program_or_method_that_nobody_knows(place: Place, bad: Path) -> None:
 
 
 def test_what_nobody_would_take_is_told_after_what_was_put_in(place: Place, bad: Path) -> None:
-    words = ("submit", bad / "good.xyz", "--job", "sleep", "--method", "none", "--setting", "tiem=1")
+    words = ("submit", bad / "good.xyz", "--job", "sleep", "--method", "none", "--setting")
+    wrong = place.queue(*words, "tiem=1")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "--setting tiem: sleep knows no such setting, did you mean 'time'?" in wrong.err
+    words = (*words, "time=1")
     said = place.queue(*words).ok().err
-    assert "--setting tiem: sleep knows no such setting, did you mean 'time'?" in said
     assert said.index("1 calculation submitted") < said.index("Nobody would take it now: no worker has reported")
     again = place.queue(*words).ok().err
     assert "0 calculations submitted" in again

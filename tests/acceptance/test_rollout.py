@@ -49,6 +49,22 @@ def test_settings_that_do_not_work_are_taken_back(here: Here) -> None:
 
 
 @pytest.mark.soak
+def test_what_was_deployed_to_stopped_workers_is_not_taken_for_good(here: Here) -> None:
+    here.run("deploy", "--yes").ok()
+    before = files_of(here)
+    here.run("stop", "--yes").ok()
+    here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
+    assert "0 healthy, 2 stopped" in here.run("deploy", "--yes").ok().out
+    here.run("start").ok()
+    assert here.run("plan", "--json").ok().json()[0]["unproven"]
+
+    ran = here.run("deploy", "--yes")
+
+    assert (ran.code, "it was put back to its last good state" in ran.err) == (1, True)
+    assert files_of(here) == before
+
+
+@pytest.mark.soak
 def test_without_auto_revert_they_stay_for_a_look(here: Here) -> None:
     here.content["update"]["auto_revert"] = False
     here.run("deploy", "--yes").ok()

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 from fleet.cli.deploy import deploy
 from fleet.cli.planning import with_diffs
 from fleet.deployment.fleet_deploy import needed_by
-from fleet.deployment.kits import PREVIOUS
+from fleet.deployment.kits import PREVIOUS, kit_there
 from fleet.deployment.survey import Goal, work_out
-from fleet.errors import FleetError, UsageError
+from fleet.errors import FleetError, RemoteError, UsageError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet, parse_inventory
 from fleet.hostside import probe
 from fleet.reach import probing
-from fleet.reach.facts import Facts, Supervisord
+from fleet.reach.facts import Facts, Release, Supervisord
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import CommandResult, ConnectionLost
 
@@ -53,8 +53,19 @@ def test_hosts_go_back_together_or_not_at_all(fleet: Fleet, tmp_path: Path) -> N
     # A bundle is another release on another platform.
     other = replace(second, previous="r2", python=replace(second.python, machine="aarch64"))
     assert len(work_out(goal, [first, other], print)) == 2
-    with pytest.raises(FleetError, match=r"different releases:\n    node1: r1\n    node2: r2\n  choose one with --rel"):
+    with pytest.raises(
+        FleetError, match=r"different releases:\n    node1: r1\n    node2: r2\n  if an earlier rollback was cut off"
+    ):
         work_out(goal, [first, replace(second, previous="r2")], print)
+
+
+def test_a_release_may_be_called_by_the_last_part_of_its_id(tmp_path: Path) -> None:
+    there = tuple(Release(id_, None) for id_ in ("0.1.0-3f9a", "0.1.0-55d0", "0.2.0-55d0"))
+    facts = replace(found(tmp_path), releases=there, supervisor="../../supervisor/4.3.0-abc")
+    assert [kit_there(name, facts).release for name in ("3f9a", "0.2.0-55d0")] == ["0.1.0-3f9a", "0.2.0-55d0"]
+    for name in ("55d0", "f9a", "r1"):
+        with pytest.raises(RemoteError, match=f"it has no release {name}"):
+            kit_there(name, facts)
 
 
 def test_what_a_host_is_prepared_for_is_needed_before_the_host_names_it(fleet: Fleet, tmp_path: Path) -> None:

@@ -237,9 +237,10 @@ def _carry_out(
     chores = _chores(works, how)
     if not chores:
         return DeployEnd(tuple(results.values()))
+    missing = {work.host: work.error for work in works if work.error is not None}
     with Board("Deploying", len(chores)) as board:
         try:
-            ended = deploy_hosts(chosen.fleet, chores, remotes, store, how, board)
+            ended = deploy_hosts(chosen.fleet, chores, remotes, store, replace(how, missing=missing), board)
         except KeyboardInterrupt as interrupted:
             _say_how_far(chores, interrupted.results if isinstance(interrupted, Interrupted) else (), how.deed.verb)
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -95,11 +94,16 @@ def _show_history(deeds: Sequence[PastDeed], json_lines: bool, each_host: bool) 
 
 def _deed_record(deed: PastDeed) -> dict[str, Any]:
     hosts = [
-        {**dataclasses.asdict(entry), "began": _moment(entry.began), "ended": _moment(entry.ended)}
+        {**_without_missing(entry), "began": _moment(entry.began), "ended": _moment(entry.ended)}
         for entry in deed.hosts
     ]
     began = _moment(deed.when)
     return {"id": deed.id, "verb": deed.verb, "who": deed.who, "began": began, "hosts": hosts, "outcome": deed.outcome}
+
+
+def _without_missing(entry: AuditEntry) -> dict[str, Any]:
+    """Those are entries of their own by now."""
+    return {name: value for name, value in vars(entry).items() if name != "missing"}
 
 
 def _moment(seconds: float | None) -> datetime | None:

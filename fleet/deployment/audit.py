@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from fleet.deployment.deed import Result
@@ -33,6 +33,8 @@ class AuditEntry:
         Why it failed; may be empty.
     release
         The release the host had then; may be empty.
+    missing
+        Other hosts that should have been changed and could not be told, and why.
     """
 
     host: str
@@ -44,6 +46,7 @@ class AuditEntry:
     outcome: str
     error: str
     release: str
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,10 @@ def _read(host: str, line: str) -> AuditEntry | None:
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
         return None
     texts = {key: str(value.get(key) or "") for key in ("verb", "who", "outcome", "error", "release")}
-    return AuditEntry(host, value["id"], began=_number(value, "began"), ended=_number(value, "ended"), **texts)
+    missing = value.get("missing")
+    others = {str(name): str(why) for name, why in missing.items()} if isinstance(missing, dict) else {}
+    began, ended = _number(value, "began"), _number(value, "ended")
+    return AuditEntry(host, value["id"], began=began, ended=ended, missing=others, **texts)
 
 
 def _number(value: Mapping[str, object], key: str) -> float | None:
@@ -134,11 +140,18 @@ def merge(entries: Iterable[AuditEntry]) -> list[PastDeed]:
     Parameters
     ----------
     entries
-        Of all hosts; where one wrote more than once about a deed, the last one counts.
+        Of all hosts; where one wrote more than once about a deed, the last one counts. Hosts that could not be told
+        of a deed are known from those that were.
     """
     found: dict[str, dict[str, AuditEntry]] = {}
+    left_out: dict[str, dict[str, AuditEntry]] = {}
     for entry in entries:
         found.setdefault(entry.id, {})[entry.host] = entry
+        for host, why in entry.missing.items():
+            told = AuditEntry(host, entry.id, entry.verb, entry.who, None, None, Result.FAILED.value, why, "")
+            left_out.setdefault(entry.id, {})[host] = told
+    # What a host wrote down itself comes before what others know of it.
+    found = {id_: {**left_out.get(id_, {}), **hosts} for id_, hosts in found.items()}
     # Not by the hosts' clocks, which differ: the id begins with the time by the clock of whoever did it.
     return [_deed(found[id_]) for id_ in sorted(found, reverse=True)]
 

@@ -6,14 +6,14 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fleet.deployment.deed import Deed
 from fleet.deployment.difftext import mask_secrets
 from fleet.deployment.health import Health
 from fleet.deployment.hooks import Hook, HookEnvironment, run_hook
 from fleet.deployment.host_deploy import Deployed, Deployment
-from fleet.deployment.lock import DeedOutcome, Lock, LockTarget, Result, hold
+from fleet.deployment.lock import DeedOutcome, Lock, LockTarget, Result, hold, outcome_of
 from fleet.deployment.manner import Manner
 from fleet.deployment.refusals import LIMIT_S
 from fleet.deployment.revert import GoodState, Reversal
@@ -50,12 +50,15 @@ class DeployOptions:
         How long to wait for somebody else who changes the same hosts, in seconds.
     deed
         The command that deploys, for the notes.
+    missing
+        Hosts that should be deployed and could not even be looked at, and why; for the notes as well.
     """
 
     deed: Deed
     manner: Manner = Manner.ROLLING
     parallel: int = 20
     lock_timeout_s: float = 0.0
+    missing: Mapping[str, FleetError] = field(default_factory=dict)
 
 
 class HostPart:
@@ -235,6 +238,7 @@ def deploy_hosts(
     """
     targets = {work.host.name: LockTarget(work.facts.host_root, work.facts.lock.serial) for work in works}
     with hold(remotes, targets, how.deed, how.lock_timeout_s, how.parallel, say_for(audience)) as lock:
+        lock.missing.update({host: outcome_of(error).error for host, error in how.missing.items()})
         _before(fleet, lock, how)
         releases = {work.host.name: work.release for work in works}
         try:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fleet.deployment.deed import Deed, DeedOutcome, Result
+from fleet.deployment.deed import Deed, DeedOutcome, Result, outcome_of
 from fleet.deployment.refusals import ChangedMeanwhile, LockedError, describe
 from fleet.errors import FleetError
 from fleet.reach.execute import Say, ask, fan_out
@@ -30,6 +30,7 @@ _GRACE_S = 5.0
 _PAUSE_S = (0.3, 0.7)
 _LOOK_AGAIN_S = (1.5, 3.0)
 _RELEASE_TIMEOUT_S = 10.0
+_MOST_MISSING = 50
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Lock:
         Why the others could not be locked; nothing may be changed on them.
 
     `kept` names, once it was given back, the hosts that could not be told so: there it ends with its time limit.
+    `missing` has the hosts that were to be changed and cannot write that down themselves, and why.
     """
 
     def __init__(self, token: str, hosts: frozenset[str], failed: Mapping[str, FleetError]) -> None:
@@ -68,6 +70,7 @@ class Lock:
         self.hosts = hosts
         self.failed = dict(failed)
         self.kept: list[str] = []
+        self.missing: dict[str, str] = {host: outcome_of(error).error for host, error in failed.items()}
         self._mutex = threading.Lock()
         self._outcomes: dict[str, DeedOutcome] = {}
 
@@ -323,10 +326,13 @@ class Keeper:
 
         def release(host: str) -> dict[str, Any]:
             outcome = lock.outcome(host)
+            missing = dict(sorted(lock.missing.items())[:_MOST_MISSING])
             said = {"outcome": outcome.result.value, "error": outcome.error, "release": outcome.release}
             deed = {"id": self._deed.id, "verb": self._deed.verb, "who": self._deed.who, "since": self._since}
             step = "record" if host in self._reentrant else "release"
-            return self._ask(host, {"step": step, "token": self._token, **deed, **said}, _RELEASE_TIMEOUT_S)
+            return self._ask(
+                host, {"step": step, "token": self._token, **deed, **said, "missing": missing}, _RELEASE_TIMEOUT_S
+            )
 
         for result in self._fan(sorted(self._mine | self._reentrant), release):
             if result.error is not None:

@@ -2,9 +2,9 @@
 
 Request: base_dir, fleet, host, limit (lines). Reply: lines (the newest last), holder (or null), clock.
 
-One line of `audit.jsonl` is one deed: id, verb, who, began, ended (seconds since 1970 by the host's clock),
-outcome, error, release. It is written when the lock is released, or by whoever takes the lock of one that
-died: until then the lock itself is the record.
+One line of `audit.jsonl` is one deed: id, verb, who, began, ended (seconds since 1970 by the host's clock), outcome,
+error, release, and where there were any, missing: {host: why it could not take part}. It is written when the lock is
+released, or by whoever takes the lock of one that died: until then the lock itself is the record.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ Request: host_root, step, and for all steps but `look` id; the steps are
     acquire   token, verb, who, limit (s), expected_serial (or null); reply: held, holder (who holds it instead),
               changed_by (who changed this host since that serial), reentrant (the token holds it already)
     renew     token; reply: held
-    release   token, verb, who, since, outcome, error, release; reply: held (until now), audited
+    release   token, verb, who, since, outcome, error, release, missing {host: why}; reply: held (until now),
+               audited
     record    likewise, where the lock is another command's; reply: audited
     abandon   token; gives back what was never used; reply: held (until now)
     break     who; removes anybody's; reply: held (until now), holder (who held it), audited
@@ -145,15 +146,19 @@ def _renew(root: Path, request: Json) -> Json:
 def _release(root: Path, request: Json) -> Json:
     """What came of it is written down even where the lock was lost meanwhile."""
     present = read_holder(root)
-    outcome = {key: request.get(key) for key in ("outcome", "error", "release")}
+    outcome = _outcome_of(request)
     if present is not None and _is_of(present, request):
         return {"held": True, "audited": _end(root, present, outcome)}
     return _record(root, request)
 
 
 def _record(root: Path, request: Json) -> Json:
-    outcome = {key: request.get(key) for key in ("outcome", "error", "release")}
-    return {"held": False, "audited": _write_down(root, request, outcome)}
+    return {"held": False, "audited": _write_down(root, request, _outcome_of(request))}
+
+
+def _outcome_of(request: Json) -> Json:
+    missing = {"missing": request["missing"]} if request.get("missing") else {}
+    return {**{key: request.get(key) for key in ("outcome", "error", "release")}, **missing}
 
 
 def _is_of(present: Json, request: Json) -> bool:

@@ -81,6 +81,18 @@ def test_what_is_old_goes_and_what_is_needed_stays(pool: Pool) -> None:
 
 
 @pytest.mark.soak
+def test_a_host_out_of_reach_is_in_the_history_of_the_others(pool: Pool) -> None:
+    pool.content["hosts"]["gone"] = {"connection": "ssh", "address": "127.0.0.1", "ssh": {"port": 1}}
+    assert pool.run("deploy", "--yes").code == 1
+    del pool.content["hosts"]["gone"]
+    (deed,) = pool.deeds()
+    outcomes = {host["host"]: host["outcome"] for host in deed["hosts"]}
+    assert outcomes == {"gone": "failed", "here": "done", "there": "done"}
+    assert deed["outcome"] == "failed"
+    assert "gone" in next(host["error"] for host in deed["hosts"] if host["host"] == "gone")
+
+
+@pytest.mark.soak
 def test_a_locked_host_stops_a_deploy_until_it_is_unlocked(pool: Pool) -> None:
     remotes = {host: LocalRemote(host, sys.executable) for host in HOSTS}
     with hold(remotes, {"there": LockTarget(str(pool.root_of("there")))}, new_deed("deploy"), 0, 1) as lock:

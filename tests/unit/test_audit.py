@@ -34,6 +34,23 @@ def test_one_deed_on_several_hosts() -> None:
     assert (oldest.verb, oldest.outcome) == ("prune", "done")
 
 
+def test_hosts_that_could_not_be_told_of_a_deed_are_known_from_the_others() -> None:
+    missing = {"n2": "no route to host", "n3": "disk full"}
+    entries = [
+        *read_entries("n1", [line("2-a", missing=missing), line("3-a", missing="damaged")], None),
+        *read_entries("n3", [line("2-a", "interrupted")], None),
+    ]
+    newest, deed = merge(entries)
+    found = [(entry.host, entry.verb, entry.outcome, entry.error) for entry in deed.hosts]
+    assert found == [
+        ("n1", "deploy", "done", ""),
+        ("n2", "deploy", "failed", "no route to host"),
+        ("n3", "deploy", "interrupted", ""),  # its own word counts
+    ]
+    assert (deed.outcome, deed.began) == ("failed", 10.0)
+    assert (newest.outcome, len(newest.hosts)) == ("done", 1)
+
+
 @pytest.mark.parametrize(("left", "outcome"), [(60.0, "running"), (-1.0, "interrupted")])
 def test_a_lock_that_is_still_held_is_a_deed_without_an_end(left: float, outcome: str) -> None:
     holder = Holder("3-c", "bob@lab", "deploy", 100.0, 5.0, left)

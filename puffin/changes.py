@@ -68,7 +68,7 @@ def refusal(change: Change, entry: Entry) -> str:
     if entry.status not in RULES[change].possible:
         if entry.status is Status.PENDING:
             return "is running: cancel it first, or wait"
-        return f"is {entry.status.value}"
+        return "is cancelled already" if entry.cancelled else f"is {entry.status.value}"
     if entry.status is Status.PENDING and not entry.leased:
         return f"is run by {entry.executor or 'somebody'}, which is no worker of this project and would not notice"
     return ""

@@ -238,12 +238,12 @@ def _carry_out(
     if not chores:
         return DeployEnd(tuple(results.values()))
     missing = {work.host: work.error for work in works if work.error is not None}
-    with Board("Deploying", len(chores)) as board:
-        try:
+    try:
+        with Board("Deploying", len(chores)) as board:
             ended = deploy_hosts(chosen.fleet, chores, remotes, store, replace(how, missing=missing), board)
-        except KeyboardInterrupt as interrupted:
-            _say_how_far(chores, interrupted.results if isinstance(interrupted, Interrupted) else (), how.deed.verb)
-            raise
+    except KeyboardInterrupt as interrupted:
+        _say_how_far(chores, interrupted.results if isinstance(interrupted, Interrupted) else (), how.deed.verb)
+        raise
     results.update((result.host, result) for result in ended.results)
     return DeployEnd(tuple(results.values()), ended.troubles)
 

@@ -281,6 +281,7 @@ class Board:
         self._doing: dict[str, tuple[str, float]] = {}
         self._done = 0
         self._failed = 0
+        self._closed = False
         self._live = (
             Live(get_renderable=self._picture, console=self._console, refresh_per_second=4, transient=True)
             if self._console.is_terminal
@@ -295,6 +296,8 @@ class Board:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Threads that an interruption leaves behind may still say something; nobody would know of what.
+        self._closed = True
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
 
@@ -312,7 +315,7 @@ class Board:
             before, since = self._doing.get(host, ("", time.monotonic()))
             self._doing[host] = (what, since)
         # Numbers in a step tell how far it has come; in a log one line for the step is enough.
-        if self._live is None and _without_numbers(before) != _without_numbers(what):
+        if self._live is None and not self._closed and _without_numbers(before) != _without_numbers(what):
             self._console.print(Text(f"{host}: {what}"))
 
     def finished(self, host: str, ok: bool) -> None:

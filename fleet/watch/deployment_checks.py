@@ -82,7 +82,11 @@ def _workers(found: Examined) -> Iterator[Checked]:
         if problem:
             lines = found.examination.logs.get(program.name, ())
             said = "\n".join(["", *(f"  {line}" for line in lines)]) if lines else ""
-            yield fail(program.name, f"{problem}{said}", f"{_LOGS}; then: puffin-fleet start --host {{host}}")
+            yield fail(
+                program.name,
+                f"{problem}{said}",
+                f"{_LOGS}; if its settings are why, correct them and deploy, else: puffin-fleet start --host {{host}}",
+            )
     if facts.supervisord.programs:
         rest = ["all"] if facts.stop else sorted(facts.stopped)
         stopped = f"; stopped on purpose: {', '.join(rest)}" if rest else ""

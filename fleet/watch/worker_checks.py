@@ -60,7 +60,9 @@ def _database(found: Examined) -> Iterator[Checked]:
             yield ok("database", "cannot be tried from the host before something is deployed")
         return
     if seen.worker_problem:
-        advice = "correct base_dir first: that may be why" if seen.base.write else DEPLOY
+        advice = (
+            "correct base_dir first: that may be why" if seen.base.write else f"correct its settings, then {DEPLOY}"
+        )
         yield fail("worker check", f"{seen.worker} cannot be asked: {seen.worker_problem}", advice)
 
 

@@ -100,6 +100,13 @@ def test_the_picture_of_progress_cuts_neither_hosts_nor_times() -> None:
     assert max(map(len, lines)) == 80
 
 
+def test_what_threads_say_after_the_end_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with Board("Deploying", 1) as board:
+        board.step("node1", "waiting")
+    board.step("node1", "trying again")
+    assert capsys.readouterr().err == "node1: waiting\n"
+
+
 def test_notes_and_errors_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     note("gone: \x1b[2J")
     print_error("n1", RemoteError("n1", "run", "\x9b2J", ""))

@@ -167,7 +167,7 @@ def _look_and_deploy(chosen: Chosen, how: DeployOptions, look: _Look, json_lines
         if to_change:
             options.confirm(f"Change {options.count_of(len(to_change))}?", yes, "changed")
         elif chores and chosen.fleet.update.auto_revert:
-            what = f"Watch the workers of {options.count_of(len(chores))}, and put it back where they do not run?"
+            what = f"Watch the workers of {options.count_of(len(chores))}, and put back what does not run?"
             options.confirm(what, yes, "changed")
         ended = _carry_out(chosen, remotes, store, works, how)
     _report(ended.results, works, json_lines, how.manner is not Manner.WHEN_IDLE)

@@ -904,6 +904,7 @@ def test_a_command_that_is_for_a_shell_is_told_from_one_that_is_not_there(word: 
 
 def test_a_command_as_a_worker_finds_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PUFFIN_CONFIG", "/mine.yaml")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     workers = tmp_path / "f" / "hosts" / "n" / "etc" / "workers"
     workers.mkdir(parents=True)
     (workers / "n-1.yaml").touch()

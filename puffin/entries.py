@@ -81,8 +81,13 @@ _CANCELLED = r"^cancelled by [^\s@]+@[^\s:]+(:|$)"
 IS_CANCELLED: Mapping[str, Any] = {
     "$and": [
         {"$eq": ["$status", Status.FAILED.value]},
-        {"$eq": ["$executor", ""]},
-        {"$regexMatch": {"input": {"$ifNull": ["$comment", ""]}, "regex": _CANCELLED}},
+        {"$eq": [{"$ifNull": ["$executor", ""]}, ""]},
+        {
+            "$regexMatch": {
+                "input": {"$cond": [{"$eq": [{"$type": "$comment"}, "string"]}, "$comment", ""]},
+                "regex": _CANCELLED,
+            }
+        },
     ]
 }
 """The same as `Entry.cancelled`, as an expression for the server."""

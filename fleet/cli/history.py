@@ -60,7 +60,8 @@ def history(
         results = fan_out(
             {host.name: host for host in chosen.hosts}, lambda host: _entries(chosen, host, remotes), parallel
         )
-    deeds = merge([entry for result in results for entry in result.value or ()])[:limit]
+    asked = None if chosen.whole else {host.name for host in chosen.hosts}
+    deeds = merge([entry for result in results for entry in result.value or ()], asked)[:limit]
     _show_history(deeds, json_lines, verbose or bool(patterns))
     return ExitCode.FAILED if report_failures(results) else ExitCode.DONE
 

@@ -15,7 +15,7 @@ from fleet.reach.facts import States
 from fleet.reach.probing import parse_states
 from fleet.reach.remote import HostResult
 from fleet.watch.status import HostLook, HostStatus, WorkerStatus, by_host, status_of
-from puffin.errors import DatabaseError
+from puffin.errors import DatabaseUnavailable
 from puffin.store import DrainNote, Store
 
 _DEEP_TIMEOUT_S = 30.0
@@ -75,7 +75,7 @@ class Look:
         """With very many calculations a slow server takes too long; the workers are worth seeing without them."""
         try:
             return dict(sorted(self._store.calculations(name).count_by_status().items()))
-        except DatabaseError:
+        except DatabaseUnavailable:
             return None
 
     def _ask_hosts(self) -> list[HostResult[States]] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -134,7 +134,7 @@ def _number(value: Mapping[str, object], key: str) -> float | None:
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
-def merge(entries: Iterable[AuditEntry]) -> list[PastDeed]:
+def merge(entries: Iterable[AuditEntry], asked: Container[str] | None = None) -> list[PastDeed]:
     """Put together what hosts wrote down about the same deed, the newest first.
 
     Parameters
@@ -142,12 +142,14 @@ def merge(entries: Iterable[AuditEntry]) -> list[PastDeed]:
     entries
         Of all hosts; where one wrote more than once about a deed, the last one counts. Hosts that could not be told
         of a deed are known from those that were.
+    asked
+        The hosts that are of interest; None for all.
     """
     found: dict[str, dict[str, AuditEntry]] = {}
     left_out: dict[str, dict[str, AuditEntry]] = {}
     for entry in entries:
         found.setdefault(entry.id, {})[entry.host] = entry
-        for host, why in entry.missing.items():
+        for host, why in ((host, why) for host, why in entry.missing.items() if asked is None or host in asked):
             told = AuditEntry(host, entry.id, entry.verb, entry.who, None, None, Result.FAILED.value, why, "")
             left_out.setdefault(entry.id, {})[host] = told
     # What a host wrote down itself comes before what others know of it.

@@ -337,7 +337,8 @@ class Keeper:
         for result in self._fan(sorted(self._mine | self._reentrant), release):
             if result.error is not None:
                 log.debug("giving back the lock of %s: %s", result.host, result.error)
-                lock.kept.append(result.host)
+                if result.host in self._mine:  # else it is that of the command under which this one runs
+                    lock.kept.append(result.host)
         self._abandon(sorted(self._uncertain))
 
     def _abandon(self, hosts: list[str]) -> None:

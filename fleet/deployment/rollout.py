@@ -330,7 +330,7 @@ class Rollout:
     def _looks_proven_enough(self) -> bool:
         """Whether those that are only looked at have proven it as well, as far as any of them still can."""
         looked_at = [self._hosts[host] for host in self._policy.unproven]
-        able = sum(state.proven or not state.stage.final for state in looked_at)
+        able = sum(state.proven or state.stage in {Stage.WAITING, Stage.WORKING} for state in looked_at)
         return sum(state.proven for state in looked_at) >= min(self._policy.canary, able)
 
     def _set(self, host: str, **changes: object) -> None:

@@ -139,13 +139,14 @@ class ObservedHost:
 
     @property
     def works(self) -> bool:
-        """Whether the last deploy was finished, and every worker of it runs what it wrote."""
+        """Whether the last deploy was finished, and every worker of it that is not stopped runs what it wrote."""
         if self.manifest is None or self.manifest.before is not None or self.current != self.manifest.release:
             return False
         names = [
             match.group(2) for path in self.manifest.files if (match := WORKER_FILE.match(path)) and match.group(2)
         ]
-        return bool(names) and all(self._runs(name) for name in dict.fromkeys(names))
+        up = [name for name in dict.fromkeys(names) if not self.stopped_all and name not in self.stopped]
+        return not names or (bool(up) and all(self._runs(name) for name in up))
 
     def _runs(self, worker: str) -> bool:
         file = self.files.get(f"etc/workers/{worker}.yaml")

@@ -233,7 +233,7 @@ class Calculations:
             found = [(row["_id"], int(row["n"])) for row in rows]
         counts = Counter[str]()
         for kind, count in found:
-            counts["cancelled" if kind.get("cancelled") else str(kind["status"])] += count
+            counts["cancelled" if kind.get("cancelled") else str(kind.get("status"))] += count
         return dict(counts)
 
     def any_open(self) -> bool:

@@ -140,6 +140,9 @@ def test_cancelled_calculations_are_counted_apart_from_failed_ones(calculations:
     queue.set(ids[1], status="failed", executor="", comment="it was lost too often")
     queue.set(ids[2], status="failed", executor="me", comment=cancellation("ann@desk"))
     assert calculations.count_by_status() == {"cancelled": 1, "failed": 2, "new": 1}
+    queue.set(ids[1], executor="", comment=3)
+    queue.documents.insert_one({"_id": "somebody else's"})
+    assert calculations.count_by_status() == {"cancelled": 1, "failed": 2, "new": 1, "None": 1}
 
 
 # The judge ---------------------------------------------------------------------------------------------

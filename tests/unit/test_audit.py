@@ -48,6 +48,7 @@ def test_hosts_that_could_not_be_told_of_a_deed_are_known_from_the_others() -> N
         ("n3", "deploy", "interrupted", ""),  # its own word counts
     ]
     assert (deed.outcome, deed.began) == ("failed", 10.0)
+    assert [entry.host for entry in merge(entries, {"n1", "n3"})[1].hosts] == ["n1", "n3"]
     assert (newest.outcome, len(newest.hosts)) == ("done", 1)
 
 

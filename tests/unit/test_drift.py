@@ -22,7 +22,7 @@ from fleet.deployment.manifest import render as render_manifest
 from fleet.deployment.plan import ChangeReason, HostPlan, WorkerChange
 from fleet.deployment.planner import plan_host
 from fleet.deployment.plantext import summary, why_consent
-from fleet.deployment.sides import ObservedHost, ProgramState
+from fleet.deployment.sides import ObservedHost, ProgramState, RunningWorker
 from fleet.hosts.render import RenderedFile
 from fleet.hostside.common import digest
 from tests.unit.test_plan import HOSTS, RUNNING, W1, W2, deployed, desired, render, states, with_another_section
@@ -391,3 +391,19 @@ def test_workers_that_no_deploy_saw_healthy_have_yet_to_prove_themselves(more: d
     plan = plan_host(desired(), there(**more))
     assert (plan.empty, plan.unproven) == (True, unproven)
     assert (("wait", "for its workers") in [line[:2] for line in lines(plan)]) is unproven
+
+
+@pytest.mark.parametrize(
+    ("more", "works"),
+    [
+        ({}, True),
+        ({"programs": {**RUNNING, W2: ProgramState.EXITED}}, False),
+        ({"programs": {**RUNNING, W2: ProgramState.EXITED}, "stopped": frozenset({W2})}, True),
+        ({"stopped_all": True}, False),  # nobody has seen it
+        ({"manifest": manifest(()), "programs": {}}, True),  # it has no workers, and shall have none
+    ],
+)
+def test_a_state_works_where_all_run_that_are_not_stopped(more: dict[str, Any], works: bool) -> None:
+    files = {file.path: file.sha256 for file in render()}
+    running = {name: RunningWorker("r1", files[f"etc/workers/{name}.yaml"][:12]) for name in (W1, W2)}
+    assert there(running=running, **more).works is works

@@ -268,6 +268,13 @@ def test_hosts_that_are_only_looked_at_begin_at_once_take_no_place_and_go_before
     assert begun(rollout.advance(18)) == ["b"]
 
 
+def test_a_host_that_computes_while_it_is_looked_at_holds_up_nobody() -> None:
+    rollout = Rollout(replace(LOOKED_AT, unproven=frozenset("d")), ["a", "d"])
+    assert begun(rollout.advance(0)) == ["d"]
+    rollout.draining("d", 1)
+    assert begun(rollout.advance(1)) == ["a"]
+
+
 def test_hosts_that_cannot_be_looked_at_hold_up_nobody() -> None:
     rollout = Rollout(replace(LOOKED_AT, failure_budget=2), ["a", "b", "c", "d"])
     assert sorted(begun(rollout.advance(0))) == ["c", "d"]

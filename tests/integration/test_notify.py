@@ -84,6 +84,14 @@ def notifier(file: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+def _lives(process: psutil.Process) -> bool:
+    """Tell whether a process runs: one that was killed needs a moment until it does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def forget_the_lease(database: Database) -> None:
     """As if the time had passed after which the place of a notifier that was killed is free."""
     with database.server.client() as client:
@@ -184,7 +192,7 @@ def test_a_hook_that_fails_is_tried_again_and_holds_up_no_other(
         )
         running.terminate()
         out, _ = running.communicate(timeout=20)
-    assert [each for each in hanging if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+    until(lambda: not any(map(_lives, hanging)), "their end")
     failed = [line for line in map(json.loads, out.splitlines()) if not line["told"]]
     assert [(line["error"], line["tries"]) for line in failed] == [("it answered 503 Service Unavailable", 1)]
     assert failed[0]["again_at"]
@@ -274,7 +282,7 @@ def test_a_command_has_its_time_and_what_it_leaves_is_not_waited_for(tmp_path: P
     with pytest.raises(NotTold, match=r"did not end within 0\.5 s"):
         CommandHook(slow, file, timeout_s=0.5).tell(NOTICE)
     child = int((tmp_path / "child").read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    until(lambda: not psutil.pid_exists(child) or not _lives(psutil.Process(child)), "its end")
     with pytest.raises(NotTold, match="cannot be started"):
         CommandHook(tmp_path / "none", file).tell(NOTICE)
 

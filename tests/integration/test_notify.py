@@ -279,8 +279,8 @@ def test_hooks_can_be_tried_and_what_is_wrong_with_them_is_said_at_once(
 def test_a_command_has_its_time_and_what_it_leaves_is_not_waited_for(tmp_path: Path) -> None:
     file = tmp_path / "hosts.yaml"
     slow = script(tmp_path, "slow", "sleep 600 & echo $! > child; wait")
-    with pytest.raises(NotTold, match=r"did not end within 0\.5 s"):
-        CommandHook(slow, file, timeout_s=0.5).tell(NOTICE)
+    with pytest.raises(NotTold, match="did not end within 3 s"):
+        CommandHook(slow, file, timeout_s=3.0).tell(NOTICE)
     child = int((tmp_path / "child").read_text())
     until(lambda: not psutil.pid_exists(child) or not _lives(psutil.Process(child)), "its end")
     with pytest.raises(NotTold, match="cannot be started"):

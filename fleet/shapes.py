@@ -247,7 +247,7 @@ class Event(TypedDict):
     kind: Annotated[
         str,
         "what happened, such as `claimed`, `finished`, `failed`, `given_back` (by its worker), `requeued` (by an "
-        "operator), `reset`, `frozen`, `deployed`",
+        "operator), `reset`, `frozen`, `deployed`, `put_back`",
     ]
     worker: Annotated[str, "whom it concerns; for what a person did, who that was"]
     host: Annotated[str, "where"]
@@ -345,6 +345,7 @@ class Destroyed(TypedDict):
 
     host: Annotated[str, "its name"]
     ok: Annotated[bool, "whether it went well"]
+    changed: Annotated[bool | None, "whether there was anything to remove; null if not `ok`"]
     left: Annotated[list[Left], "what stays there: logs, failed calculations, lock files"]
     shared: Annotated[list[str], "hosts that go on using what is installed there"]
     error: Annotated[str, "what went wrong; empty if nothing"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-FAILURES = frozenset({"failed", "given_back", "reset", "lost", "quarantined", "frozen", "discarded"})
+FAILURES = frozenset(
+    {"failed", "given_back", "reset", "lost", "quarantined", "frozen", "discarded", "not_deployed", "put_back"}
+)
 """Kinds of events that somebody may want to know of."""
 
 REQUEUED = "requeued"

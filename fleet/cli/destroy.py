@@ -158,8 +158,9 @@ def _report(results: Sequence[HostResult[Destroyed]], json_lines: bool) -> None:
         for result in results:
             left = [vars(one) for one in result.value.left] if result.value else []
             shared = _still_shared(result.value, results) if result.value else []
-            error = str(result.error or "")
-            print_json({"host": result.host, "ok": result.ok, "left": left, "shared": shared, "error": error})
+            changed = result.value.changed if result.value else None
+            record = {"host": result.host, "ok": result.ok, "changed": changed, "left": left, "shared": shared}
+            print_json({**record, "error": str(result.error or "")})
         return
     rows: list[list[Text | str]] = []
     for result in results:
@@ -168,7 +169,8 @@ def _report(results: Sequence[HostResult[Destroyed]], json_lines: bool) -> None:
         else:
             others = ", ".join(_still_shared(result.value, results))
             stays = f"installations stay, for {others}" if others else ""
-            rows.append([result.host, Text("destroyed", style="green"), stays])
+            done = Text("destroyed", style="green") if result.value.changed else Text("nothing was there", style="dim")
+            rows.append([result.host, done, stays])
     print_table((Column("HOST"), Column("RESULT"), Column("")), rows)
     _report_left(results)
 

@@ -17,7 +17,7 @@ from fleet.deployment.lock import DeedOutcome, Lock, LockTarget, Result, hold, o
 from fleet.deployment.manner import Manner
 from fleet.deployment.refusals import LIMIT_S
 from fleet.deployment.revert import GoodState, Reversal
-from fleet.deployment.roller import HostSigns, NotBegun, Roller
+from fleet.deployment.roller import HostSigns, NotBegun, PutBack, Roller
 from fleet.deployment.rollout import Rollout, policy_of
 from fleet.deployment.shared_records import ReadRecords, shared
 from fleet.deployment.survey import HostWork
@@ -341,7 +341,9 @@ def _roll_out(
     unproven = frozenset(work.host.name for work in works if work.plan.empty)
     policy = policy_of(fleet.update, len(works), fresh, unproven)
     able = sum(_can_prove(work) for work in works if not work.plan.empty)
-    rollout = Rollout(replace(policy, canary=min(policy.canary, able)), list(parts))
+    no_way_back = frozenset(work.host.name for work in works if work.facts.good is None and not work.worth_keeping)
+    policy = replace(policy, canary=min(policy.canary, able), no_way_back=no_way_back)
+    rollout = Rollout(policy, list(parts))
     errors = {**lock.failed, **{result.host: result.error for result in prepared if result.error is not None}}
     for host, error in errors.items():
         rollout.failed(host, _first_line(error), time.monotonic())
@@ -399,13 +401,23 @@ def note_unchanged(fleet: Fleet, store: Store, works: Sequence[HostWork]) -> Non
         store.control.note_releases(fleet.name, missing)
 
 
+def _event(fleet: Fleet, result: HostResult[Deployed], what: str) -> Event:
+    """What became of a host, for everybody who looks at the fleet."""
+    if result.error is None:
+        return Event("deployed", "", result.host, fleet.name, detail=what)
+    kind = "put_back" if isinstance(result.error, PutBack) else "not_deployed"
+    why = mask_secrets(_first_line(result.error)).removeprefix(f"{result.host}: ")
+    return Event(kind, "", result.host, fleet.name, detail=f"{what}: {why}")
+
+
 def _leave_word(
     fleet: Fleet, store: Store, how: DeployOptions, releases: Mapping[str, str], results: Sequence[HostResult[Deployed]]
 ) -> tuple[FleetError, ...]:
     done = {result.host: releases[result.host] for result in results if result.ok}
     events = [
-        (time.time(), Event("deployed", "", host, fleet.name, detail=f"release {release} by {how.deed.who}"))
-        for host, release in done.items()
+        (time.time(), _event(fleet, result, f"release {releases[result.host]} by {how.deed.who}"))
+        for result in results
+        if not isinstance(result.error, NotBegun)
     ]
     try:
         store.control.note_releases(fleet.name, done)

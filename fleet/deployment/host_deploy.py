@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from fleet.deployment.deed import Deed
 from fleet.deployment.gate import Look
-from fleet.deployment.health import WorkerHealth
+from fleet.deployment.health import Health, WorkerHealth
 from fleet.deployment.kits import tool_directory
 from fleet.deployment.manifest import manifest_of, unfinished
 from fleet.deployment.manifest import render as render_manifest
@@ -56,12 +56,14 @@ class Deployed:
     changed
         Whether anything had to be changed.
     workers
-        Its workers as they were at the end; none where they were not waited for.
+        Its workers as they were at the end; none where they were not waited for, or where there are none.
     pending
         Workers that change by themselves once their calculation has ended.
     later
         Workers that the next deploy has to see to, where this one did not wait: to put them in, to put them in anew,
         or to take them out.
+    awaited
+        Whether its workers were waited for.
     seconds
         How long it took.
     """
@@ -70,7 +72,17 @@ class Deployed:
     workers: tuple[WorkerHealth, ...] = ()
     pending: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
+    awaited: bool = True
     seconds: float = 0.0
+
+    @property
+    def proven(self) -> bool:
+        """Whether it shows that the release runs.
+
+        Where all workers are stopped on purpose, or there are none, it does not. Where nobody waited it does not
+        either, but then nobody asked for that.
+        """
+        return not self.awaited or any(worker.health is Health.HEALTHY for worker in self.workers)
 
 
 class Deployment:
@@ -159,7 +171,7 @@ class Deployment:
         if self._manner is Manner.WHEN_IDLE:
             pending, later = left_behind(plan, self._to_restart(), held_back, states)
             self._leave_behind(running(states, plan.workers_removed))
-            return Deployed(True, pending=pending, later=later, seconds=time.monotonic() - started)
+            return Deployed(True, pending=pending, later=later, awaited=False, seconds=time.monotonic() - started)
         self._end_what_must_end(states, signs, held_back)
         if held_back:
             # By then the workers that make room have changed; the new ones would have had no place before.

@@ -11,7 +11,6 @@ from enum import Enum
 from typing import Any, Protocol
 
 from fleet.deployment.gate import Look
-from fleet.deployment.health import Health
 from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.revert import GoodState
 from fleet.deployment.rollout import Instruction, Order, Rollout, Stage
@@ -156,9 +155,7 @@ class Roller:
             self._take_look(host, event.value, now)
         elif event.kind is _Kind.DEPLOYED:
             self._values[host] = event.value
-            # Those that were not waited for prove nothing either, but nobody asked for that.
-            workers = event.value.workers
-            rollout.done(host, now, proven=not workers or any(each.health is Health.HEALTHY for each in workers))
+            rollout.done(host, now, proven=event.value.proven)
             self._on_end(host, True)
         elif event.kind is _Kind.FAILED:
             self._errors[host] = event.value

@@ -17,7 +17,7 @@ The rules, in the order in which they matter:
    `progress_deadline` has failed, unless it is done before it hears of that; what that halted stays halted.
 4. With `auto_revert` a host on which the release does not run is put back to its last good state at once, and after a
    halt so is every host that was changed and had something before; without it a halt only means that no further host
-   begins.
+   begins. A host on which all is well and that nobody has ever seen work before has nothing to go back to: it stays.
 5. A host on which an earlier deploy changed everything and saw nothing (`unproven`) is only looked at: that begins at
    once, and ends in a verdict of its own. It is put back if the release does not run on it, not for what happens on
    others. The first of them are canaries before the canaries: what is wrong with them goes nowhere else, but what runs
@@ -98,6 +98,8 @@ class Policy:
         Hosts on which nothing runs yet; they do not count for `max_parallel`.
     unproven
         Hosts on which nothing has to be changed, and whose workers have yet to be seen healthy; nor do these.
+    no_way_back
+        Hosts that no deploy has seen work.
     patience
         For how long a host on which all that is waited for are calculations keeps its place.
     """
@@ -110,6 +112,7 @@ class Policy:
     auto_revert: bool = True
     fresh: frozenset[str] = frozenset()
     unproven: frozenset[str] = frozenset()
+    no_way_back: frozenset[str] = frozenset()
     patience: float = 60.0
 
 
@@ -187,6 +190,7 @@ class Rollout:
 
     def __init__(self, policy: Policy, hosts: Sequence[str]) -> None:
         self._policy = policy
+        self._stay = policy.unproven | policy.no_way_back
         self._hosts = {host: HostState() for host in hosts}
         self._last_begun: float | None = None
         self._failures = 0
@@ -239,7 +243,7 @@ class Rollout:
         now
             The time.
         proven
-            Whether that shows that the release runs; where all workers are stopped on purpose, it does not.
+            Whether that shows that the release runs; where none of its workers shall run, it does not.
         """
         state = self._hosts[host]
         if state.cancelled and state.reason and not self._halt:
@@ -377,10 +381,7 @@ class Rollout:
             host
             for host, state in self._hosts.items()
             if state.changed
-            and (
-                state.stage is Stage.FAILED
-                or (also_done and state.stage is Stage.DONE and host not in self._policy.unproven)
-            )
+            and (state.stage is Stage.FAILED or (also_done and state.stage is Stage.DONE and host not in self._stay))
             and host not in self._policy.fresh
         ]
         for host in chosen:

@@ -46,10 +46,13 @@ class Destroyed:
         What stays there.
     shared
         Hosts that still use the installations, which therefore stay.
+    changed
+        Whether there was anything to remove.
     """
 
     left: tuple[Left, ...]
     shared: tuple[str, ...]
+    changed: bool
 
 
 class HostDestroyer:
@@ -119,6 +122,7 @@ class HostDestroyer:
         return Destroyed(
             tuple(Left(item.text("path"), item.text("what"), item.whole("files")) for item in reader.items("left")),
             reader.texts("shared"),
+            bool(reader.texts("removed")),
         )
 
     def _remove_boot_entry(self) -> None:

@@ -110,7 +110,7 @@ class HostRestart:
             self._operate({"operation": "recycle", "workers": list(up)})
         self._start_those_down()
         if self._how.manner is Manner.WHEN_IDLE:
-            return Deployed(True, pending=tuple(up), seconds=time.monotonic() - started)
+            return Deployed(True, pending=tuple(up), awaited=False, seconds=time.monotonic() - started)
         workers = self._wait(chosen, up, signs)
         return Deployed(True, workers, seconds=time.monotonic() - started)
 

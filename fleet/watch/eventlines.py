@@ -13,7 +13,7 @@ from puffin.records import is_failure
 if TYPE_CHECKING:
     from puffin.store import EventRecord
 
-_KIND_WIDTH = 11
+_KIND_WIDTH = 12
 
 
 _GOOD = frozenset({"finished", "thawed", "started", "deployed"})

@@ -41,6 +41,10 @@ def test_settings_that_do_not_work_are_taken_back(here: Here) -> None:
     assert "it was put back to its last good state, release path-" in ran.err
     assert "put back" in ran.out
     assert files_of(here) == before
+    (told,) = here.run("events", "--kind", "put_back", "--json").ok().json()
+    assert told["host"] == "here"
+    assert re.fullmatch(r"release path-\w+ by \S+: waiting for workers: here-[12]: .*", told["detail"])
+    assert "history -v" in here.run("history").ok().err
     here.submit(seconds=0, count=2)
     until(lambda: here.all_are("complete"), "the workers to compute again")
     # What was put back is no change by hand, and the next deploy starts from there.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from fleet.deployment.health import Health, WorkerHealth
 from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.revert import GoodState
 from fleet.deployment.roller import HostSigns, Roller
@@ -16,6 +17,7 @@ from fleet.deployment.rollout import Instruction, Order, Policy, Rollout, Stage,
 from fleet.hosts.hostsfile import Share, Update
 
 POLICY = Policy(max_parallel=2, canary=1, failure_budget=1, progress_deadline=100)
+DONE = Deployed(True)
 
 
 def begun(commands: tuple[Instruction, ...]) -> list[str]:
@@ -132,6 +134,20 @@ def test_a_canary_whose_workers_are_all_stopped_proves_nothing() -> None:
     assert rollout.halted == "canary b failed"
 
 
+def test_a_host_without_an_earlier_state_stays_as_it_is_where_all_is_well() -> None:
+    rollout = Rollout(replace(POLICY, no_way_back=frozenset("ab")), ["a", "b", "c"])
+    rollout.advance(0)
+    rollout.changing("a", 0)
+    rollout.done("a", 1, proven=False)
+    rollout.advance(1)
+    rollout.changing("b", 1)
+    rollout.failed("b", "it ended again and again", 2)
+    assert orders(rollout.advance(2), Order.REVERT) == ["b"], "so that it says that there is no such state"
+    rollout.revert_failed("b", "there is no earlier good state", 3)
+    assert rollout.finished
+    assert [state.stage for state in rollout.hosts.values()] == [Stage.DONE, Stage.STUCK, Stage.HELD]
+
+
 def test_more_failures_than_the_budget_allows_put_all_back() -> None:
     rollout = Rollout(POLICY, ["a", "b", "c", "d", "e"])
     rollout.advance(0)
@@ -213,8 +229,12 @@ class Asked(Rollout):
 class Quick:
     """A host that is done at once."""
 
+    def __init__(self, deployed: Deployed) -> None:
+        self._deployed = deployed
+
     def deploy(self, signs: HostSigns) -> Deployed:
-        return Deployed(True)
+        signs.changing()
+        return self._deployed
 
     def revert(self) -> GoodState:
         raise NotImplementedError
@@ -225,8 +245,27 @@ class Quick:
 
 def test_a_deadline_between_two_readings_of_the_clock_is_not_slept_through() -> None:
     rollout = Asked(POLICY, ["a", "b"])
-    Roller(rollout, {"a": Quick(), "b": Quick()}).run()
+    Roller(rollout, {"a": Quick(DONE), "b": Quick(DONE)}).run()
     assert rollout.waits == rollout.times[:-1] != ()
+
+
+HEALTHY, STOPPED = (WorkerHealth("a-1", health) for health in (Health.HEALTHY, Health.STOPPED))
+
+
+@pytest.mark.parametrize(
+    ("deployed", "proven"),
+    [
+        (Deployed(True), False),
+        (Deployed(True, (STOPPED,)), False),
+        (Deployed(True, (STOPPED, HEALTHY)), True),
+        (Deployed(True, awaited=False), True),
+    ],
+    ids=["no workers", "all stopped", "one runs", "not waited for"],
+)
+def test_only_what_runs_shows_that_a_release_does(deployed: Deployed, proven: bool) -> None:
+    rollout = Rollout(POLICY, ["a", "b"])
+    Roller(rollout, {"a": Quick(deployed), "b": Quick(DONE)}).run()
+    assert rollout.hosts["a"].proven == proven
 
 
 def test_beginnings_are_staggered() -> None:

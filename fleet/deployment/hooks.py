@@ -207,6 +207,7 @@ def _see_through(process: subprocess.Popen[bytes], name: str, timeout_s: float) 
         process.wait(timeout_s)
     except subprocess.TimeoutExpired as error:
         _end(process)
+        reader.join(_END_S)
         raise HookFailed(f"{name} did not end within {timeout_s:g} s, and was ended{_quoted(list(last))}") from error
     except BaseException:
         _end(process)  # Ctrl-C is for the hook as well

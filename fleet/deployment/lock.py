@@ -135,14 +135,15 @@ def hold(
     if inherited is None:
         inherited = os.environ.get(TOKEN_VARIABLE)
     keeper = Keeper(remotes, targets, deed, parallel, limit_s, inherited or secrets.token_hex(16))
-    lock = keeper.take(timeout_s, say)
     stop = threading.Event()
     # A daemon: a host that hangs must not keep the command from ending.
     renewal = threading.Thread(target=keeper.renew_until, args=(stop,), name="lock renewal", daemon=True)
-    renewal.start()
     try:
+        # Ctrl-C may come at any moment, also when all are taken and nobody knows yet.
+        lock = keeper.take(timeout_s, say)
+        renewal.start()
         yield lock
     finally:
-        stop.set()
         with undisturbed():
-            keeper.give_back(lock)
+            stop.set()
+            keeper.give_back()

@@ -170,6 +170,11 @@ class _Attempt:
         return [host for host, answer in self.answers.items() if answer.held and not answer.reentrant]
 
     @property
+    def uncertain(self) -> list[str]:
+        """One whose answer was lost may be locked; one that could not be reached is not."""
+        return [host for host, error in self.failed.items() if isinstance(error, ConnectionLost)]
+
+    @property
     def holders(self) -> dict[str, Holder]:
         return {host: answer.holder for host, answer in self.answers.items() if answer.holder is not None}
 
@@ -215,24 +220,27 @@ class Keeper:
         self._reentrant: set[str] = set()
         self._mine: set[str] = set()
         self._uncertain: set[str] = set()
+        self._trying = False
+        self._lock: Lock | None = None
         self._mutex = threading.Lock()
         self._under_way: set[str] = set()
         self._closed = False
         self._since = time.time()
 
     def take(self, timeout_s: float, say: Say) -> Lock:
-        """Lock all hosts that can be reached, or raise why not; see `fleet.deployment.lock.hold`."""
+        """Lock all hosts that can be reached, or raise why not; see `fleet.deployment.lock.hold`.
+
+        However it ends, `give_back` has to follow.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
-            try:
-                attempt = self._attempt()
-            except BaseException:
-                self._let_attempts_end()
-                self._abandon(list(self._targets))
-                raise
+            self._trying = True
+            attempt = self._attempt()
             if not attempt.holders and not attempt.changed:
-                return self._locked(attempt)
-            self._abandon(attempt.taken)
+                self._lock = self._locked(attempt)
+                return self._lock
+            self._abandon([*attempt.taken, *attempt.uncertain])
+            self._trying = False
             if attempt.changed:
                 raise ChangedMeanwhile(attempt.changed)
             if time.monotonic() >= deadline:
@@ -244,8 +252,7 @@ class Keeper:
     def _locked(self, attempt: _Attempt) -> Lock:
         self._mine = set(attempt.taken)
         self._reentrant = {host for host, answer in attempt.answers.items() if answer.reentrant}
-        # One whose answer was lost may be locked; one that could not be reached is not.
-        self._uncertain = {host for host, error in attempt.failed.items() if isinstance(error, ConnectionLost)}
+        self._uncertain = set(attempt.uncertain)
         self._since = time.time()
         return Lock(self._token, frozenset(attempt.answers), attempt.failed)
 
@@ -321,9 +328,15 @@ class Keeper:
         reply = self._ask(host, {"step": "renew", "token": self._token}, self._limit_s / 4)
         return Reader(host, "", reply).flag("held")
 
-    def give_back(self, lock: Lock) -> None:
+    def give_back(self) -> None:
         """Give back and write down, all at once and for a bounded time: a host that is gone has its time limit."""
+        if self._lock is not None:
+            self._release(self._lock)
+        elif self._trying:
+            self._let_attempts_end()
+            self._abandon(list(self._targets))
 
+    def _release(self, lock: Lock) -> None:
         def release(host: str) -> dict[str, Any]:
             outcome = lock.outcome(host)
             missing = dict(sorted(lock.missing.items())[:_MOST_MISSING])
@@ -334,7 +347,10 @@ class Keeper:
                 host, {"step": step, "token": self._token, **deed, **said, "missing": missing}, _RELEASE_TIMEOUT_S
             )
 
-        for result in self._fan(sorted(self._mine | self._reentrant), release):
+        results = self._fan(sorted(self._mine | self._reentrant), release)
+        # Only the answer may have been lost, or a connection that is there again; to be told twice does no harm.
+        again = [result.host for result in results if isinstance(result.error, ConnectionLost)]
+        for result in [result for result in results if result.host not in again] + self._fan(again, release):
             if result.error is not None:
                 log.debug("giving back the lock of %s: %s", result.host, result.error)
                 if result.host in self._mine:  # else it is that of the command under which this one runs

@@ -53,6 +53,8 @@ _DEAD_AFTER_MS = 20_000
 _NOT_FOUND = 127
 """Exit status of a shell that finds no such program."""
 
+_ENDS_WITHIN_S = 0.2
+
 _BLOCK = 1 << 16
 
 # Everything paramiko logs is also raised, and translated here; without a handler it would go to the terminal.
@@ -199,7 +201,7 @@ class SshRemote:
     def _lost(self, late: bool, timeout: float) -> ConnectionLost:
         if late:
             return ConnectionLost(self.name, "run", f"no answer within {timeout:g} s", "try again")
-        if self._chain and self._chain[0].is_connected:
+        if self._chain and _lives(self._chain[0].transport):
             return ConnectionLost(self.name, "run", "the program on the host was killed", "try again")
         return ConnectionLost(self.name, "run", "the connection was lost", "try again: what is done stays done")
 
@@ -236,6 +238,13 @@ class SshRemote:
             raise RemoteError(
                 self.name, STEP, "the connection was ended here", "the next run completes what is missing"
             )
+
+
+def _lives(transport: Any) -> bool:
+    """Whether a connection is still there; one that ends lets go of its channels first."""
+    if transport is not None:
+        transport.join(_ENDS_WITHIN_S)
+    return transport is not None and bool(transport.is_active())
 
 
 class _Alarm:
@@ -404,8 +413,19 @@ def _notice_silence(transport: Any) -> None:
 def _may_pass(error: Exception) -> bool:
     """Whether sshd may only have been too busy: it hung up before it said who it is."""
     if isinstance(error, paramiko.SSHException):
-        return "banner" in str(error) and not isinstance(error.__context__, TimeoutError)
+        return "banner" in str(error) and not _was_too_late(error)
     return True
+
+
+def _was_too_late(error: Exception) -> bool:
+    """Whether time was up: for the connection, for the first line of sshd, or for agreeing on keys.
+
+    Where the last two are over at the same moment, paramiko goes on without a session, and says that there is none.
+    """
+    if isinstance(error, paramiko.SSHException):
+        late = isinstance(error.__context__, TimeoutError) and "banner" in str(error)
+        return late or str(error) == "No existing session"
+    return isinstance(error, TimeoutError)
 
 
 def _translated(name: str, connection: Connection, options: SshOptions, error: Exception) -> RemoteError:
@@ -422,7 +442,7 @@ def _unreachable(connection: Connection, options: SshOptions, error: Exception) 
     place = f"{connection.host} port {connection.port}"
     if isinstance(error, socket.gaierror):
         return f"the name {connection.host} cannot be resolved"
-    if isinstance(error, TimeoutError):
+    if _was_too_late(error):
         return f"{place} does not answer within {options.connect_timeout:g} s"
     if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
         reasons = {(inner.strerror or str(inner)).lower() for inner in error.errors.values()}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,15 @@ from fleet.deployment.lock import LockTarget, hold, new_deed
 from fleet.errors import ExitCode, InventoryError
 from fleet.hosts.inventory import Fleet, parse_inventory
 from tests.acceptance.commands import BIN
+from tests.lab.worker import lines_of, until
 
 TOLD = HookEnvironment("t0ken", ["n1", "n2"], "20261122T144500Z-3f9a", "deploy")
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the last lines of a hook may be read later than is waited for."""
+    monkeypatch.setattr("fleet.deployment.hooks._END_S", 60.0)
 
 
 def fleet_with(place: Path, **hooks: str) -> Fleet:
@@ -104,13 +111,21 @@ def test_a_hook_that_fails(tmp_path: Path, script: str, expected: str) -> None:
 
 def test_a_hook_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
     fleet = fleet_with(tmp_path, pre_deploy="#!/bin/sh\necho working\nsleep 300 &\necho $! >child\nwait\n")
-    with pytest.raises(HookFailed, match=r"did not end within 1 s, and was ended; its last lines:\n    working"):
-        run_hook(fleet, Hook.PRE_DEPLOY, TOLD, timeout_s=1)
-    child = int((tmp_path / "child").read_text())
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{child}/cmdline").exists() and Path(f"/proc/{child}/cmdline").read_bytes():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    # On a busy machine it may not have come far in a second; then it is given more.
+    for timeout_s in (1, 8, 60):
+        with pytest.raises(HookFailed, match=f"did not end within {timeout_s} s, and was ended") as failed:
+            run_hook(fleet, Hook.PRE_DEPLOY, TOLD, timeout_s=timeout_s)
+        if "working" in str(failed.value) and lines_of(tmp_path / "child"):
+            break
+    assert str(failed.value).endswith("and was ended; its last lines:\n    working")
+    [child] = lines_of(tmp_path / "child")
+    until(lambda: not command_line(child), "what the hook has started to end")
+
+
+def command_line(pid: str) -> bytes:
+    with contextlib.suppress(OSError):  # it has just ended
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def test_what_a_hook_leaves_in_the_background_is_not_waited_for(tmp_path: Path) -> None:

@@ -31,19 +31,27 @@ from fleet.deployment.lock import (
     hold,
     new_deed,
 )
+from fleet.deployment.lock_keeper import Keeper
 from fleet.errors import ExitCode
 from fleet.hostside import audit, guard, lock, probe, states
 from fleet.hostside.common import Failure, locked
 from fleet.reach import facts, probing
 from fleet.reach.execute import ask
 from fleet.reach.local import LocalRemote
-from fleet.reach.remote import ActionFailed, Remote, UnreachableError
+from fleet.reach.remote import ActionFailed, ConnectionLost, Remote, UnreachableError
 from fleet.reach.ssh import SshRemote
 from tests.lab.requirements import missing
-from tests.lab.sshd import SshHost, free_port
+from tests.lab.sshd import SshHost
 from tests.lab.worker import until
 
 Hosts = Callable[..., SshHost]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a host may need longer than the time for which giving back its lock is waited for."""
+    monkeypatch.setattr("fleet.deployment.lock_keeper._RELEASE_TIMEOUT_S", 60.0)
+
 
 # One host's directory ----------------------------------------------------------------------------------
 
@@ -236,7 +244,8 @@ def test_who_lost_it_while_he_waited_for_something_else_changes_nothing(tmp_path
     assert (fleet / "releases/r0").exists()
 
 
-def test_it_is_given_back_when_what_is_being_written_is_there(tmp_path: Path) -> None:
+def test_it_is_given_back_when_what_is_being_written_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_WRITING_S", 60.0)  # or it is given back all the same, before anybody has looked
     root = tmp_path / "f" / "hosts" / "n"
     take(root, "ann")
     with ThreadPoolExecutor(1) as aside:
@@ -268,7 +277,7 @@ def test_a_probe_reports_it(tmp_path: Path) -> None:
     assert found.holder is not None
     assert (found.holder.who, found.holder.verb, found.holder.expired) == ("ann@here", "deploy", False)
     assert found.holder.age >= 0
-    assert 890 < found.holder.left <= 900
+    assert 800 < found.holder.left <= 900
 
 
 @pytest.fixture
@@ -470,7 +479,8 @@ def test_of_two_that_overlap_one_goes_on(places: dict[str, Path], local: dict[st
 def test_it_is_renewed_while_the_work_goes_on_and_who_lost_it_is_told(
     places: dict[str, Path], local: dict[str, Remote]
 ) -> None:
-    with hold(local, targets(places), new_deed("deploy"), 0, 3, limit_s=2.0) as held:
+    # Each renewal may take a quarter of the limit, in which three programs have to start on a busy machine.
+    with hold(local, targets(places), new_deed("deploy"), 0, 3, limit_s=8.0) as held:
         first = guard.read_holder(places["a"])
         wait_for(lambda: guard.read_holder(places["a"])["until"] > first["until"] + 1)
         look = {"host_root": str(places["a"]), "lock": held.token}
@@ -501,8 +511,11 @@ def test_a_command_that_a_hook_runs_uses_the_lock_it_runs_under(
 
 HOLDER = """
 import sys, time
+from fleet.deployment import lock_keeper
 from fleet.reach.local import LocalRemote
 from fleet.deployment.lock import LockTarget, hold, new_deed
+# On a busy machine what is under way when Ctrl-C comes may need longer than anybody would wait.
+lock_keeper._GRACE_S, lock_keeper._RELEASE_TIMEOUT_S = 60.0, 60.0
 roots = sys.argv[2:]
 remotes = {root: LocalRemote(root, sys.executable) for root in roots}
 print("begins", flush=True)
@@ -541,7 +554,7 @@ def test_whenever_ctrl_c_comes_no_lock_is_left(places: dict[str, Path], after: f
     process = holder(places, limit_s=900)
     time.sleep(after)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=150) != 0
     wait_for(lambda: all(guard.read_holder(place) is None for place in places.values()))
 
 
@@ -567,6 +580,60 @@ def test_ctrl_c_while_locks_are_given_back_ends_the_command_afterwards(places: d
     assert [guard.read_holder(place) for place in places.values()] == [None] * len(places)
 
 
+@pytest.mark.parametrize("moment", ["as they are taken", "before they are renewed"])
+def test_ctrl_c_in_the_moment_after_the_locks_were_taken_leaves_none(
+    places: dict[str, Path], local: dict[str, Remote], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        assert all(guard.read_holder(place) for place in places.values()), "all are held"
+        raise KeyboardInterrupt
+
+    start = threading.Thread.start
+    if moment == "as they are taken":
+        monkeypatch.setattr(Keeper, "_locked", interrupt)
+    else:
+        monkeypatch.setattr(
+            threading.Thread, "start", lambda self: (interrupt if self.name == "lock renewal" else start)(self)
+        )
+    with pytest.raises(KeyboardInterrupt), hold(local, targets(places), new_deed("deploy"), 0, 3):
+        pytest.fail("held")
+    monkeypatch.undo()
+    assert [guard.read_holder(place) for place in places.values()] == [None] * len(places)
+
+
+class Forgetful(LocalRemote):
+    """A host whose first answer is lost on its way, though it has done what it was told."""
+
+    armed = False
+
+    def call(self, *arguments: Any, **options: Any) -> Any:
+        answer = super().call(*arguments, **options)
+        if self.armed:
+            self.armed = False
+            raise ConnectionLost(self.name, "run", "the connection was lost")
+        return answer
+
+
+def test_a_lock_whose_return_was_not_heard_of_is_given_back_again(places: dict[str, Path]) -> None:
+    remotes = {name: Forgetful(name) for name in places}
+    with hold(remotes, targets(places), new_deed("deploy"), 0, 3) as lock:
+        for remote in remotes.values():
+            remote.armed = True
+    assert lock.kept == []
+    assert [guard.read_holder(place) for place in places.values()] == [None] * len(places)
+
+
+def test_a_lock_that_nobody_heard_of_is_given_back_where_another_is_refused(
+    places: dict[str, Path], local: dict[str, Remote]
+) -> None:
+    remotes: dict[str, Remote] = {**local, "a": (forgetful := Forgetful("a"))}
+    with hold(local, {"b": targets(places)["b"]}, new_deed("deploy"), 0, 3):
+        forgetful.armed = True
+        with pytest.raises(LockedError, match="b: locked by"), hold(remotes, targets(places), new_deed("stop"), 0, 3):
+            pytest.fail("held")
+        assert guard.read_holder(places["a"]) is None
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -574,11 +641,11 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-def test_three_hosts_of_which_one_is_locked_by_another_over_ssh(ssh_hosts: Hosts) -> None:
+def test_three_hosts_of_which_one_is_locked_by_another_over_ssh(ssh_hosts: Hosts, closed_port: int) -> None:
     """And a fourth that cannot be reached, which is nobody's reason to stop."""
     hosts = {name: ssh_hosts(name) for name in ("one", "two", "three")}
     remotes: dict[str, Remote] = {name: SshRemote(name, host.options) for name, host in hosts.items()}
-    remotes["gone"] = SshRemote("gone", hosts["one"].changed(port=free_port()))
+    remotes["gone"] = SshRemote("gone", hosts["one"].changed(port=closed_port))
     places = {name: Path(host.base_dir) / "f" / "hosts" / name for name, host in hosts.items()}
     places["gone"] = Path("/nowhere")
     known = {"host_root": str(places["two"]), "token": "ann", "id": "ann", "verb": "deploy", "who": "ann@here"}

@@ -202,8 +202,8 @@ def _see_through(process: subprocess.Popen[bytes], name: str, timeout_s: float) 
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     last: deque[str] = deque(maxlen=_LAST_LINES)
     reader = threading.Thread(target=_pass_on, args=(process.stdout, last), daemon=True)
-    reader.start()
     try:
+        reader.start()
         process.wait(timeout_s)
     except subprocess.TimeoutExpired as error:
         _end(process)

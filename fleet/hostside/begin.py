@@ -9,17 +9,23 @@ Reply: deployed (bool), host_root, told [workers that are to run; with only_look
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from fleet.hostside.common import Json
 from fleet.hostside.control import Operation, obey
 from fleet.hostside.halt import matching, workers_of
-from fleet.hostside.places import drain_file, drained, host_root, stop_file
+from fleet.hostside.places import drain_file, drained, host_root, stop_file, stopped
+from fleet.hostside.rpc import observe
 from fleet.hostside.states import look
 from fleet.hostside.supervise import main as supervise
 
 _SECONDS = 20.0
+_LAST_MOMENTS_S = 2.0
+"""What a worker needs to close its connections and end."""
+_LOOK_AGAIN_S = 0.2
 
 
 def main(request: Json) -> Json:
@@ -66,14 +72,27 @@ def _start(root: Path, patterns: Sequence[str] | None) -> list[str]:
     chosen = _chosen(root, patterns)
     if not chosen:
         return []
+    told = set(chosen) if stop_file(root).exists() else set(chosen).intersection(stopped(root))
     if patterns is None:
         obey(root, Operation("clear_stop_file", None, "", _SECONDS))
     else:
         _start_only(root, chosen, workers_of(root))
     drain_file(root).unlink(missing_ok=True)
     supervise({"host_root": str(root)})
-    obey(root, Operation("start", None if patterns is None else tuple(chosen), "", _SECONDS))
+    done = obey(root, Operation("start", None if patterns is None else tuple(chosen), "", _SECONDS))
+    _start_who_ends(root, told.intersection(entry["worker"] for entry in done if not entry["changed"]))
     return chosen
+
+
+def _start_who_ends(root: Path, workers: AbstractSet[str]) -> None:
+    """Start those that still ran, and end all the same: they looked at their order before it was taken away."""
+    deadline = time.monotonic() + _LAST_MOMENTS_S
+    while workers and time.monotonic() < deadline:
+        time.sleep(_LOOK_AGAIN_S)
+        ended = {one["name"] for one in observe(root)["programs"] if one["state"] == "EXITED"} & workers
+        if ended:
+            obey(root, Operation("start", tuple(sorted(ended)), "", _SECONDS))
+        workers -= ended
 
 
 def _start_only(root: Path, chosen: Sequence[str], everyone: Sequence[str]) -> None:

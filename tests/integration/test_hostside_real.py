@@ -26,7 +26,8 @@ from fleet.reach.facts import Facts, States
 from fleet.reach.remote import ActionFailed, NotNow, Upload
 from fleet.reach.ssh import SshRemote
 from tests.lab.requirements import missing
-from tests.lab.sshd import Lab, SshHost
+from tests.lab.sshd import Lab, SshHost, end_processes
+from tests.lab.worker import until
 
 FLEET = "reactions"
 
@@ -95,8 +96,10 @@ class Site:
         deadline = time.monotonic() + 30
         while True:
             self.control({"operation": "signal", "workers": list(workers), "signal": "TERM"})
-            programs = self.states().supervisord.programs
-            if all(program.state == "EXITED" for program in programs if program.name in workers):
+            programs = {program.name: program for program in self.states().supervisord.programs}
+            ends = [(programs[name].state, programs[name].exitstatus) for name in workers if name in programs]
+            # One that was killed by the signal has EXITED as well, but only until supervisord starts it again.
+            if ends == [("EXITED", 0)] * len(workers):
                 return
             assert time.monotonic() < deadline, programs
             time.sleep(0.3)
@@ -130,19 +133,9 @@ def site(ssh_lab: Lab, supervisor_wheel: tuple[Path, str]) -> Iterator[Site]:
 def clean(site: Site) -> Iterator[Site]:
     """The same host without anything deployed to it, before and after."""
     yield site
-    end_supervisord(site)
+    end_processes(site.root)
     with contextlib.suppress(FileNotFoundError):
         subprocess.run(["rm", "-rf", str(site.root)], check=True)
-
-
-def end_supervisord(site: Site) -> None:
-    states = site.states()
-    if states.supervisord.reachable:
-        site.control({"operation": "signal", "signal": "KILL"})
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if any(str(site.root) in word for word in process.cmdline()):
-                process.kill()
 
 
 # Installing --------------------------------------------------------------------------------------------
@@ -331,6 +324,32 @@ def test_a_changed_program_is_replaced_once_it_has_ended(clean: Site) -> None:
     assert pid_of(after, "n-2") != pid_of(before, "n-2")
 
 
+ENDING = """\
+#!/bin/sh
+exec /usr/bin/python3 -c 'import os, sys, time
+stop = sys.argv[1] + "/orders/stop"
+while not os.path.exists(stop): time.sleep(0.02)
+while os.path.exists(stop): time.sleep(0.02)
+time.sleep(0.5)' "{root}" "{root}/etc/workers/$1.yaml"
+"""
+
+
+def test_a_start_that_meets_a_worker_at_its_end_starts_it_again(clean: Site) -> None:
+    """It has looked at its order for the last time when that is taken away."""
+    clean.apply(files=[*deployed(clean, "n-1"), entry("etc/workers/n-1.yaml", ""), entry("releases/r/x", "")])
+    clean.apply(files=[entry("bin/worker", ENDING.format(root=clean.root), 0o755)])
+    (clean.root / "current").symlink_to("releases/r")
+    clean.supervise()
+    before = clean.wait_for(n_1="RUNNING")
+    clean.control({"operation": "stop_file"})
+
+    found = ask(clean.remote, "begin", {**clean.probe_request, "patterns": None})
+
+    assert found["told"] == ["n-1"]
+    after = clean.wait_for(n_1="RUNNING")
+    assert pid_of(after, "n-1") != pid_of(before, "n-1")
+
+
 def test_workers_are_stopped_and_started_and_supervisord_goes_last(clean: Site) -> None:
     clean.apply(files=deployed(clean, "n-1", "n-2"))
     clean.supervise()
@@ -358,10 +377,8 @@ def test_a_signal_reaches_a_worker(clean: Site) -> None:
     clean.supervise()
     before = clean.wait_for(n_1="RUNNING")
     clean.control({"operation": "signal", "workers": ["n-1"], "signal": "KILL"})
-    deadline = time.monotonic() + 20
-    while pid_of(clean.states(), "n-1") in (0, pid_of(before, "n-1")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    old = pid_of(before, "n-1")
+    until(lambda: pid_of(clean.states(), "n-1") not in (0, old), "the worker to be started again")
 
 
 def test_workers_that_outlive_supervisord_are_found_and_not_started_twice(clean: Site) -> None:
@@ -371,20 +388,19 @@ def test_workers_that_outlive_supervisord_are_found_and_not_started_twice(clean:
     assert before.supervisord.pid is not None
     psutil.Process(before.supervisord.pid).kill()
     workers = [psutil.Process(pid_of(before, worker)) for worker in ("n-1", "n-2")]
-    deadline = time.monotonic() + 10
-    while clean.states().supervisord.running:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    orphans = clean.probe().orphans
-    assert {(orphan.worker, orphan.pid) for orphan in orphans} == {
-        ("n-1", workers[0].pid),
-        ("n-2", workers[1].pid),
-    }
+    until(lambda: not clean.states().supervisord.running, "supervisord to be gone")
+    expected = {("n-1", workers[0].pid), ("n-2", workers[1].pid)}
+    # supervisord calls them RUNNING at once: the shell may not have become the worker yet.
+    until(
+        lambda: {(orphan.worker, orphan.pid) for orphan in clean.probe().orphans} == expected,
+        f"{expected} to be found as orphans",
+    )
     with pytest.raises(ActionFailed, match=rf"still run: .*n-1 \(pid {workers[0].pid}\)"):
         clean.supervise()
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
-    psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert alive == []
     assert clean.supervise()["started"] is True
     clean.wait_for(n_1="RUNNING", n_2="RUNNING")
 
@@ -410,10 +426,10 @@ def test_a_supervisord_that_does_not_answer_is_not_one_without_workers(clean: Si
 def test_what_keeps_supervisord_from_starting_is_reported(clean: Site) -> None:
     clean.apply(files=[entry("etc/supervisord.conf", "[supervisord]\nloglevel=nonsense\n")])
     with pytest.raises(ActionFailed, match=r"supervisord ended with status 2: .*nonsense"):
-        clean.supervise(timeout=5)
+        clean.supervise()
     clean.apply(remove=["etc/supervisord.conf"])
     with pytest.raises(ActionFailed, match=r"supervisord.conf is missing"):
-        clean.supervise(timeout=5)
+        clean.supervise()
 
 
 def test_a_configuration_that_supervisord_cannot_read_disturbs_nothing(clean: Site) -> None:

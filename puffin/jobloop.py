@@ -236,7 +236,8 @@ def _work(config: Configuration, settings: Settings, available_jobs: dict[str, s
     if not kinds:
         raise ConfigurationError("no job is accepted: see 'puffin jobs' for what each of them needs")
     # One slow answer must not use up the time in which a lease can be renewed.
-    store = Store(settings.database, timeout_s=min(_LONGEST_OPERATION_S, settings.daemon.lease_in_s / 4))
+    longest = min(_LONGEST_OPERATION_S, settings.daemon.lease_in_s / 4)
+    store = Store(settings.database, timeout_s=longest, has_pulse=True)
     identity = Identity(
         release=os.environ.get("PUFFIN_RELEASE", ""),
         configuration=config.digest,

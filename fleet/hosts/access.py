@@ -167,7 +167,7 @@ def open_store(fleet: Fleet, timeout_s: float = 5.0) -> Store:
     from puffin.store import Store
 
     try:
-        return Store(connection(fleet), timeout_s, has_pulse=False)
+        return Store(connection(fleet), timeout_s)
     except ConfigurationError as error:
         raise FleetError(str(error)) from error
 

@@ -16,6 +16,7 @@ from fleet.reach.facts import Facts, Holder, Program
 from fleet.watch.examination import Examined
 from fleet.watch.findings import DEPLOY, Checked, fail, literal, ok, warn
 from fleet.words import duration
+from puffin.errors import ExitCode
 
 _LOGS = "see 'puffin-fleet logs --host {host}'"
 _EXIT_CODES = {2: "its settings are refused", 3: "quarantined after many failures in a row"}
@@ -98,7 +99,8 @@ def _problem_of(program: Program) -> str:
         return f"supervisord gave up: {program.spawnerr or 'it ended again and again'}"
     if program.state == "BACKOFF":
         return f"it ends as soon as it is started: {program.spawnerr or program.description}"
-    if program.state == "EXITED" and program.exitstatus:
+    # Who ended to start again does, within a second.
+    if program.state == "EXITED" and program.exitstatus not in {0, ExitCode.RECYCLE}:
         meaning = _EXIT_CODES.get(program.exitstatus)
         return f"it ended with exit code {program.exitstatus}" + (f": {meaning}" if meaning else "")
     return ""

@@ -36,8 +36,8 @@ class Store:
     timeout_s
         How long one operation may take, in seconds, before the server counts as unreachable.
     has_pulse
-        Whether `connected_since` is wanted. Without it closing is quicker: the driver lets what listens to it wait up
-        to half a second.
+        Whether `connected_since` is wanted. With it closing takes up to half a second more: the driver waits for what
+        listens to it.
 
     Raises
     ------
@@ -45,7 +45,7 @@ class Store:
         The settings are no connection. Whether the server answers shows only with the first operation.
     """
 
-    def __init__(self, settings: DatabaseSettings, timeout_s: float = 10.0, *, has_pulse: bool = True) -> None:
+    def __init__(self, settings: DatabaseSettings, timeout_s: float = 10.0, *, has_pulse: bool = False) -> None:
         self.where = location(settings)
         self.names = settings.names
         self._pulse = Pulse()

@@ -34,6 +34,7 @@ from fleet.watch.diagnosis import diagnose
 from fleet.watch.doctor import DatabaseSeen, addresses, goes_to_members, grouped, of_database, of_hosts
 from fleet.watch.examination import Examination, Examined, Limit, Reached, TriedDirectory, WorkerFinding
 from fleet.watch.findings import Finding
+from puffin.errors import ExitCode
 from puffin.severity import Severity
 from tests.unit.test_health import RECORD
 
@@ -355,6 +356,10 @@ def test_a_worker_that_is_down_with_its_last_words(state: str, exitstatus: int, 
     assert what in finding.what
     assert finding.what.endswith("\n  first\n  last {words}")
     assert "puffin-fleet logs --host node1" in finding.advice
+
+
+def test_a_worker_between_its_end_and_its_next_start_is_well() -> None:
+    assert wrong(with_supervisord(program("node1-1"), program("node1-2", "EXITED", ExitCode.RECYCLE))) == []
 
 
 def test_a_worker_that_ended_by_itself_is_odd() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -107,6 +109,20 @@ def test_what_no_majority_has_taken_is_not_taken_for_written() -> None:
         raise BulkWriteError(many(concerns=[64]))
 
 
+def test_the_end_of_a_program_does_not_wait_for_the_threads_of_the_driver() -> None:
+    code = """
+from pymongo.synchronous import monitor
+from puffin.settings import DatabaseSettings
+from puffin.store import Store
+monitor._shutdown_executors = lambda: print("waits")
+store = Store(DatabaseSettings(uri="mongodb://127.0.0.1:9"), timeout_s=0.1)
+store.close()
+print("ends")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert (ran.stdout, ran.stderr) == ("ends\n", "")
+
+
 @pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n<html>", b"SSH-2.0-OpenSSH_9.2p1\r\n"])
 def test_what_is_no_database_is_not_said_to_be_out_of_reach(answer: bytes) -> None:
     class Foreign(socketserver.BaseRequestHandler):
@@ -117,7 +133,7 @@ def test_what_is_no_database_is_not_said_to_be_out_of_reach(answer: bytes) -> No
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Foreign) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         where = f"127.0.0.1:{server.server_address[1]}"
-        store = Store(DatabaseSettings(uri=f"mongodb://{where}"), timeout_s=0.5, has_pulse=False)
+        store = Store(DatabaseSettings(uri=f"mongodb://{where}"), timeout_s=0.5)
         try:
             with pytest.raises(DatabaseUnavailable) as caught:
                 store.check()

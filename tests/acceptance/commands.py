@@ -52,6 +52,8 @@ def puffin_fleet(*words: object, home: Path | None = None, timeout: float = 200)
 def on_terminal(width: int, *words: object, answer: str = "", **environment: str) -> tuple[str, int]:
     """Run the command on a terminal of its own; return what it showed, and its exit code."""
     master, slave = pty.openpty()
+    if answer:  # before anything is shown, so that its echo never stands in the middle of that
+        os.write(master, f"{answer}\n".encode())
     process = subprocess.Popen(
         [str(BIN / "puffin-fleet"), *map(str, words)],
         stdin=slave,
@@ -61,8 +63,6 @@ def on_terminal(width: int, *words: object, answer: str = "", **environment: str
         start_new_session=True,
     )
     os.close(slave)
-    if answer:
-        os.write(master, f"{answer}\n".encode())
     shown = b""
     while select.select([master], [], [], 60)[0]:
         try:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import shlex
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +23,7 @@ from fleet.watch.status import status_of
 from puffin.documents import Model, Request
 from puffin.settings import DatabaseSettings
 from puffin.store import Store
-from tests.acceptance.commands import Ran, puffin_fleet
+from tests.acceptance.commands import BIN, Ran, puffin_fleet
 from tests.lab.fixtures_database import Database
 from tests.lab.sshd import end_processes
 
@@ -28,6 +33,32 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> No
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
         time.sleep(0.1)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process has ended; also where nobody has reaped it yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # in between
+        return True
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A command that runs beside the test."""
+
+    process: subprocess.Popen[bytes]
+    place: Path
+
+    @property
+    def err(self) -> str:
+        """What it has said so far."""
+        return (self.place / "err").read_text(errors="replace")  # perhaps half a character yet
+
+    @property
+    def ran(self) -> Ran:
+        """How it ended."""
+        return Ran(self.process.wait(), (self.place / "out").read_text(), self.err)
 
 
 @dataclass
@@ -59,8 +90,11 @@ class OnThisMachine:
         return puffin_fleet(*words)
 
     def submit(self, seconds: float, count: int = 1) -> list[str]:
+        return self._put_in("sleep", {"time": seconds}, count)
+
+    def _put_in(self, order: str, settings: dict[str, Any], count: int) -> list[str]:
         store = Store(DatabaseSettings(uri=self.database.uri, name=self.database.name))
-        request = Request("sleep", Model(), settings={"time": seconds}, memory=0.1, disk=0.1)
+        request = Request(order, Model(), settings=settings, memory=0.1, disk=0.1)
         try:
             return store.submit(self.database.name, [(None, request)] * count)
         finally:
@@ -77,6 +111,41 @@ class Here(OnThisMachine):
     @property
     def root(self) -> Path:
         return self.root_of("here")
+
+    def submit_held(self, count: int = 1) -> list[str]:
+        """Calculations that end when `let_go` says so: however slow the machine is, what comes meets them running."""
+        loop = f"until test -e {shlex.quote(str(self._gate))}; do sleep 0.2; done"
+        return self._put_in("command", {"program": "sh", "arguments": ["-c", loop]}, count)
+
+    def let_go(self) -> None:
+        self._gate.touch()
+
+    @property
+    def _gate(self) -> Path:
+        return self.place / "let-go"
+
+    @contextlib.contextmanager
+    def meanwhile(self, verb: str, *words: object) -> Iterator[Aside]:
+        """Run a verb that waits for held calculations. They are let go at the end of the block, and the verb ends."""
+        self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
+        place = Path(tempfile.mkdtemp(dir=self.place))
+        with (place / "out").open("wb") as out, (place / "err").open("wb") as err:
+            process = subprocess.Popen(
+                [str(BIN / "puffin-fleet"), verb, str(self.file), *map(str, words)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, "COLUMNS": "160"},
+            )
+        try:
+            yield Aside(process, place)
+        finally:
+            self.let_go()
+            try:
+                process.wait(120)
+            finally:
+                process.kill()
+                process.wait()
 
     def events(self) -> list[str]:
         with self.database.server.client() as client:
@@ -124,7 +193,7 @@ def fleet_on_this_machine(database: Database, place: Path, hosts: Sequence[str],
             "scratch": str(place / "scratch"),
             "reserve": {"cores": 0, "memory": 0},
             "workers": {"cores": 1, "memory": 1, "disk": 0.1, "count": workers},
-            "puffin": {"daemon": {"cycle_time_in_s": 0.3, "jobs": ["sleep"]}},
+            "puffin": {"daemon": {"cycle_time_in_s": 0.3, "commands": ["/bin/sh"], "jobs": ["command", "sleep"]}},
         },
         "update": {"min_healthy_time": "1s"},
         "hosts": {host: {"connection": "local"} for host in hosts},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,20 +93,14 @@ def test_there_is_no_hosts_yaml(site: Site) -> None:
     assert "puffin-fleet init" in ran.err
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def entry_with(site: Site, **ssh: Any) -> dict[str, Any]:
     return {"ssh": {**site.content["hosts"]["good"]["ssh"], **ssh}}
 
 
-def test_hosts_that_cannot_be_deployed_leave_the_others_alone(site: Site, tmp_path: Path) -> None:
+def test_hosts_that_cannot_be_deployed_leave_the_others_alone(site: Site, tmp_path: Path, closed_port: int) -> None:
     empty = tmp_path / "empty_known_hosts"
     empty.touch()
-    site.add_host("refused", **entry_with(site, port=free_port()))
+    site.add_host("refused", **entry_with(site, port=closed_port))
     site.add_host("nokey", **entry_with(site, key=str(tmp_path / "no_such_key")))
     site.add_host("stranger", **entry_with(site, known_hosts=str(empty)))
     site.add_host("nowhere", address="no-such-host.invalid", **entry_with(site))
@@ -136,12 +129,11 @@ def test_a_host_without_python(site: Site) -> None:
     assert "release.python" in ran.err
 
 
-def test_the_database_is_down(site: Site) -> None:
-    port = free_port()
-    site.content["database"] = {"uri": f"mongodb://127.0.0.1:{port}", "names": ["lab"]}
+def test_the_database_is_down(site: Site, closed_port: int) -> None:
+    site.content["database"] = {"uri": f"mongodb://127.0.0.1:{closed_port}", "names": ["lab"]}
     ran = site.run("deploy", "--yes")
     assert (ran.code, ran.out) == (1, "")
-    assert f"cannot reach the database at 127.0.0.1:{port}" in ran.err
+    assert f"cannot reach the database at 127.0.0.1:{closed_port}" in ran.err
     assert "Traceback" not in ran.err
     assert not Path(site.good.base_dir).exists()
 

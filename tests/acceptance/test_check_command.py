@@ -130,7 +130,7 @@ def test_a_good_host(site: Site) -> None:
     assert site.run("check").out == ""
 
 
-def test_hosts_that_are_broken_in_ways_of_their_own(site: Site, tmp_path: Path) -> None:
+def test_hosts_that_are_broken_in_ways_of_their_own(site: Site, tmp_path: Path, closed_port: int) -> None:
     full = site.host.home.parent / "full"  # where its user may go
     full.mkdir()
     if os.getuid() == 0:
@@ -140,7 +140,7 @@ def test_hosts_that_are_broken_in_ways_of_their_own(site: Site, tmp_path: Path) 
     try:
         site.content["hosts"] |= {
             "sealed": {**good, "base_dir": "/usr/puffin"},
-            "gone": {**good, "ssh": {**good["ssh"], "port": free_port()}},
+            "gone": {**good, "ssh": {**good["ssh"], "port": closed_port}},
             "stranger": {**good, "ssh": {**good["ssh"], "known_hosts": "/dev/null"}},
             "full": {**good, "base_dir": str(full)},
             "hidden": {**good, "base_dir": str(tmp_path / "below")},

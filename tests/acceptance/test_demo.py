@@ -66,7 +66,7 @@ def test_an_interrupted_demo_leaves_nothing(place: Path, number: signal.Signals,
         # Anywhere between the start of the database and the first results.
         time.sleep(random.Random(f"{seed}{number.value}").uniform(0.0, 7.0))
         os.kill(process.pid, number)
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=150)
     finally:
         process.kill()
         process.wait()
@@ -77,7 +77,7 @@ def test_an_interrupted_demo_leaves_nothing(place: Path, number: signal.Signals,
 
 
 def wait_for_directory(place: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not list(place.glob("puffin-demo-*")):
         assert process.poll() is None
         assert time.monotonic() < deadline

@@ -77,7 +77,8 @@ def write(laboratory: Laboratory, worker: str, lines: int) -> subprocess.Popen[b
 
 def lines_of(path: Path, worker: str) -> list[int]:
     """The numbers of a worker's lines, in their order."""
-    found = [line.split() for line in path.read_text().splitlines()]
+    whole, _, _ = path.read_text().rpartition("\n")  # the last line may be on its way
+    found = [line.split() for line in whole.splitlines()]
     return [int(words[5]) for words in found if words[2] == worker]
 
 

@@ -61,10 +61,13 @@ def test_every_verb_prints_what_is_documented(here: Here, tmp_path: Path, monkey
     put_in_and_look(tour, tmp_path)
     tour("plan", "--diff", "--json")
     tour("deploy", "--yes", "--json")
+    before = here.workers()["here-1"]["pid"]
+    tour("restart", "--when-idle", "--json")
     (calculation,) = here.submit(0)
     until(lambda: "complete" in [each["status"] for each in here.calculations()], "the calculation to end")
+    # While it is between two lives `check` may find it down.
+    until(lambda: here.workers()["here-1"]["pid"] != before, "the worker to be back")
     tour("start", "--json")
-    tour("restart", "--when-idle", "--json")
     look(tour, tmp_path, calculation)
     change_while_drained(tour, here)
     tour("destroy", "--now", "--yes", "--json")

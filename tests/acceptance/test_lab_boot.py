@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.acceptance.commands import Ran, puffin_fleet
-from tests.acceptance.test_lab_deploy import DeployedFleet, describe, finished_once, running
+from tests.acceptance.test_lab_deploy import LONG_S, DeployedFleet, describe, finished_once, running, shorten
 from tests.lab.fixtures_database import Database, initialise
 from tests.lab.fixtures_lab import ReachableServer
 from tests.lab.laboratory import Laboratory
@@ -74,8 +74,9 @@ def test_a_line_is_added_to_the_crontab(fleet: DeployedFleet) -> None:
 
 
 def test_workers_are_back_after_a_power_cut(fleet: DeployedFleet, queue: Queue) -> None:
-    calculation = queue.sleep(5, memory=0.1, disk=0.1)
+    calculation = queue.sleep(LONG_S, memory=0.1, disk=0.1)
     until(lambda: running(queue, HOST) == calculation, "the job to run")
+    shorten(queue, calculation)
 
     fleet.laboratory.kill(HOST)
     assert queue[calculation]["status"] == "pending"
@@ -83,7 +84,8 @@ def test_workers_are_back_after_a_power_cut(fleet: DeployedFleet, queue: Queue) 
 
     finished_once(queue, calculation, HOST)
     assert queue[calculation]["puffin"]["attempt"] == 2
-    (line,) = boot_log(fleet.laboratory)
+    # Told once supervisord is up, which may be after its worker has computed.
+    (line,) = until(lambda: boot_log(fleet.laboratory), "word of the start")
     assert "start: started supervisord" in line
     # What start-up files of the shell set is there as it was for the deploy, though cron reads none of them.
     assert "FROM_A_START_UP_FILE=yes" in say(fleet.laboratory, f"cat /proc/$(cat {ROOT}/run/supervisord.pid)/environ")
@@ -93,9 +95,10 @@ def test_workers_are_back_after_a_power_cut(fleet: DeployedFleet, queue: Queue) 
 
 def test_who_was_stopped_stays_stopped_after_a_power_cut(fleet: DeployedFleet, queue: Queue) -> None:
     fleet.run("stop", "--yes", "--host", HOST).ok()
+    starts = len(boot_log(fleet.laboratory))
     fleet.laboratory.kill(HOST)
     fleet.laboratory.revive(HOST)
-    line = until(lambda: boot_log(fleet.laboratory)[1:], "the second start")[-1]
+    line = until(lambda: boot_log(fleet.laboratory)[starts:], "another start")[-1]
     assert "stopped on purpose: all" in line
 
     calculation = queue.sleep(0, memory=0.1, disk=0.1)
@@ -108,7 +111,7 @@ def test_who_was_stopped_stays_stopped_after_a_power_cut(fleet: DeployedFleet, q
 
 
 def test_before_the_machine_ends_calculations_are_given_back(fleet: DeployedFleet, queue: Queue) -> None:
-    calculation = queue.sleep(30, memory=0.1, disk=0.1)
+    calculation = queue.sleep(LONG_S, memory=0.1, disk=0.1)
     until(lambda: running(queue, HOST) == calculation, "the job to run")
 
     say(fleet.laboratory, f"{ROOT}/bin/boot stop")  # what systemd's unit runs

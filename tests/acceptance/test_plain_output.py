@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +14,7 @@ from tests.acceptance.forked import run_all
 from tests.acceptance.many import many_hosts
 from tests.lab.database import DatabaseServer
 from tests.lab.fixtures_database import Database
-from tests.lab.sshd import end_processes, free_port
+from tests.lab.sshd import end_processes
 from tests.unit.test_help import EVERY_VERB
 
 NARROW = 60
@@ -68,9 +70,8 @@ def ran(database_server: DatabaseServer, tmp_path_factory: pytest.TempPathFactor
     """What each verb wrote, by its name and whether to a narrow terminal without colours."""
     place = tmp_path_factory.mktemp("plain")
     fleet = many_hosts(Database(database_server, "plain_output"), place, ["node1"])
-    gone = {"connection": "ssh", "address": "127.0.0.1", "ssh": {"port": free_port()}}
+    gone: dict[str, Any] = {"connection": "ssh", "address": "127.0.0.1"}
     fleet.content["hosts"] = {"node1": {**fleet.content["hosts"]["node1"], "workers": _workers()}, "gone": gone}
-    fleet.file.write_text(yaml.safe_dump(fleet.content, sort_keys=False))
     water = place / "water.xyz"
     water.write_text("1\n\nHe 0 0 0\n")
     names = {"FILE": str(fleet.file), "WATER": str(water)}
@@ -82,9 +83,13 @@ def ran(database_server: DatabaseServer, tmp_path_factory: pytest.TempPathFactor
     after = [*VERBS].index("rollback")
     order = [(verb, False) for verb in VERBS]
     order[after:after] = narrow
+    commands = [(words(verb), NARROW if on_terminal else None) for verb, on_terminal in order]
     try:
-        commands = [(words(verb), NARROW if on_terminal else None) for verb, on_terminal in order]
-        found = run_all(commands, place, NO_COLOR="1", COLUMNS="")
+        with socket.socket() as kept:  # so that nobody else comes to listen there
+            kept.bind(("127.0.0.1", 0))
+            gone["ssh"] = {"port": kept.getsockname()[1]}
+            fleet.file.write_text(yaml.safe_dump(fleet.content, sort_keys=False))
+            found = run_all(commands, place, NO_COLOR="1", COLUMNS="")
     finally:
         end_processes(place)
     return dict(zip(order, found, strict=True))

@@ -378,7 +378,8 @@ def test_a_database_that_does_not_answer() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    ran = puffin_fleet("queue", "status", "--uri", f"mongodb://user:secret@127.0.0.1:{port}/x")
+        # It stays ours, and closed: nobody else on this machine is given it.
+        ran = puffin_fleet("queue", "status", "--uri", f"mongodb://user:secret@127.0.0.1:{port}/x")
     assert (ran.code, ran.out) == (1, "")
     assert f"cannot reach the database at 127.0.0.1:{port}" in ran.err
     assert "secret" not in ran.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -39,6 +40,14 @@ class Pool(OnThisMachine):
 
     def deeds(self, *words: object) -> list[dict[str, Any]]:
         return self.run("history", "--json", *words).ok().json()
+
+    def submit_held(self, count: int) -> list[str]:
+        """Calculations that last until `let_go`, and some seconds more."""
+        loop = f"until test -e {shlex.quote(str(self.place))}/go; do sleep 0.2; done; sleep 3"
+        return self._put_in("command", {"program": "sh", "arguments": ["-c", loop]}, count)
+
+    def let_go(self) -> None:
+        (self.place / "go").touch()
 
     def statuses(self) -> list[str]:
         return [str(item["status"]) for item in self.calculations()]
@@ -175,11 +184,12 @@ def an_interrupted_one_gives_the_locks_back(pool: Pool) -> None:
 @pytest.mark.soak
 def test_destroy_waits_for_calculations_and_leaves_what_they_left(pool: Pool) -> None:
     pool.run("deploy", "--yes").ok()
-    pool.submit(seconds=8, count=2)
+    pool.submit_held(count=2)
     until(lambda: pool.statuses() == ["pending"] * 2, "both calculations to be taken")
     assert pool.run("destroy").code == 2
     an_interrupted_one_gives_the_locks_back(pool)
 
+    pool.let_go()
     first = pool.run("destroy", "--host", "there", "--yes").ok()
     assert re.search(r"there +destroyed +installations stay, for here", first.out)
     assert [record["worker"] for record in pool.run("status", "--json").ok().json()] == ["", "here-1"]

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import time
 from pathlib import Path
 
 import pytest
@@ -83,7 +83,7 @@ def test_without_auto_revert_they_stay_for_a_look(here: Here) -> None:
 def test_marked_workers_change_by_themselves_when_their_calculations_are_done(here: Here) -> None:
     here.run("deploy", "--yes").ok()
     before = here.workers()
-    here.submit(seconds=8, count=2)
+    here.submit_held(count=2)
     until(lambda: here.all_are("pending"), "both calculations to be taken")
     here.content["defaults"]["puffin"]["daemon"]["cycle_time_in_s"] = 0.4
 
@@ -91,6 +91,7 @@ def test_marked_workers_change_by_themselves_when_their_calculations_are_done(he
 
     assert here.all_are("pending")
     assert "2 will change when idle" in ran.out
+    here.let_go()
     until(lambda: here.all_are("complete"), "the calculations to be done")
     until(
         lambda: all(
@@ -105,10 +106,10 @@ def test_marked_workers_change_by_themselves_when_their_calculations_are_done(he
     assert "Nothing to do" in here.run("deploy", "--yes", "--when-idle").ok().err
 
     # Nobody waited to see it, yet what they run now is what a deploy that fails goes back to.
-    before = files_of(here)
+    files = files_of(here)
     here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
     assert "put back" in here.run("deploy", "--yes").out
-    assert files_of(here) == before
+    assert files_of(here) == files
 
 
 @pytest.mark.soak
@@ -135,17 +136,20 @@ def test_a_host_that_was_only_looked_at_keeps_its_state_when_another_fails(datab
 
 @pytest.mark.soak
 def test_a_worker_that_is_removed_ends_its_calculation_however_often_and_long_a_deploy_waits(here: Here) -> None:
-    here.content["update"]["progress_deadline"] = "6s"
     here.run("deploy", "--yes").ok()
-    here.submit(seconds=20, count=2)
+    here.content["update"]["progress_deadline"] = "10s"
+    here.submit_held(count=2)
     until(lambda: here.all_are("pending"), "both calculations to be taken")
     here.content["defaults"]["workers"]["count"] = 1
     for _ in range(2):  # as if the first had been cut off
         assert "1 waits for the next deploy" in here.run("deploy", "--yes", "--when-idle").ok().out
 
-    ran = here.run("deploy", "--yes").ok()
+    begun = time.monotonic()
+    with here.meanwhile("deploy", "--yes") as deploy:
+        until(lambda: time.monotonic() > begun + 14, "it to wait for longer than its deadline")
+        assert here.all_are("pending")
 
-    assert "deployed" in ran.out
+    assert "deployed" in deploy.ran.ok().out
     until(lambda: here.all_are("complete"), "the calculations to be done")
     assert {item["puffin"]["attempt"] for item in here.calculations()} == {1}, here.events()
     assert [record["worker"] for record in here.workers().values()] == ["here-1"]
@@ -155,23 +159,22 @@ def test_a_worker_that_is_removed_ends_its_calculation_however_often_and_long_a_
 def test_a_canary_proves_the_release_while_a_worker_that_is_removed_computes(here: Here) -> None:
     here.content["hosts"]["there"] = {"connection": "local"}
     here.run("deploy", "--yes").ok()
-    here.submit(seconds=20, count=4)
+    here.submit_held(count=4)
     until(lambda: here.all_are("pending"), "all calculations to be taken")
     here.content["defaults"]["workers"]["count"] = 1
     here.content["update"] |= {"canary": 1, "max_parallel": 1}
     begun = here.root.parent / "there/etc/workers/there-2.yaml"
-    with ThreadPoolExecutor(1) as aside:
-        deploying = aside.submit(here.run, "deploy", "--yes")
+    with here.meanwhile("deploy", "--yes") as deploy:
         until(lambda: not begun.exists(), "the second host to begin")
         assert here.all_are("pending")
-        deploying.result().ok()
-    assert here.all_are("complete")
+    deploy.ran.ok()
+    until(lambda: here.all_are("complete"), "the calculations to be done")
 
 
 @pytest.mark.soak
 def test_status_says_how_many_still_run_the_release_before(here: Here, tmp_path: Path) -> None:
     here.run("deploy", "--yes").ok()
-    here.submit(seconds=25)
+    here.submit_held()
     until(lambda: here.all_are("pending"), "the calculation to be taken")
     other = tmp_path / "other-env"
     other.symlink_to(sys.prefix)
@@ -180,6 +183,7 @@ def test_status_says_how_many_still_run_the_release_before(here: Here, tmp_path:
 
     until(lambda: "1 of 2 workers still run an earlier release" in here.run("status").err, "the idle one to change")
     assert here.all_are("pending")
+    here.let_go()
     until(
         lambda: all(record["release"] == record["wanted_release"] for record in here.workers().values()),
         "the other one to follow",

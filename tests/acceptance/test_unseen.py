@@ -11,13 +11,23 @@ from pathlib import Path
 import yaml
 
 from tests.acceptance.commands import BIN
-from tests.acceptance.here import Here
+from tests.acceptance.here import Here, until
+
+TRAP = """\
+import os, pathlib, time
+
+pathlib.Path({begun!r}).touch()
+while not os.path.exists({fail!r}):
+    time.sleep(0.1)
+os._exit(1)
+"""
+"""What no worker starts with: each fails, but not before it is let."""
 
 
 def deploy_until(here: Here, said: str) -> subprocess.Popen[str]:
     """A deploy in the background that has come so far as to say something."""
     here.file.write_text(yaml.safe_dump(here.content, sort_keys=False))
-    words = [BIN / "puffin-fleet", "deploy", here.file, "--yes"]
+    words: list[str | Path] = [BIN / "puffin-fleet", "deploy", here.file, "--yes"]
     deploy = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert deploy.stderr is not None
     lines = []
@@ -62,15 +72,23 @@ def test_what_was_cut_off_while_it_waited_is_waited_for_by_the_next(here: Here) 
     assert "Nothing to do" in here.run("deploy").ok().err
 
 
-def test_settings_that_do_not_work_are_taken_back_also_after_a_deploy_that_was_cut_off(here: Here) -> None:
+def test_settings_that_do_not_work_are_taken_back_also_after_a_deploy_that_was_cut_off(
+    here: Here, tmp_path: Path
+) -> None:
     here.content["defaults"]["workers"]["count"] = 1
     deploy_to_nobody(here)
     before = the_environment(here)
-    here.content["defaults"]["environment"] = {"PYTHONHOME": "/nonexistent"}
-    # The worker before has ended by then, and supervisord tries for many seconds to start the next.
-    interrupt(deploy_until(here, "here-1: (starting|backoff)"))
+    trap, begun, fail = tmp_path / "trap", tmp_path / "begun", tmp_path / "fail"
+    trap.mkdir()
+    (trap / "sitecustomize.py").write_text(TRAP.format(begun=str(begun), fail=str(fail)))
+    here.content["defaults"]["environment"] = {"PYTHONPATH": str(trap)}
+    deploy = deploy_until(here, "here-1: (starting|has not reported yet)")
+    # The worker before has ended by then, and the next does not fail before somebody has looked.
+    until(begun.exists, "the next worker to begin")
+    interrupt(deploy)
     assert the_environment(here) != before
     assert the_plan(here) == (True, True), "nothing is left to be changed"
+    fail.touch()
 
     ran = here.run("deploy", "--yes")
 

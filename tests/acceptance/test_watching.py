@@ -20,7 +20,7 @@ from fleet.operation.touching import Target, Verb, give, lines_of
 from puffin.records import WorkerRecord
 from puffin.store import Event
 from tests.acceptance.commands import BIN, Ran, puffin_fleet
-from tests.acceptance.here import Here, until
+from tests.acceptance.here import Here, has_ended, until
 from tests.lab.fixtures_database import Database
 
 
@@ -65,7 +65,7 @@ class Large:
             calculation="65f0c1a2b3c4d5e6f7a8b9c0" if runs else "",
             order="sleep" if runs else "",
             done=2,
-            lasting_s=600.0,
+            lasting_s=580.0,  # 10 min in words, and so for 50 s more
             reports_within_s=3600.0,
         )
         self.store.registry.report(record)
@@ -109,12 +109,14 @@ def test_hosts_that_cannot_be_asked_do_not_keep_the_others_from_being_shown(larg
 def test_status_is_drawn_again_and_again_until_ctrl_c(large: Large) -> None:
     command = [str(BIN / "puffin-fleet"), "status", str(large.file), "--watch", "0.2", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        seen = [process.stdout.readline() for _ in range(24)]
+        shown = process.stdout
+        assert shown is not None
+        seen = [shown.readline() for _ in range(24)]
         large.report("node1", 1, "frozen")
-        until(lambda: '"frozen"' in process.stdout.readline(), "the change", 30)
+        # A whole picture at a time: one line at a time would fall behind.
+        until(lambda: '"frozen"' in "".join(shown.readline() for _ in range(24)), "the change")
         process.send_signal(signal.SIGINT)
-        process.stdout.read()
+        shown.read()
     assert (process.returncode, '"frozen"' in "".join(seen)) == (130, False)
 
 
@@ -194,6 +196,7 @@ def test_what_the_host_knows_beside_the_database_and_orders_to_single_workers(he
         one = Target(fleet.hosts[0], idle)
         assert give(fleet, one, Verb.STOP, store.control) == f"{idle}: told to stop"
         until(lambda: records()[idle].state == "stopped", "the worker's end")
+        until(lambda: here.running() == [busy["worker"]], "the end of its process")
         assert "told to stop" in here.run("status", "--deep").ok().out
         give(fleet, one, Verb.START, store.control)
         until(lambda: records()[idle].state == "idle", "the worker's return")
@@ -207,7 +210,7 @@ def test_what_the_host_knows_beside_the_database_and_orders_to_single_workers(he
     supervisord = psutil.Process(busy["pid"]).parent()
     assert supervisord is not None
     os.kill(supervisord.pid, signal.SIGKILL)
-    until(lambda: not supervisord.is_running() or supervisord.status() == psutil.STATUS_ZOMBIE, "its end")
+    until(lambda: has_ended(supervisord), "its end")
     ran = here.run("status", "--deep").ok()
     assert "supervisord: does not run; 2 without supervisord" in ran.out
     assert ran.out.count("runs without supervisord") == 2

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.acceptance.commands import puffin_fleet
+from tests.acceptance.here import until
 from tests.lab.fixtures_database import Database
 from tests.lab.sshd import Lab, SshHost, processes_in
 
@@ -135,7 +136,7 @@ def test_from_deploy_to_the_last_result(two_hosts: TwoHosts, scine_manager: Any)
     assert all(record["release"] and "scine_hessian" in record["jobs"] for record in records.values())
 
     submitted = submit(scine_manager)
-    finished = two_hosts.wait_until_finished(set(submitted), 90)
+    finished = two_hosts.wait_until_finished(set(submitted), 120)
     assert {(item["status"], item["comment"]) for item in finished} == {("complete", "")}
     energies_are_those_of_sparrow(scine_manager, submitted)
     each_ran_once(two_hosts, finished)
@@ -181,16 +182,22 @@ def a_second_deploy_changes_nothing(two_hosts: TwoHosts) -> None:
 
 def a_stop_lets_the_running_job_finish(two_hosts: TwoHosts) -> None:
     sleeps = submit_sleeps(two_hosts, count=2, seconds=4)
-    deadline = time.monotonic() + 20
-    while {item["status"] for item in two_hosts.documents("calculations", **{"job.order": "sleep"})} != {"pending"}:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    # Not that both run at the same moment: the first may have ended before the other one is taken.
+    until(lambda: not two_hosts.documents("calculations", status="new"), "both to be taken")
     puffin_fleet("stop", two_hosts.file, "--yes", "--supervisord").ok()
     ended = [item for item in two_hosts.documents("calculations") if str(item["_id"]) in sleeps]
     assert {item["status"] for item in ended} == {"complete"}
     for host in two_hosts.hosts:
-        left = [process.name() for process in processes_in(host.home) if process.pid != host.process.pid]
-        assert left == []
+        nothing_is_left(host)
+
+
+def nothing_is_left(host: SshHost) -> None:
+    """What served a worker or a connection may need a moment to notice that it is over."""
+
+    def left() -> list[int]:
+        return [process.pid for process in processes_in(host.home) if process.pid != host.process.pid]
+
+    until(lambda: not left(), f"all processes of {host.name} to end", 20)
 
 
 def submit_sleeps(two_hosts: TwoHosts, count: int, seconds: float) -> set[str]:

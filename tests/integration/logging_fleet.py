@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import yaml
 
 from tests.acceptance.commands import BIN, Ran, puffin_fleet
-from tests.lab.sshd import SshHost, free_port
+from tests.lab.sshd import SshHost
 
 
 class LoggingFleet:
@@ -19,6 +20,7 @@ class LoggingFleet:
     def __init__(self, hosts: list[SshHost], place: Path) -> None:
         self.hosts = {host.name: host for host in hosts}
         self.place = place
+        self._held: list[socket.socket] = []
         self.content: dict[str, Any] = {
             "fleet": "pool",
             "database": {"uri": "mongodb://127.0.0.1:1", "names": ["none"]},
@@ -33,8 +35,12 @@ class LoggingFleet:
         return {"address": host.address, "user": host.user, "base_dir": host.base_dir, "ssh": ssh}
 
     def add_dead(self, name: str) -> None:
+        """Name a host at a port on which nobody listens; it is held, so that no other test comes to listen there."""
+        held = socket.socket()
+        held.bind(("127.0.0.1", 0))
+        self._held.append(held)
         some = next(iter(self.content["hosts"].values()))
-        self.content["hosts"][name] = {**some, "ssh": {**some["ssh"], "port": free_port()}}
+        self.content["hosts"][name] = {**some, "ssh": {**some["ssh"], "port": held.getsockname()[1]}}
 
     @property
     def file(self) -> Path:

@@ -16,6 +16,11 @@ from tests.integration.logging_fleet import LoggingFleet
 from tests.lab.fixtures_ssh import HostFactory
 
 ID = "6b02d5829fc92b7451414cc0"
+# A host from which so much comes, and then no more: however late somebody looks, the download is under way.
+STALLING = """\
+#!/bin/sh
+/usr/bin/python3 "$@" | (head -c 4000000; [ "$(head -c 1 | wc -c)" -eq 0 ] || sleep 600)
+"""
 
 
 @pytest.fixture
@@ -90,17 +95,22 @@ def test_everything_that_tells_why_is_collected_once(fleet: LoggingFleet, tmp_pa
 
 
 def test_an_interrupted_download_goes_on(fleet: LoggingFleet, tmp_path: Path) -> None:
-    size = 60_000_000
+    size = 20_000_000
     large = fleet.directory("node1", "error") / "large.tar.gz"
     large.write_bytes(os.urandom(size))
     place = tmp_path / "collected"
     here = place / "node1" / "error" / "large.tar.gz"
+    python = fleet.hosts["node1"].home / "stalling-python"
+    python.write_text(STALLING)
+    python.chmod(0o755)
+    fleet.content["release"]["python"] = str(python)
     process = fleet.start("-o", place, "--host", "node1", verb="collect")
     try:
         until(lambda: here.exists() and here.stat().st_size > 1_000_000, "the first part")
     finally:
         process.kill()
         process.wait()
+    fleet.content["release"]["python"] = "/usr/bin/python3"
     before = here.stat().st_size
     assert 1_000_000 < before < size
     (done,) = fleet.run("-o", place, "--host", "node1", "--json", verb="collect").ok().json()

@@ -15,6 +15,7 @@ from fleet.embedded import EmbeddedDatabase, EmbeddedDatabaseError, RunningServe
 from tests.lab.database import DatabaseServer
 from tests.lab.fixtures_database import Database
 from tests.lab.requirements import missing
+from tests.lab.servers import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +91,7 @@ def test_acknowledged_writes_survive_a_kill(own_database_server: DatabaseServer)
 def test_a_frozen_server_answers_after_the_thaw(own_database_server: DatabaseServer) -> None:
     server = own_database_server
     with server.client(socketTimeoutMS=500, serverSelectionTimeoutMS=500) as client:
-        client.admin.command("ping")
+        wait_for(client)  # half a second may be too short for the first answer
         server.freeze()
         with pytest.raises(PyMongoError):
             client.admin.command("ping")

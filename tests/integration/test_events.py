@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -123,23 +124,28 @@ def test_nothing_is_lost_or_doubled_when_the_server_is_killed_and_comes_back(
     own_database_server: DatabaseServer,
 ) -> None:
     settings = DatabaseSettings(uri=own_database_server.uri, name="restarted")
-    store = Store(settings, timeout_s=1)
-    store.events.prepare()
-    note(store, *range(3))
+    store = Store(settings, timeout_s=1)  # who reads notices soon that the server is gone, and may try again
+
+    def write(*details: object) -> None:
+        with closing(Store(settings, timeout_s=30)) as patient:
+            patient.events.prepare()
+            note(patient, *details)
+
+    write(*range(3))
     readers = [follower(store, backlog=2, listen=listen) for listen in (True, False)]
     assert [gathered(reader, 2) for reader in readers] == [["1", "2"]] * 2
-    note(store, *range(3, 6))
+    write(*range(3, 6))
     assert [gathered(reader, 3) for reader in readers] == [["3", "4", "5"]] * 2
-    note(store, "just before")
+    write("just before")
     own_database_server.kill()
     for reader in readers:
         with pytest.raises(DatabaseUnavailable):
             reader.poll(10)
     own_database_server.start()
-    note(store, "just after")
+    write("just after")
     expected = ["just before", "just after"]
     assert [gathered(reader, 2) for reader in readers] == [expected] * 2
-    note(store, "last")
+    write("last")
     assert [gathered(reader, 1) for reader in readers] == [["last"]] * 2
     for reader in readers:
         reader.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from puffin import cgroup
@@ -18,6 +20,8 @@ from tests.lab.worker import Queue, Worker, Workers, until
 
 # Nothing in it waits: a hundred megabytes take a few hundredths of a second, and nobody looks that often.
 ENDLESS = "hoard = []\nwhile True: hoard.append(b'x' * (16 * 2**20))"
+# As quick, but not without end: who looks may be held up, and the machine's memory is not this test's alone.
+GREEDY = "hoard = [b'x' * (16 * 2**20) for _ in range(48)]\nimport time\ntime.sleep(600)"
 FAMILY = (
     "import multiprocessing as m, time\n"
     "def hold():\n    data = b'x' * (200 * 2**20)\n    time.sleep(600)\n"
@@ -34,6 +38,11 @@ def groups(mark: str = "puffin-") -> list[Path]:
 
 def groups_of(worker: Worker) -> list[Path]:
     return groups(cgroup.prefix(str(worker.place.directory / f"{worker.uuid}.pid")))
+
+
+def are_removed(worker: Worker) -> None:
+    """Wait until no group is left: a keeper removes its own, and may end after its worker."""
+    until(lambda: not groups_of(worker), "the control groups to be removed")
 
 
 @pytest.fixture
@@ -77,13 +86,13 @@ def test_the_kernel_holds_a_job_to_its_limit(workers: Workers, queue: Queue) -> 
     queue.wait(brief)
     assert worker.process.poll() is None
     worker.stop()
-    assert groups_of(worker) == []
+    are_removed(worker)
 
 
 def test_without_control_groups_somebody_looks(workers: Workers, queue: Queue) -> None:
-    endless, family = queue.code(ENDLESS, memory=0.25), queue.code(FAMILY, memory=0.25)
+    greedy, family = queue.code(GREEDY, memory=0.25), queue.code(FAMILY, memory=0.25)
     worker = workers.make().start(under=without_groups())
-    assert is_failed_by_its_limit(queue, endless) > 0.25
+    assert is_failed_by_its_limit(queue, greedy) > 0.25
     assert is_failed_by_its_limit(queue, family) > 0.25
     assert groups_of(worker) == []
     assert "control group" not in worker.log
@@ -91,14 +100,15 @@ def test_without_control_groups_somebody_looks(workers: Workers, queue: Queue) -
 
 def test_memory_that_processes_share_counts_once(workers: Workers, queue: Queue) -> None:
     """Resident memory counts it for each of them: programs that fork, or share memory over MPI, do that."""
+    # With one child alone it is over the limit if it counts twice: only then is looked at more closely what is shared.
     code = (
-        "import os, time\nblock = bytearray(b'x') * (200 * 2**20)\n"
+        "import os, time\nblock = bytearray(b'x') * (256 * 2**20)\n"
         "def child():\n    time.sleep(2)\n    os._exit(0)\n"
         "pids = [os.fork() or child() for _ in range(4)]\n"
         "[os.waitpid(pid, 0) for pid in pids]"
     )
     workers.make().start(under=without_groups())
-    used = queue.wait(queue.code(code, memory=0.5))["puffin"]["usage"]["peak_memory_gb"]
+    used = queue.wait(queue.code(code, memory=0.4))["puffin"]["usage"]["peak_memory_gb"]
     assert 0.2 < used < 0.4, "once, with little of their own"
 
 
@@ -114,9 +124,11 @@ def test_groups_of_the_killed_are_removed(workers: Workers, queue: Queue, tmp_pa
     """Keepers killed with the worker cannot remove their groups: the next incarnation does."""
     worker = workers.start()
     queue.wait(queue.code(BRIEF))
+    until(lambda: groups_of(worker), "the group of the next job")
     worker.signal(signal.SIGSTOP)
     for process in worker.below():
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # a job dies with its keeper
+            process.kill()
     worker.signal(signal.SIGKILL)
     worker.wait()
     worker.is_gone()
@@ -126,7 +138,7 @@ def test_groups_of_the_killed_are_removed(workers: Workers, queue: Queue, tmp_pa
     queue.wait(queue.code(BRIEF))
     until(lambda: not set(left) & set(groups_of(worker)), "the old groups to be removed")
     worker.stop()
-    assert groups_of(worker) == []
+    are_removed(worker)
 
 
 @pytest.mark.usefixtures("needs_groups")

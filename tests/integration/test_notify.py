@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import time
 from collections import deque
@@ -84,10 +86,10 @@ def notifier(file: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def _lives(process: psutil.Process) -> bool:
+def _lives(pid: int) -> bool:
     """Tell whether a process runs: one that was killed needs a moment until it does not."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
@@ -141,7 +143,8 @@ def test_one_that_is_killed_while_it_tells_tells_it_again_and_what_came_meanwhil
     with notifier(file) as running:
         until(lambda: memory(database).get("position"), "it follows")
         before = note(store, "told")
-        until(lambda: not memory(database)["outbox"] and web.ids("/hook") == before, "it is crossed out")
+        # In this order: before it is told it may not yet stand in the outbox.
+        until(lambda: web.ids("/hook") == before and not memory(database)["outbox"], "it is crossed out")
         web.answers["/hook"] = deque([0])
         during = note(store, "being told")
         until(lambda: web.ids("/hook") == before + during, "it is told")
@@ -165,9 +168,13 @@ def test_of_two_one_goes_and_one_whose_place_was_taken_goes(
         second = puffin_fleet("notify", file)  # waits to see whether the first lives, which it shows
         assert second.code == 4
         assert f"process {running.pid}" in second.err
+        # As if its machine had slept: else it may renew the lease before the other one has taken its place.
+        running.send_signal(signal.SIGSTOP)
+        until(lambda: psutil.Process(running.pid).status() == psutil.STATUS_STOPPED, "it stands still")
         forget_the_lease(database)
         puffin_fleet("notify", file, "--once").ok()
         told = note(store, "to be told by somebody else")
+        running.send_signal(signal.SIGCONT)
         _, errors = running.communicate(timeout=30)
         assert running.returncode == 4
         assert "one notifier is enough" in errors
@@ -188,7 +195,7 @@ def test_a_hook_that_fails_is_tried_again_and_holds_up_no_other(
         until(lambda: web.ids("/well") == [first, second], "the one that is well")
         until(lambda: web.ids("/weak") == [first, first, second], "the one that was not")
         hanging = until(
-            lambda: [each for each in psutil.Process(running.pid).children() if "600" in each.cmdline()], "it hangs"
+            lambda: [each.pid for each in psutil.Process(running.pid).children() if "600" in each.cmdline()], "it hangs"
         )
         running.terminate()
         out, _ = running.communicate(timeout=20)
@@ -237,18 +244,19 @@ def silence(database: Database, *uuids: str) -> None:
 def test_cron_is_told_of_failures_and_tries_again(
     tmp_path: Path, database: Database, store: Store, web: Receiver
 ) -> None:
-    web.answers["/hook"] = deque([500])
+    web.answers["/hook"] = deque([500] * 9)  # who is slow finds at once that it is time for the next try
     file = write_fleet(tmp_path, database, quarantined=f"{web.url}/hook")
     puffin_fleet("notify", file, "--once").ok()
     (told,) = note(store, "crashed 5 times in 10 min", kind="quarantined")
     failed = puffin_fleet("notify", file, "--once")
     assert failed.code == 1
     assert "not told http://127.0.0.1" in failed.out
-    assert "again in 2 s" in failed.out
-    time.sleep(2.1)  # the pause after the first failure
-    done = puffin_fleet("notify", file, "--once").ok()
-    assert "lab: worker node1-1 is quarantined: crashed 5 times in 10 min" in done.out
-    assert web.ids("/hook") == [told, told]
+    assert re.search(r", try 1, again in [0-2] s: ", failed.out)  # what is left of the first pause
+    tries = failed.out.count("not told")
+    web.answers["/hook"].clear()
+    done = until(lambda: puffin_fleet("notify", file, "--once").ok().out, "the time of the next try")
+    assert "lab: worker node1-1 is quarantined: crashed 5 times in 10 min" in done
+    assert web.ids("/hook") == [told] * (tries + 1)
 
 
 def test_hooks_can_be_tried_and_what_is_wrong_with_them_is_said_at_once(
@@ -279,10 +287,15 @@ def test_hooks_can_be_tried_and_what_is_wrong_with_them_is_said_at_once(
 def test_a_command_has_its_time_and_what_it_leaves_is_not_waited_for(tmp_path: Path) -> None:
     file = tmp_path / "hosts.yaml"
     slow = script(tmp_path, "slow", "sleep 600 & echo $! > child; wait")
-    with pytest.raises(NotTold, match="did not end within 3 s"):
-        CommandHook(slow, file, timeout_s=3.0).tell(NOTICE)
-    child = int((tmp_path / "child").read_text())
-    until(lambda: not psutil.pid_exists(child) or not _lives(psutil.Process(child)), "its end")
+    said = tmp_path / "child"
+    said.touch()
+    for timeout_s in (1.0, 5.0, 25.0):  # where the machine is busy a short time is over before it has begun
+        with pytest.raises(NotTold, match=f"did not end within {timeout_s:g} s"):
+            CommandHook(slow, file, timeout_s=timeout_s).tell(NOTICE)
+        if said.read_text():
+            break
+    child = int(said.read_text())
+    until(lambda: not _lives(child), "its end")
     with pytest.raises(NotTold, match="cannot be started"):
         CommandHook(tmp_path / "none", file).tell(NOTICE)
 
@@ -291,9 +304,14 @@ def test_what_webhooks_answer_is_told_without_their_address(tmp_path: Path, web:
     web.answers |= {f"/{SECRET}": deque([302, 0])}
     errors = []
     closed = "http://127.0.0.1:9"
-    for url in (f"{web.url}/{SECRET}", f"{web.url}/{SECRET}", f"{closed}/{SECRET}", f"{web.url}:99999999/{SECRET}"):
+    for url, timeout_s in (
+        (f"{web.url}/{SECRET}", 30.0),
+        (f"{web.url}/{SECRET}", 0.5),
+        (f"{closed}/{SECRET}", 30.0),
+        (f"{web.url}:99999999/{SECRET}", 30.0),
+    ):
         with pytest.raises(NotTold) as refused:
-            Webhook(url, timeout_s=0.5).tell(NOTICE)
+            Webhook(url, timeout_s=timeout_s).tell(NOTICE)
         errors.append(str(refused.value))
         assert refused.value.__cause__ is None
     assert errors[:3] == [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,10 +39,11 @@ print(json.dumps({function}(config)))
 @pytest.fixture
 def worker(workers: Workers) -> Iterator[Worker]:
     """The files of a worker that starts itself in the background, as by default."""
-    made = workers.make(daemon={"jobs": ["sleep"]}, fleet={"name": ""})
+    made = workers.make(daemon={"jobs": ["command", "sleep"], "commands": ["/bin/sh"]}, fleet={"name": ""})
     yield made
     if owner := of(made).owner():
-        os.kill(owner, 9)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(owner, 9)
 
 
 def of(worker: Worker) -> PidFile:
@@ -56,19 +59,22 @@ def call(function: str, worker: Worker) -> str:
     return done.stdout
 
 
-def test_a_worker_is_checked_started_and_stopped(worker: Worker, queue: Queue) -> None:
+def test_a_worker_is_checked_started_and_stopped(worker: Worker, queue: Queue, tmp_path: Path) -> None:
     *shown, accepted = call("check_setup", worker).splitlines()
-    assert json.loads(accepted) == {"sleep": f"puffin-fleet {__version__}"}
+    assert json.loads(accepted) == dict.fromkeys(("command", "sleep"), f"puffin-fleet {__version__}")
     assert shown[0] == "Resources:"
     assert shown[-1] == "   - sleep"
 
     call("start_daemon", worker)
     assert of(worker).owner()
-    calculation = queue.sleep(2.0)
+    may_end = tmp_path / "may-end"
+    loop = f"until test -e {shlex.quote(str(may_end))}; do sleep 0.1; done"
+    calculation = queue.submit("command", {"program": "sh", "arguments": ["-c", loop]})
     queue.wait(calculation, "pending")
     call("stop_daemon", worker)
     # It finishes what it has, and takes no other.
     other = queue.sleep()
+    may_end.touch()
     assert queue.wait(calculation)["puffin"]["attempt"] == 1
     until(lambda: of(worker).owner() is None, "the worker to end")
     assert queue.status(other) == "new"
@@ -105,14 +111,21 @@ def test_a_manager_is_connected_to_the_first_database(database: Database, queue:
 def test_a_manager_waits_for_a_database_that_is_not_there_yet(
     own_database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own_database.server.kill()
-    back = threading.Timer(1.0, own_database.server.start)
-    back.start()
-    manager = scine_database.Manager()
-    try:
-        slow_connect(manager, config_of(uri=own_database.uri, name=own_database.name))
-        assert manager.is_connected()
-        manager.disconnect()
-    finally:
-        back.join()
+    server = own_database.server
+    server.kill()
+
+    class Manager(scine_database.Manager):  # type: ignore[misc,name-defined]
+        """After its first failure the server comes back."""
+
+        def connect(self) -> None:
+            try:
+                super().connect()
+            finally:
+                if not server.running:
+                    server.start()
+
+    manager = Manager()
+    slow_connect(manager, config_of(uri=own_database.uri, name=own_database.name))
+    assert manager.is_connected()
+    manager.disconnect()
     assert "no connection to" in capsys.readouterr().err

@@ -262,7 +262,7 @@ def test_a_running_job_is_killed(
     assert psutil.pid_exists(job)
     assert people.change(change, [the_one(people, id_)], "why")
     # Its worker learns of it with the next renewal, within a third of the lease; the rest is for a busy machine.
-    until(lambda: not psutil.pid_exists(job), "the job to be killed", patience_s=6.0)
+    until(lambda: not psutil.pid_exists(job), "the job to be killed", patience_s=20.0)
     after = queue.sleep()
     queue.wait(after)
     assert queue.status(id_) == ("hold" if change is Change.HOLD else "failed")

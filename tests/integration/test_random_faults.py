@@ -30,6 +30,7 @@ FAULTS_S = 30.0
 LEASE_S = 2.0
 CREW = ("one", "two", "three")
 ONE_LONG_IN = 25
+_LONGEST_SEARCH_S = 5.0
 _TO_COMPLETE = [{"$match": {"operationType": "update", "updateDescription.updatedFields.status": "complete"}}]
 
 
@@ -81,6 +82,14 @@ class Witness:
             if before != document:
                 self.changed.append((before, document))
 
+    def has_looked(self) -> bool:
+        """Look, unless the server takes too long to answer."""
+        try:
+            self.look()
+        except pymongo.errors.PyMongoError:
+            return False
+        return True
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             with contextlib.suppress(pymongo.errors.PyMongoError):
@@ -119,7 +128,9 @@ class Faults:
                 worker.start()
 
     def kill_the_worker(self) -> None:
-        self._one().signal(signal.SIGKILL)
+        worker = self._one()
+        worker.signal(signal.SIGKILL)
+        worker.wait()  # whoever looks for what ended must not find it running still
 
     def kill_the_fork_server(self) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -138,6 +149,7 @@ class Faults:
         for process in [psutil.Process(worker.pid), *worker.below()]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        worker.wait()
 
     def stop_the_worker(self) -> None:
         # Most is at stake where the job has run for longest.
@@ -160,7 +172,13 @@ class Faults:
         return self._chance.choice(self._crew)
 
     def _running_job(self) -> psutil.Process:
-        return until(lambda: next(itertools.chain.from_iterable(map(self._jobs, self._crew)), None), "a job to run")
+        deadline = time.monotonic() + _LONGEST_SEARCH_S
+        while time.monotonic() < deadline:
+            for job in itertools.chain.from_iterable(map(self._jobs, self._crew)):
+                return job
+            time.sleep(0.02)
+        # All that there is may be done already: more is submitted only before the next fault.
+        raise psutil.NoSuchProcess(0)
 
     def _jobs(self, worker: Worker) -> Iterator[psutil.Process]:
         """The jobs' own processes are those that have their lines open."""
@@ -199,9 +217,11 @@ def test_random_faults_over_many_jobs(
     with Witness(own_database) as witness:
         faults = Faults(crew, own_database, chance, directory)
         _make_faults(faults, own_queue, ids, lambda number: job(directory, _duration(number, chance)), chance)
-        until(lambda: not _left(own_queue), "all calculations to be complete")
+        until(lambda: not _left(own_queue), "all calculations to be complete", patience_s=120.0)
+        # One that was started last may not yet heed signals.
+        until(lambda: {worker.pid for worker in crew} <= _pids_told(own_queue), "all workers to be there")
         assert [worker.stop() for worker in crew] == [0] * len(crew)
-        witness.look()
+        until(witness.has_looked, "a last look")
     assert len(ids) == own_queue.documents.count_documents({}) == JOBS
     assert witness.changed == []
     print(f"the server told of {len(witness.completions)} completions")
@@ -242,6 +262,10 @@ def _answers(queue: Queue) -> bool:
     except (DatabaseError, pymongo.errors.PyMongoError):
         return False
     return True
+
+
+def _pids_told(queue: Queue) -> set[int]:
+    return {record.pid for record in queue.store.registry.workers(brief=True)}
 
 
 def _left(queue: Queue) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -25,12 +26,13 @@ database: {uri: "mongodb://127.0.0.1:1", names: [a]}
 hosts: {node1: {workers: {cores: 1, count: 2}, environment: {NOTE: "it's 5% ; # here"}}}
 """
 
+# When it has said all, it can be asked to end.
 STUB = """\
 #!/bin/sh
-trap 'echo "asked to end"; kill "$sleeper"; exit 0' TERM
-printf '<%s>\\n' "$@" "$NOTE" "$PUFFIN_RELEASE"
 sleep 300 &
 sleeper=$!
+trap 'echo "asked to end"; kill "$sleeper"; exit 0' TERM
+printf '<%s>\\n' "$@" "$NOTE" "$PUFFIN_RELEASE"
 wait "$sleeper"
 """
 
@@ -80,11 +82,12 @@ def supervisord(paths: HostPaths) -> Iterator[int]:
     # From another directory: nothing may depend on where it is started.
     subprocess.run([PROGRAMS / "supervisord", "-c", configuration], cwd="/", check=True, timeout=60)
     pid_file = Path(paths.run) / "supervisord.pid"
-    until(pid_file.exists)
+    until(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
     pid = int(pid_file.read_text())
     yield pid
     if pid_file.exists():
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
         until(lambda: not pid_file.exists())
 
 
@@ -104,10 +107,16 @@ def states(paths: HostPaths) -> dict[str, str]:
     return {line.split()[0]: line.split()[1] for line in control(paths, "status")}
 
 
+def lines_of(paths: HostPaths, worker: str) -> list[str]:
+    return Path(paths.root, "log", f"{worker}.out").read_text().splitlines()
+
+
 def test_the_workers_run_drain_and_nothing_is_left(paths: HostPaths, supervisord: int) -> None:
     root = Path(paths.root)
     until(lambda: states(paths) == {"node1-1": "RUNNING", "node1-2": "RUNNING"})
-    assert (root / "log/node1-2.out").read_text().splitlines() == [
+    # Two seconds after its start supervisord takes a worker for one that runs, whatever it has done by then.
+    until(lambda: all(len(lines_of(paths, worker)) >= 5 for worker in ("node1-1", "node1-2")))
+    assert lines_of(paths, "node1-2") == [
         "<-c>",
         f"<{root}/etc/workers/node1-2.yaml>",
         "<container>",
@@ -129,4 +138,4 @@ def test_the_workers_run_drain_and_nothing_is_left(paths: HostPaths, supervisord
     os.kill(supervisord, signal.SIGTERM)
     until(lambda: not (Path(paths.run) / "supervisord.pid").exists())
     until(lambda: not Path(f"/proc/{other}").exists())
-    assert "asked to end" in (root / "log/node1-2.out").read_text()
+    assert "asked to end" in lines_of(paths, "node1-2")

@@ -79,12 +79,14 @@ def test_a_job_runs_in_its_directory_without_our_descriptors(runner: Runner, tmp
 def test_the_next_process_waits_already(runner: Runner, tmp_path: Path) -> None:
     runner.warm_up()
     # Below this process: the fork server, a keeper, and the process that will be the job.
-    waiting = until(
-        lambda: [p for p in psutil.Process().children(recursive=True) if _depth(p) == 3], "a waiting process"
-    )
+    waiting = until(lambda: _below(3), "a waiting process")
     ended = end_of(start(runner, tmp_path, "import os; print(os.getpid())"))
     assert ended.exit_status == 0
     assert [int(line) for line in lines_of(tmp_path / "stdout")] == [process.pid for process in waiting]
+
+
+def _below(depth: int) -> list[psutil.Process]:
+    return [process for process in psutil.Process().children(recursive=True) if _depth(process) == depth]
 
 
 def _depth(process: psutil.Process) -> int:
@@ -96,16 +98,20 @@ def _depth(process: psutil.Process) -> int:
 
 def test_a_waiting_process_that_was_killed_is_replaced(runner: Runner, tmp_path: Path) -> None:
     runner.warm_up()
-    for process in psutil.Process().children(recursive=True):
-        if not any(word in " ".join(process.cmdline()) for word in ("forkserver", "resource_tracker", "pytest")):
-            process.kill()
+    (job,) = until(lambda: _below(3), "a waiting process")
+    keeper = job.parent()
+    assert keeper is not None
+    keeper.kill()
+    # One that is only about to die would still be given the job.
+    until(lambda: not keeper.is_running(), "its end")
     ended = end_of(start(runner, tmp_path, "pass"))
     assert ended.outcome is not None
 
 
 def test_a_job_without_its_right_is_frozen_and_goes_on_with_it(runner: Runner, tmp_path: Path) -> None:
-    with start(runner, tmp_path, TICK, right_s=1.0) as job:
+    with start(runner, tmp_path, TICK) as job:
         runs(tmp_path)
+        job.extend(boot_time() + 0.5)  # a short right from the start might be over before anybody saw it run
         stands_still(tmp_path)
         job.extend(boot_time() + FOREVER_S)
         runs(tmp_path)
@@ -134,8 +140,9 @@ def test_it_may_be_killed_before_it_starts(runner: Runner, tmp_path: Path) -> No
 
 def test_a_frozen_job_takes_its_whole_family_along(runner: Runner, tmp_path: Path) -> None:
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {TICK!r}], start_new_session=True).wait()"
-    with start(runner, tmp_path, code, right_s=2.0) as job:
+    with start(runner, tmp_path, code) as job:
         runs(tmp_path)
+        job.extend(boot_time() - 1.0)
         stands_still(tmp_path)
         job.extend(boot_time() + FOREVER_S)
         runs(tmp_path)
@@ -145,13 +152,24 @@ def test_a_frozen_job_takes_its_whole_family_along(runner: Runner, tmp_path: Pat
 
 
 def test_frozen_time_is_no_walltime(runner: Runner, tmp_path: Path) -> None:
-    with start(runner, tmp_path, TICK, Limits(None, 1.5), right_s=0.5) as job:
-        stands_still(tmp_path)
-        time.sleep(1.5)
+    limit_s, right_s, frozen_s = 1.5, 0.5, 0.0
+    runner.warm_up()
+    with start(
+        runner, tmp_path, "import os; open('pid', 'w').write(str(os.getpid()))\n" + TICK, Limits(None, limit_s), right_s
+    ) as job:
+        over = boot_time() + right_s
+        until(lambda: ticks(tmp_path) or boot_time() > over, "the job to run, or its right to be over")
+        if ticks(tmp_path):  # else the machine was busy, and the job has its whole time before it
+            process = psutil.Process(int((tmp_path / "pid").read_text()))
+            until(lambda: process.status() == psutil.STATUS_STOPPED, "the job to be frozen")
+            frozen_since = boot_time()
+            time.sleep(limit_s)
+            frozen_s = boot_time() - frozen_since
         job.extend(boot_time() + FOREVER_S)
-        runs(tmp_path)
         ended = end_of(job)
-    assert (ended.cause, ended.detail) == (Cause.LIMIT, "walltime limit of 1.5 s exceeded")
+    assert (ended.cause, ended.detail) == (Cause.LIMIT, f"walltime limit of {limit_s} s exceeded")
+    # All of the time that it may run, besides that in which it was frozen.
+    assert ended.usage.wall_s > limit_s + frozen_s
 
 
 HOLD = "data = b'x' * (200 * 2**20)\n"
@@ -161,15 +179,22 @@ HOLD = "data = b'x' * (200 * 2**20)\n"
 def test_the_keeper_tells_what_the_job_uses_and_then_how_it_ended(
     runner: Runner, tmp_path: Path, limits: Limits
 ) -> None:
-    code = HOLD + "import pathlib, time\nwhile not pathlib.Path('end').exists(): time.sleep(0.02)"
+    code = "import pathlib, time\n" + HOLD + "pathlib.Path('held').touch()\n"
+    code += "while not pathlib.Path('end').exists(): time.sleep(0.02)"
     with start(runner, tmp_path, code, limits) as job:
         assert job.memory_gb is None
-        time.sleep(1.1)  # it looks when the right to run is extended, but not in the first second
-        job.extend(boot_time() + FOREVER_S)
-        assert wait([job.connection], 30)
-        assert not job.hear()
+        until((tmp_path / "held").exists, "the job to have it")
+
+        def told() -> bool:
+            """It looks when the right to run is extended, but not in the first second."""
+            job.extend(boot_time() + FOREVER_S)
+            assert not (wait([job.connection], 0.3) and job.hear())
+            # Where it takes its time, less was told before.
+            return job.memory_gb is not None and job.memory_gb > 0.19
+
+        until(told, "what the job uses")
         assert job.memory_gb is not None
-        assert 0.19 < job.memory_gb < 0.4
+        assert job.memory_gb < 0.4
         (tmp_path / "end").touch()
         assert job.ended().cause is Cause.ENDED
 

@@ -162,16 +162,16 @@ def test_what_a_dead_scine_puffin_leaves_is_taken_over(workers: Workers, queue: 
 
 
 def test_neither_touches_what_the_other_runs(workers: Workers, queue: Queue, tmp_path: Path) -> None:
-    theirs = queue.sleep(6.0)
+    theirs = queue.sleep(600.0)  # else it would take ours, where our worker is slow to start
     with ScinePuffin(tmp_path, queue) as other:
         queue.wait(theirs, "pending")
         # It touches its calculation each second; our judge looks more often than that.
         worker = workers.start(
-            daemon={**ALL_JOBS, "lease_in_s": 1.0, "job_reset_time_in_s": 4.0, "touch_time_in_s": 1.0}
+            daemon={**ALL_JOBS, "lease_in_s": 1.0, "job_reset_time_in_s": 8.0, "touch_time_in_s": 1.0}
         )
-        ours = queue.sleep(3.0)
+        ours = queue.sleep(9.0)
         assert queue.wait(ours)["executor"] == worker.uuid
-        assert queue.wait(theirs)["executor"] == other.uuid
+        assert (queue.status(theirs), queue[theirs]["executor"]) == ("pending", other.uuid)
     assert queue.events("reset") == []
 
 

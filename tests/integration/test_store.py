@@ -164,9 +164,12 @@ def test_one_judge_sits_and_another_follows_when_it_has_left(store: Store, queue
 
 
 def test_the_judge_learns_the_servers_clock(store: Store, queue: Queue) -> None:
+    before = store.server_time()
     now = store.judge_seat(queue.name).take(None, "me", 60.0)
     assert now is not None
-    assert abs(now - store.server_time()) < timedelta(seconds=5)
+    # However long the server takes to answer; it need not cut all its times to milliseconds in the same way.
+    slack = timedelta(milliseconds=1)
+    assert before - slack <= now <= store.server_time() + slack
 
 
 def test_who_renews_right_after_the_judge_found_its_lease_lapsed_keeps_its_calculation(
@@ -184,12 +187,15 @@ def test_who_renews_right_after_the_judge_found_its_lease_lapsed_keeps_its_calcu
         court.look()
         assert queue.status(id_) == "pending", "it was not given the time to renew"
 
+    def is_given_up() -> bool:
+        court.look()
+        return queue.status(id_) == "new"
+
     look_when_lapsed()
     assert calculations.renew(held)
     look_when_lapsed()
-    time.sleep(0.3)
-    court.look()
-    assert queue.status(id_) == "new", "nobody renewed it"
+    # A judge that is held up takes that for a clock that was set, and waits for a whole lease before it judges again.
+    until(is_given_up, "what nobody renewed to be given up")
 
 
 # Workers, events, orders -------------------------------------------------------------------------------
@@ -222,7 +228,7 @@ def test_workers_that_were_stopped_before_they_were_back_are_expected_no_more(st
         store.registry.announce(record(uuid=name, worker=name, state="stopped", returns=1))
     store.registry.announce(record(uuid="else", host="elsewhere", worker="else", state="stopped", returns=1))
     store.registry.stay_away("lab", ["h"], lambda worker: worker != "h-3")
-    assert [each.worker for each in store.registry.workers("lab") if not each.has_ended] == ["h-3", "else"]
+    assert {each.worker for each in store.registry.workers("lab") if not each.has_ended} == {"h-3", "else"}
     store.registry.stay_away("lab", [], lambda _: True)
     assert len([each for each in store.registry.workers("lab") if not each.has_ended]) == 2
 
@@ -291,13 +297,11 @@ def test_new_calculations_are_news_and_others_are_not(calculations: Calculations
     news = calculations.news()
     assert next(news) is False
     id_ = queue.sleep()
-    assert next(news) is True
+    assert any(news)  # a server may also answer that there is nothing yet
     held = claim(calculations)
     calculations.finish(held, DONE)
     queue.set(id_, status="new")
-    arrived = next(news)
-    while not arrived:  # what does not match wakes it too
-        arrived = next(news)
+    assert any(news)  # what does not match wakes it too
     assert queue.status(id_) == "new"
 
 
@@ -317,7 +321,7 @@ def test_a_password_file_that_is_not_there() -> None:
 
 @pytest.fixture
 def nowhere() -> Iterator[Store]:
-    store = Store(DatabaseSettings(ip="127.0.0.1", port=1), timeout_s=0.2)
+    store = Store(DatabaseSettings(ip="127.0.0.1", port=1), timeout_s=0.2, has_pulse=True)
     yield store
     store.close()
 

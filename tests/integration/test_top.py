@@ -45,9 +45,11 @@ class Watched:
         event = Event(kind, worker, worker.rpartition("-")[0], "lab", detail=detail)
         self.store.events.write([(time.time(), event)])
 
-    def play(self, script: Callable[[Play], Awaitable[None]], size: tuple[int, int] = (80, 24)) -> None:
+    def play(
+        self, script: Callable[[Play], Awaitable[None]], size: tuple[int, int] = (80, 24), timeout_s: float = 10.0
+    ) -> None:
         async def run() -> None:
-            app = Top(self.chosen, open_store(self.chosen.fleet, timeout_s=1.0), every=0.2)
+            app = Top(self.chosen, open_store(self.chosen.fleet, timeout_s=timeout_s), every=0.2)
             async with app.run_test(size=size) as pilot:
                 await script(Play(app, pilot))
 
@@ -76,6 +78,17 @@ class Play:
 
     async def sees(self, *words: str) -> None:
         await self.until(lambda: all(word in "\n".join(self.screen) for word in words), f"{words}")
+
+    async def lists(self, *keys: str) -> None:
+        """Wait until the table has these lines: what a key does may be seen a moment later."""
+        await self.until(lambda: self.keys == list(keys), f"the lines {keys}")
+
+    async def has_chosen(self, key: str) -> None:
+        def look() -> bool:
+            row = self.app.query_one(Listing).chosen
+            return row is not None and row.key == key
+
+        await self.until(look, f"{key} to be chosen")
 
     async def until(self, look: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _PATIENCE_S
@@ -128,7 +141,7 @@ def test_it_shows_totals_hosts_and_events_and_what_is_wrong_first(busy: Watched,
         await play.sees(
             "1 quarantined  1 running  1 idle", "7 new", "finished", "no convergence", "⏎ See", "Quit", "Fails"
         )
-        assert play.keys == ["node2", "node1"]
+        await play.lists("node2", "node1")
         assert max(map(len, play.screen)) <= size[0]
 
     busy.play(script, size)
@@ -150,15 +163,15 @@ def test_without_colours_none_is_sent_and_failures_are_bold(busy: Watched, monke
 def test_it_follows_what_changes_and_keeps_the_chosen_line(busy: Watched) -> None:
     async def script(play: Play) -> None:
         await play.sees("7 new")
-        await play.press("tab", "end")
-        chosen = play.app.query_one(Listing).chosen
-        assert chosen is not None
+        await play.press("tab")
+        await play.lists("node2-1", "node1-1", "node1-2")
+        await play.press("end")
+        await play.has_chosen("node1-2")
         busy.report("node2-2", state="running", calculation="c", order="hessian")
         busy.note("requeued", "node2-2", "just now")
         await play.sees("hessian", "just now")
-        after = play.app.query_one(Listing).chosen
-        assert after is not None
-        assert (after.key, play.keys) == (chosen.key, ["node2-1", "node1-1", "node1-2", "node2-2"])
+        await play.lists("node2-1", "node1-1", "node1-2", "node2-2")
+        await play.has_chosen("node1-2")
 
     busy.play(script)
 
@@ -167,17 +180,21 @@ def test_lines_are_sorted_filtered_and_opened_by_keys(busy: Watched) -> None:
     async def script(play: Play) -> None:
         await play.sees("7 new")
         await play.press("s")
-        assert play.keys == ["node1", "node2"]
+        await play.lists("node1", "node2")
         await play.press("r")
-        assert play.keys == ["node2", "node1"]
+        await play.lists("node2", "node1")
         await play.press("slash", *"opt", "enter")
-        assert play.keys == ["node1"]
-        assert "filter: opt (Esc: none)" in play.screen[0]
-        await play.press("escape", "home", "down", "enter")
-        assert "workers of node1 (Esc: back)" in play.screen[0]
-        assert play.keys == ["node1-1", "node1-2"]
-        assert not any("no convergence" in line for line in play.screen)  # that was the other host
+        await play.lists("node1")
+        await play.until(lambda: "filter: opt (Esc: none)" in play.screen[0], "the filter in the title")
+        await play.press("escape")
+        await play.lists("node2", "node1")
+        await play.press("home", "down", "enter")
+        await play.until(lambda: "workers of node1 (Esc: back)" in play.screen[0], "the host in the title")
+        await play.lists("node1-1", "node1-2")
+        # That was the other host.
+        await play.until(lambda: not any("no convergence" in line for line in play.screen), "the events of node1 alone")
         await play.press("escape", "f")
+        await play.sees("no convergence")
         await play.until(lambda: "finished" not in "\n".join(play.screen[-8:]), "the failures alone")
         assert any("no convergence" in line for line in play.screen)
 
@@ -191,11 +208,11 @@ def test_hundreds_of_workers_can_be_scrolled(lab: Watched) -> None:
     async def script(play: Play) -> None:
         await play.sees("300 idle")
         await play.press("tab", "end")
-        assert play.keys[-1] == "node1-300"
+        await play.until(lambda: play.keys[-1] == "node1-300", "the last line")
         await play.press("home", "pagedown")
         assert play.keys[0] != "node1-300"
         await play.press("home")
-        assert play.keys[0] == "node1-1"
+        await play.until(lambda: play.keys[0] == "node1-1", "the first line")
 
     lab.play(script)
 
@@ -206,6 +223,7 @@ def test_an_order_is_given_only_when_it_is_confirmed_and_its_failure_is_told(bus
         await play.press("d")
         await play.sees("Stop all workers of node2?", "finish their calculations first")
         await play.press("n")
+        await play.until(lambda: len(play.app.screen_stack) == 1, "the question to go")
         assert not play.app._notifications
         await play.press("tab", "x")
         await play.sees("Restart node2-1?")
@@ -230,14 +248,16 @@ def test_a_host_is_drained_and_only_a_resume_brings_it_back(busy: Watched) -> No
         assert Path(note).exists()
         assert list(busy.store.control.drained("lab")) == ["node2"]
 
-        await play.press("u", "y")
+        await play.press("u")
+        await play.sees("Start all workers of node2?")
+        await play.press("y")
         await answered("node2: starting: drained by ")
         assert Path(note).exists()
 
         busy.store.control.order_stop("lab", "me")
         await play.until(lambda: bool(play.app._feed.drained), "it to be known")
         await play.press("tab", "home")
-        assert play.keys[0] == "node2-1"
+        await play.has_chosen("node2-1")
         await play.press("m")
         await play.sees("Resume all workers of node2?")
         await play.press("y")
@@ -262,15 +282,16 @@ def test_an_outage_of_the_database_is_told_and_ends(own_database_server: Databas
         await asyncio.to_thread(own_database_server.kill)
         await play.sees("this is from", "cannot reach the database", "1 running")
         await play.press("tab")
-        assert play.keys == ["node1-1"]
+        await play.lists("node1-1")
         await asyncio.to_thread(own_database_server.start)
         lab.note("claimed", "node1-1", "afterwards")
         lab.report("node1-2", state="frozen")
         await play.sees("1 frozen", "afterwards")
-        title = str(play.app.query_one("#title", Static).render())
-        assert "cannot reach" not in title
+        # What was seen is told first, and then that there is no trouble any more.
+        title = play.app.query_one("#title", Static)
+        await play.until(lambda: "cannot reach" not in str(title.render()), "the trouble to be over")
 
-    lab.play(script)
+    lab.play(script, timeout_s=1.0)  # as long as it takes to see that it is away
     lab.store.close()
 
 
@@ -286,4 +307,4 @@ def test_a_database_that_is_away_from_the_beginning_is_told(tmp_path: Path) -> N
     async def script(play: Play) -> None:
         await play.sees("cannot reach the database at 127.0.0.1:9")
 
-    Watched(chosen, open_store(chosen.fleet)).play(script)
+    Watched(chosen, open_store(chosen.fleet)).play(script, timeout_s=1.0)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +176,7 @@ def test_output_of_any_size_and_encoding_is_kept(workers: Workers, queue: Queue)
     )
     binary = queue.code("import os; os.write(1, bytes(range(256)))")
     workers.start()
-    output = queue.wait(loud)["raw_output"]
+    output = queue.wait(loud, patience_s=120.0)["raw_output"]  # a gigabyte, on a disk that others use as well
     assert output.startswith("first\nxxx")
     assert output.endswith("xxx\nlast\n")
     assert "bytes left out" in output
@@ -300,9 +299,11 @@ def test_told_to_stop_at_once_it_gives_the_calculation_back(
     id_ = queue.code(waiting_code(tmp_path))
     worker = workers.start()
     started(tmp_path)
-    for number in signals:
+    worker.signal(signals[0])
+    for number in signals[1:]:
+        # Two of the same signal at once would be one.
+        until(lambda: "will stop after this job" in worker.log, "the first signal to be heard")
         worker.signal(number)
-        time.sleep(0.05)  # two of the same signal at once would be one
     assert worker.wait() == 0
     document = queue[id_]
     assert (document["status"], document["executor"]) == ("new", "")
@@ -371,7 +372,8 @@ def test_a_stop_of_the_whole_fleet_through_the_database(workers: Workers, queue:
     worker = workers.start()
     queue.wait(queue.sleep())
     control.order_stop("lab", "the test")
-    assert worker.wait() == 0
+    # It looks with each report: soon, since it has just ended a job; but where it was quicker, only after 75 s.
+    assert worker.wait(patience_s=120.0) == 0
     assert "the fleet was told to stop" in worker.log
     control.lift_stop("lab")
     worker.start()
@@ -416,8 +418,19 @@ def test_limits_of_its_own_life(workers: Workers, queue: Queue, daemon: dict[str
 
 def test_at_its_timeout_the_job_is_killed_and_given_back(workers: Workers, queue: Queue, tmp_path: Path) -> None:
     id_ = queue.code(waiting_code(tmp_path))
-    worker = workers.start(daemon={"timeout_in_h": 2.0 / 3600})
-    started(tmp_path)
+    worker = workers.start(daemon={"timeout_in_h": 2.5 / 3600})
+
+    def has_begun() -> bool:
+        ended = worker.process.poll() is not None
+        if (tmp_path / "job.started").exists():
+            return True
+        if ended:
+            # On a busy machine its time was over before the job had begun.
+            assert worker.wait() == 0
+            worker.start()
+        return False
+
+    until(has_begun, "the job to begin")
     assert worker.wait() == 0
     assert queue.status(id_) == "new"
     worker.is_gone()
@@ -535,27 +548,34 @@ def test_the_registry_tells_what_the_worker_does(workers: Workers, queue: Queue,
     assert (record.uuid, record.state, record.calculation, record.done) == (worker.uuid, "stopped", "", 1)
     assert (record.cores, record.memory, record.jobs) == (1, 2.0, ("lab_code", "sleep"))
     assert (record.pid, record.restarts) == (worker.pid, 0)
+    # Before it starts again: of events of one second only those of one process are in their order.
+    kinds = [event["kind"] for event in queue.store.events.latest(100, "lab")]
+    assert kinds == ["started", "claimed", "finished", "stopped"]
     worker.start()
     until(lambda: queue.store.registry.workers("lab")[0].state == "idle", "the worker to be back")
     assert queue.store.registry.workers("lab")[0].restarts == 0, "a stop is no crash"
-    kinds = [event["kind"] for event in queue.store.events.latest(100, "lab")]
-    assert kinds[:4] == ["started", "claimed", "finished", "stopped"]
 
 
 def test_the_registry_tells_the_memory_that_a_job_uses(workers: Workers, queue: Queue, tmp_path: Path) -> None:
     worker = workers.start()
     id_ = queue.code("data = b'x' * (300 * 2**20)\n" + waiting_code(tmp_path))
     started(tmp_path)
-    time.sleep(2.5)  # it is told after a second at the earliest, and goes with the next report
-    worker.signal(signal.SIGTERM)
 
     def memory() -> float | None:
+        """It is known after a second at the earliest, and goes with the next report: each change of state makes one."""
         [record] = queue.store.registry.workers("lab")
-        return record.memory_used if record.state == "draining" else None
+        if record.state == "running":
+            worker.place.stop.touch()
+        elif record.state == "draining":
+            worker.place.stop.unlink(missing_ok=True)
+        # The first look may have come while the job was still about to take its memory.
+        return record.memory_used if (record.memory_used or 0.0) > 0.28 else None
 
-    assert 0.28 < until(memory, "the report") < 0.5
+    used = until(memory, "the report")
+    assert used is not None
+    assert used < 0.5
     let_end(tmp_path)
     queue.wait(id_)
-    worker.wait()
+    worker.stop()
     [record] = queue.store.registry.workers("lab")
     assert (record.state, record.memory_used) == ("stopped", None)

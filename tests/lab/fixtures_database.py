@@ -117,7 +117,7 @@ def _has_scine() -> bool:
 @pytest.fixture
 def store(database: Database) -> Iterator[Store]:
     """The worker's and the fleet's view of `database`."""
-    opened = Store(DatabaseSettings(uri=database.uri, name=database.name), timeout_s=5)
+    opened = Store(DatabaseSettings(uri=database.uri, name=database.name), timeout_s=20)
     opened.events.prepare()
     yield opened
     opened.close()

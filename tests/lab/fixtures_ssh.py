@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,15 +60,25 @@ def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
     made.close()
 
 
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A loopback port on which nobody listens, nor can meanwhile: one that is only free may soon be another test's."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield int(kept.getsockname()[1])
+
+
 @pytest.fixture(scope="session")
 def supervisor_wheel() -> tuple[Path, str]:
     """The wheel of supervisor, kept between sessions, and its SHA-256."""
     cache = Path.home() / ".cache" / "puffin-fleet-tests"
     cache.mkdir(parents=True, exist_ok=True)
-    if not list(cache.glob("supervisor-4.3*.whl")):
-        words = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-        done = subprocess.run([*words, "-d", str(cache), "supervisor==4.3.*"], capture_output=True, text=True)
-        if done.returncode != 0:
-            missing(f"supervisor cannot be downloaded: {done.stderr[-300:]}")
+    with (cache / "supervisor.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes run tests: none may find what another has half written
+        if not list(cache.glob("supervisor-4.3*.whl")):
+            words = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+            done = subprocess.run([*words, "-d", str(cache), "supervisor==4.3.*"], capture_output=True, text=True)
+            if done.returncode != 0:
+                missing(f"supervisor cannot be downloaded: {done.stderr[-300:]}")
     wheel = sorted(cache.glob("supervisor-4.3*.whl"))[-1]
     return wheel, hashlib.sha256(wheel.read_bytes()).hexdigest()

@@ -98,6 +98,11 @@ class Laboratory:
             raise LaboratoryError(f"no laboratory runs in {self.state}: make one with `up`") from None
 
     @property
+    def _uplink(self) -> Path:
+        """Holds the number that the kernel gave to the controller's end of its cable; it gives none twice."""
+        return self.state / "uplink"
+
+    @property
     def address(self) -> str:
         """The controller's address, the only one besides their own that hosts can reach."""
         return self.subnet.controller
@@ -131,6 +136,10 @@ class Laboratory:
         first = keeper.children() if keeper else []
         namespace = _namespace(first[0].pid, "pid") if first else ""
         return [each for each in psutil.process_iter() if namespace and _namespace(each.pid, "pid") == namespace]
+
+    def first_process(self, name: str) -> psutil.Process:
+        """The one that started all others of a host, and lives as long as it runs."""
+        return self._must(f"host {name}").children()[0]
 
     def file(self, name: str, path: str) -> Path:
         """A file that a host wrote, wherever it is mounted; also while the host is off."""
@@ -174,15 +183,15 @@ class Laboratory:
     def down(self) -> None:
         """End everything and remove the directory; also what a process left that was killed."""
         self._refuse_other_directories()
-        with contextlib.suppress(LaboratoryError):
-            subnet = self.subnet
-            _ip([f"link del {subnet.interface}"], must=False)
+        # By its number: once the kernel has taken it away, the name may be that of another laboratory.
+        link = int(self._uplink.read_text() or 0) if self._uplink.exists() else 0
+        if link:
+            _ip([f"link del if{link}"], must=False)
         wait_for(self._all_ended, f"the processes of {self.state} to end")
         for child in self._children.values():
             child.wait()
         with contextlib.suppress(LaboratoryError):
-            subnet = self.subnet
-            wait_for(lambda: subnet.interface not in psutil.net_if_addrs(), f"{subnet.interface} to go")
+            wait_for(lambda: link not in interface_numbers(), f"interface {link} to go")
         shutil.rmtree(self.state, ignore_errors=True)
 
     def cut(self, name: str) -> None:
@@ -234,7 +243,7 @@ class Laboratory:
         if not self._resize(self[name], self[name].disk_size):
             raise LaboratoryError(f"the disk of {name} cannot be given back its size")
 
-    def ssh(self, name: str, *words: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+    def ssh(self, name: str, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command on a host, as its user, through its sshd."""
         command = self[name].ssh_words(*words)
         return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout)
@@ -272,6 +281,7 @@ class Laboratory:
                     continue  # another laboratory was quicker
                 raise
             (self.state / "subnet").write_text(str(subnet.number))
+            self._uplink.write_text(str(socket.if_nametoindex(subnet.interface)))
             _ip(others)
             self._inside(connect_uplink())
             return
@@ -416,6 +426,11 @@ class Laboratory:
         wait_for(lambda: not _lives(process), f"{role} to end")
         if role in self._children:
             self._children.pop(role).wait()
+
+
+def interface_numbers() -> set[int]:
+    """The numbers of this machine's network interfaces."""
+    return {number for number, _ in socket.if_nameindex()}
 
 
 def greets(address: str) -> bool:

@@ -19,6 +19,7 @@ class Link:
         self._target = port
         self._whole = threading.Event()
         self._whole.set()
+        self._last: tuple[str, str] | None = None
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -32,6 +33,14 @@ class Link:
     def cut(self) -> None:
         """Let nothing pass any more, as a broken cable would: no connection is closed."""
         self._whole.clear()
+
+    def cut_after(self, command: str, collection: str) -> None:
+        """Cut it behind the next command of a kind: the server does what it says, and the answer does not pass."""
+        self._last = (command, collection)
+
+    @property
+    def is_cut(self) -> bool:
+        return not self._whole.is_set()
 
     def heal(self) -> None:
         """Let everything pass again, also what was sent in the meantime."""
@@ -68,7 +77,11 @@ class Link:
         operation_code, is_message = struct.unpack("<i", message[12:16])[0], 2013
         if operation_code == is_message:
             length = struct.unpack("<i", message[21:25])[0]
-            self.commands[next(iter(bson.decode(message[21 : 21 + length])))] += 1
+            command, about = next(iter(bson.decode(message[21 : 21 + length]).items()))
+            self.commands[command] += 1
+            if (command, about) == self._last:
+                self._last = None
+                self.cut()
 
 
 def _read(source: socket.socket, size: int) -> bytes:

@@ -147,7 +147,7 @@ class Machine(BehindSshd):
             "UserKnownHostsFile": self.known_hosts,
             "StrictHostKeyChecking": "yes",
             "BatchMode": "yes",
-            "ConnectTimeout": 5,
+            "ConnectTimeout": 20,
         }
         options = [word for name, value in settings.items() for word in ("-o", f'{name}="{value}"')]
         return ["ssh", "-F", "none", *options, f"{self.user}@{self.address}", *words]

@@ -48,8 +48,19 @@ def lab_user() -> str:
     except KeyError:
         # "*" is no password; "!" would be a locked account, which sshd refuses without PAM
         words = ["useradd", "--system", "--create-home", "--shell", "/bin/bash", "--password", "*", LAB_USER]
-        subprocess.run(words, check=True, capture_output=True)
+        made = subprocess.run(words, capture_output=True, text=True)
+        if made.returncode != 0:
+            _wait_for_lab_user(made.stderr)
     return LAB_USER
+
+
+def _wait_for_lab_user(error: str) -> None:
+    """Of several processes that run tests at the same time one makes the user, and the others are refused."""
+    deadline = time.monotonic() + 20
+    while LAB_USER not in (entry.pw_name for entry in pwd.getpwall()):
+        if time.monotonic() >= deadline:
+            raise RuntimeError(f"the user {LAB_USER} cannot be made: {error}")
+        time.sleep(0.1)
 
 
 class BehindSshd:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.lab.worker import Worker, lines_of, until
+from tests.lab.worker import Worker, until
 
 
 def ticking_code(path: Path) -> str:
@@ -28,8 +28,28 @@ def let_end(path: Path) -> None:
     Path(f"{path}.may-end").touch()
 
 
+def _written(path: Path) -> list[list[str]]:
+    """The words of each line; one that is just being written has no end yet."""
+    text = path.read_text() if path.exists() else ""
+    return [line.split() for line in text.split("\n")[:-1]]
+
+
 def ticks(path: Path, attempt: int) -> list[float]:
-    return [float(line.split()[2]) for line in lines_of(path) if line.split()[1] == str(attempt)]
+    return [float(at) for _, number, at in _written(path) if number == str(attempt)]
+
+
+def begins(path: Path, after: int = 0) -> int:
+    """Wait until an attempt later than another goes on; return its number.
+
+    With a short lease it need not be the next: who gets no answer to a claim in time gives back what it may have taken.
+    """
+
+    def look() -> int:
+        return min((number for _, word, _ in _written(path) if (number := int(word)) > after), default=0)
+
+    attempt = until(look, f"an attempt after attempt {after} to begin")
+    runs(path, attempt)
+    return attempt
 
 
 def runs(path: Path, attempt: int) -> None:
@@ -50,7 +70,7 @@ def stands_still(path: Path, attempt: int) -> None:
 
 
 def never_ran_side_by_side(path: Path) -> None:
-    attempts = sorted({int(line.split()[1]) for line in lines_of(path)})
+    attempts = sorted({int(number) for _, number, _ in _written(path)})
     for earlier, later in itertools.pairwise(attempts):
         assert ticks(path, earlier)[-1] < ticks(path, later)[0], f"attempts {earlier} and {later} overlapped"
 

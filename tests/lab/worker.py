@@ -216,7 +216,7 @@ class Queue:
     def __init__(self, database: Database) -> None:
         self.name = database.name
         self.client = database.server.client()
-        self.store = Store(DatabaseSettings(uri=database.uri, name=database.name))
+        self.store = Store(DatabaseSettings(uri=database.uri, name=database.name), has_pulse=True)
 
     def close(self) -> None:
         self.store.close()

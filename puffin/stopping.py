@@ -103,6 +103,7 @@ class Orders:
         self._started = self._last_job = clock()
         self._jobs = 0
         self._standing = self._given = StopOrder(Stop.NO)
+        self._seen_files: tuple[Path, ...] = ()
         self._obeyed_files: tuple[Path, ...] = ()
 
     def job_ended(self) -> None:
@@ -135,9 +136,9 @@ class Orders:
         return StopOrder(Stop.DRAIN, "the fleet was told to stop") if self._fleet_stop() else StopOrder(Stop.NO)
 
     def _by_file(self) -> StopOrder:
-        for path in self._stop_files():
-            if path.exists():
-                return StopOrder(Stop.DRAIN, f"found the stop file {path}")
+        self._seen_files = tuple(path for path in self._stop_files() if path.exists())
+        if self._seen_files:
+            return StopOrder(Stop.DRAIN, f"found the stop file {self._seen_files[0]}")
         if self._daemon.recycle and Path(self._daemon.recycle).exists():
             return StopOrder(Stop.RECYCLE, f"found the recycle file {self._daemon.recycle}")
         return StopOrder(Stop.NO)
@@ -148,7 +149,7 @@ class Orders:
 
     def obeyed(self) -> None:
         """Remove the files that were obeyed, as far as they are this worker's to remove, and note the others."""
-        self._obeyed_files = tuple(path for path in self._stop_files() if path.exists())
+        self._obeyed_files = self._seen_files  # as of the decision: one may have been taken away since
         if self._daemon.remove_stop_file and self._daemon.stop:
             _remove(self._daemon.stop)
         if self._given.stop is Stop.RECYCLE:

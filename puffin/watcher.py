@@ -133,6 +133,9 @@ class Watcher:
                 self._stopping.wait(random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             except DatabaseError as error:
                 self._log.info(f"polling {self._calculations.name}: {error}")
+                # Who waits for news waits for long.
+                self._watching = False
+                self._tell()
                 return
             finally:
                 self._watching = False
@@ -147,12 +150,15 @@ class Watcher:
             # What came before the stream was open is not in it: the first word is always worth a look.
             if arrived or not self._watching:
                 self._watching = True
-                self._news.set()
-                self._on_news()
+                self._tell()
                 self._proof.seek()
             hasty = hasty + 1 if not arrived and boot_time() - asked < _HASTE_S else 0
             self._slow_down(hasty)
             asked = boot_time()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._on_news()
 
     def _slow_down(self, hasty: int) -> None:
         """Not every server waits before it says that there is nothing; it must not be asked without a pause."""

@@ -123,10 +123,20 @@ def test_a_stop_file_that_somebody_takes_away_after_it_was_obeyed(
     given = orders(tmp_path, clock, stop_shared=str(tmp_path / "shared"), **settings)
     for name in there:
         (tmp_path / name).touch()
+    assert given.current.stop is (Stop.DRAIN if there else Stop.NO)
     given.obeyed()
     for name in gone:
         (tmp_path / name).unlink()
     assert given.taken_back is taken_back
+
+
+def test_a_stop_file_that_is_taken_away_once_it_was_decided_to_obey_it(tmp_path: Path, clock: Clock) -> None:
+    given = orders(tmp_path, clock, remove_stop_file=False)
+    (tmp_path / "stop").touch()
+    assert given.current.stop is Stop.DRAIN
+    (tmp_path / "stop").unlink()
+    given.obeyed()
+    assert given.taken_back, "else the worker ends, and nobody starts it again"
 
 
 def test_the_fleet_is_told_to_stop(tmp_path: Path, clock: Clock) -> None:

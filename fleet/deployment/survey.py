@@ -311,8 +311,13 @@ def _configuration(worker: Worker, files: Sequence[RenderedFile]) -> str:
 
 
 def _observed(facts: Facts, records: Sequence[WorkerRecord], goal: Goal, kit: Kit) -> ObservedHost:
-    alive = {program.name for program in facts.supervisord.programs if program.state == "RUNNING"}
-    mine = [record for record in records if record.worker in alive]
+    alive = {program.name: program.pid for program in facts.supervisord.programs if program.state == "RUNNING"}
+    # Who has not reported yet, but began when all was written, runs that, and not what the one before it did.
+    mine = [
+        record
+        for record in records
+        if record.worker in alive and (record.worker not in facts.fresh or record.pid == alive[record.worker])
+    ]
     supervisors = {*facts.supervisors, *([EXISTING] if kit.supervisor == EXISTING else [])}
     return ObservedHost(
         releases=frozenset(release.id for release in facts.releases),

@@ -6,6 +6,7 @@ since asking for them takes long; `look_around` where a place for scratch is sou
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from fleet.hostside import boot, hardware
@@ -81,6 +83,7 @@ def main(request: Json) -> Json:
         "boot": boot.look(places.host),
         "supervisord": supervisord,
         "drifted": drifted(places.host) if supervisord["reachable"] else [],
+        "fresh": _fresh(places.host, supervisord["programs"]),
         "orphans": orphans(places.host, run_dir, supervisord["pid"]),
     }
 
@@ -152,6 +155,18 @@ def _deployed(root: Path) -> Json:
         "manifest": read_text(root / "manifest.json") or None,
         "good": _deploy_of(root / "good" / "manifest.json"),
     }
+
+
+def _fresh(root: Path, programs: Sequence[Json]) -> list[str]:
+    """Workers whose process began after all that it reads was written, whatever the one before it has reported."""
+    found = []
+    for program in programs:
+        name = program["name"]
+        read = (root / "current", root / f"etc/workers/{name}.yaml", root / f"etc/workers/{name}.env")
+        with contextlib.suppress(OSError):
+            if program["start"] > max(path.lstat().st_mtime for path in read):
+                found.append(name)
+    return found
 
 
 def _deploy_of(manifest: Path) -> str | None:

@@ -316,6 +316,8 @@ class Facts:
         Id of the deploy whose state is kept as the last good one; None where none is.
     drifted
         Programs whose section on disk is not the one that supervisord runs with.
+    fresh
+        Workers whose process began after all that it reads was written.
     lock
         Who is changing this host.
     boot
@@ -359,6 +361,7 @@ class Facts:
     roomy: tuple[Roomy, ...] = ()
     drained: Drained | None = None
     good: str | None = None
+    fresh: frozenset[str] = frozenset()
 
     def file(self, path: str) -> FileFact | None:
         """The file at a relative path, if it is there."""

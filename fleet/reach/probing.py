@@ -102,6 +102,7 @@ def parse(host: str, reply: Mapping[str, Any]) -> Facts:
         good=reader.optional("good", reader.text),
         supervisord=_supervisord(reader.inner("supervisord")),
         drifted=frozenset(reader.texts("drifted")),
+        fresh=frozenset(reader.texts("fresh")),
         orphans=tuple(_orphan(item) for item in reader.items("orphans")),
         lock=_lock(reader.inner("lock")),
         boot=_boot(reader.inner("boot")),

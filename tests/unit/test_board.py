@@ -156,11 +156,11 @@ def test_a_depth_is_noted_once_however_often_it_is_told() -> None:
 def test_events_are_told_the_newest_first_and_may_be_failures_alone() -> None:
     events = [event(9, "claimed"), event(5, "failed", detail="no\nSCF"), event(2, "finished", "node22")]
     assert words(event_lines(events, failures=False)) == [
-        "12:00:28  node22-1  finished     ",
-        "12:00:25  node1-1   failed       no",
-        "12:00:21  node1-1   claimed      ",
+        "12:00:28  node22-1  finished      ",
+        "12:00:25  node1-1   failed        no",
+        "12:00:21  node1-1   claimed       ",
     ]
-    assert [line[2] for line in event_lines(events, failures=True)] == [Cell("failed     ", "bad")]
+    assert [line[2] for line in event_lines(events, failures=True)] == [Cell("failed      ", "bad")]
     assert len(event_lines(events, failures=False, host="node22")) == 1
 
 
@@ -174,7 +174,7 @@ def test_events_are_printed_in_columns(capsys: pytest.CaptureFixture[str]) -> No
     lines = capsys.readouterr().out.splitlines()
     assert [line[line.index("node") :] for line in lines] == [
         "node1-1   quarantined",
-        "node22-1  failed       why",
+        "node22-1  failed        why",
         "node1-1   failed",
     ]
 

@@ -22,9 +22,10 @@ from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet, parse_inventory
 from fleet.hostside import probe
 from fleet.reach import probing
-from fleet.reach.facts import Facts, Release, Supervisord
+from fleet.reach.facts import Facts, FileFact, Program, Release, Supervisord
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import CommandResult, ConnectionLost
+from puffin.records import WorkerRecord
 
 FLEET = f"""\
 fleet: reactions
@@ -101,6 +102,58 @@ def test_a_host_whose_diff_cannot_be_read_has_failed(fleet: Fleet, tmp_path: Pat
 def test_json_and_diff_exclude_each_other() -> None:
     with pytest.raises(UsageError, match="'puffin-fleet plan --json --diff' has both"):
         CliRunner().invoke(deploy, ["--json", "--diff"], standalone_mode=False, catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("pid", "fresh", "reasons"),
+    [
+        (7, [], ["settings"]),
+        (7, ["node1-1"], ["settings"]),
+        (6, [], ["settings"]),
+        (6, ["node1-1"], []),
+    ],
+    ids=[
+        "its own report",
+        "its own, though it began late",
+        "its predecessor's",
+        "its predecessor's, and it began late",
+    ],
+)
+def test_what_a_worker_runs_that_has_yet_to_report(
+    tmp_path: Path, pid: int, fresh: list[str], reasons: list[str]
+) -> None:
+    fleet = parse_inventory(FLEET.replace("disk: 0.1}", "disk: 0.1, count: 1}"), "hosts.yaml")
+    bare = found(tmp_path)
+    (planned,) = work_out(Goal(fleet, None, (), tmp_path), [bare], print)
+    assert planned.value
+    desired = planned.value.desired
+    running = Program("node1-1", "RUNNING", 7, "", "", 0, 0, 0, 0)
+    seen = replace(
+        bare,
+        current=desired.release,
+        files=tuple(FileFact(file.path, file.sha256, file.mode) for file in desired.files),
+        supervisord=replace(NOTHING, running=True, reachable=True, pid=5, programs=(running,)),
+        fresh=frozenset(fresh),
+    )
+    record = WorkerRecord(
+        uuid="w",
+        fleet="reactions",
+        host="node1",
+        worker="node1-1",
+        pid=pid,
+        release=desired.release,
+        configuration="before",
+        cores=1,
+        memory=0.1,
+        disk=0.1,
+        programs=(),
+        jobs=(),
+        state="idle",
+    )
+    (work,) = work_out(Goal(fleet, None, (record,), tmp_path), [seen], print)
+    assert work.value
+    changes = [reason.value for change in work.value.plan.workers_changed for reason in change.reasons]
+    assert changes == reasons
 
 
 @pytest.mark.parametrize(

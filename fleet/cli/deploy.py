@@ -15,13 +15,14 @@ from fleet.cli import options
 from fleet.cli.options import Chosen
 from fleet.cli.output import Board, Column, note, print_json, print_table, report_failures
 from fleet.cli.planning import Known, known_of, refuse_without_consent, show_plans, survey_chosen, with_diffs
-from fleet.deployment.fleet_deploy import DeployEnd, DeployOptions, deploy_hosts, note_unchanged
+from fleet.deployment.fleet_deploy import DeployEnd, DeployOptions, deploy_hosts
 from fleet.deployment.health import Health
 from fleet.deployment.hooks import check_hooks
 from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.kits import PREVIOUS
 from fleet.deployment.lock import TOKEN_VARIABLE, again_when_changed, new_deed, wait_until_free
 from fleet.deployment.manner import Manner
+from fleet.deployment.noting import note_unchanged
 from fleet.deployment.roller import NotBegun, PutBack
 from fleet.deployment.survey import HostWork
 from fleet.errors import ExitCode, FleetError, UsageError

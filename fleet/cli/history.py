@@ -83,7 +83,7 @@ def _show_history(deeds: Sequence[PastDeed], json_lines: bool, each_host: bool) 
         return
     if not each_host:
         print_table(_HISTORY, [_history_row(deed) for deed in deeds])
-        if any(entry.error for deed in deeds for entry in deed.hosts):
+        if any(entry.error and entry.outcome != "done" for deed in deeds for entry in deed.hosts):
             note("Why something failed, host by host: puffin-fleet history -v.", "dim")
         return
     console = data_console()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fleet.deployment.deed import Deed
 from fleet.deployment.difftext import mask_secrets
@@ -15,6 +16,7 @@ from fleet.deployment.hooks import Hook, HookEnvironment, run_hook
 from fleet.deployment.host_deploy import Deployed, Deployment
 from fleet.deployment.lock import DeedOutcome, Lock, LockTarget, Result, hold, outcome_of
 from fleet.deployment.manner import Manner
+from fleet.deployment.noting import leave_word
 from fleet.deployment.refusals import LIMIT_S
 from fleet.deployment.revert import GoodState, Reversal
 from fleet.deployment.roller import HostSigns, NotBegun, PutBack, Roller
@@ -33,7 +35,7 @@ from fleet.release.releases import HostRoots as ReleasePlace
 from fleet.release.releases import prune_host, releases_in_use
 from fleet.words import duration
 from puffin.errors import DatabaseError
-from puffin.store import Event, Store
+from puffin.store import Store
 
 
 @dataclass(frozen=True)
@@ -245,15 +247,15 @@ def deploy_hosts(
             results = _roll_out(fleet, works, remotes, store, how, audience, lock)
         except Interrupted as interrupted:
             # What is done is done: the next run finds nothing to do on these hosts and says nothing of them.
-            done = [result for result in interrupted.results if isinstance(result.value, Deployed)]
+            done = [result for result in interrupted.results if _is_over(result)]
             for result in done:
                 lock.conclude(result.host, _outcome(result, releases[result.host]))
-            _leave_word(fleet, store, how, releases, done)
+            leave_word(fleet, store, how.deed, releases, done, how.missing)
             raise
         for result in results:
             lock.conclude(result.host, _outcome(result, releases[result.host]))
         # The hook comes last: it may look at what was left, and may be cut off.
-        unnoted = _leave_word(fleet, store, how, releases, results)
+        unnoted = leave_word(fleet, store, how.deed, releases, results, how.missing)
         try:
             troubles = (*_after(fleet, lock, how, results), *unnoted)
         except KeyboardInterrupt as interrupted:
@@ -341,8 +343,8 @@ def _roll_out(
     unproven = frozenset(work.host.name for work in works if work.plan.empty)
     policy = policy_of(fleet.update, len(works), fresh, unproven)
     able = sum(_can_prove(work) for work in works if not work.plan.empty)
-    no_way_back = frozenset(work.host.name for work in works if work.facts.good is None and not work.worth_keeping)
-    policy = replace(policy, canary=min(policy.canary, able), no_way_back=no_way_back)
+    never_good = frozenset(work.host.name for work in works if work.facts.good is None and not work.worth_keeping)
+    policy = replace(policy, canary=min(policy.canary, able), no_way_back=never_good - fresh)
     rollout = Rollout(policy, list(parts))
     errors = {**lock.failed, **{result.host: result.error for result in prepared if result.error is not None}}
     for host, error in errors.items():
@@ -382,47 +384,6 @@ def _tell(event: HostEvent[None], audience: Audience) -> None:
         audience.finished(event.host, False)
 
 
-def note_unchanged(fleet: Fleet, store: Store, works: Sequence[HostWork]) -> None:
-    """Leave word of hosts that are as they should be: an earlier deploy may have had no database to do so.
-
-    Parameters
-    ----------
-    fleet
-        The fleet.
-    store
-        Its database; where it is away, the next deploy does it.
-    works
-        What was found on the hosts.
-    """
-    with contextlib.suppress(DatabaseError):
-        noted = store.control.releases(fleet.name)
-        unchanged = {work.host.name: work.release for work in works if work.plan.empty}
-        missing = {host: release for host, release in unchanged.items() if noted.get(host) != release}
-        store.control.note_releases(fleet.name, missing)
-
-
-def _event(fleet: Fleet, result: HostResult[Deployed], what: str) -> Event:
-    """What became of a host, for everybody who looks at the fleet."""
-    if result.error is None:
-        return Event("deployed", "", result.host, fleet.name, detail=what)
-    kind = "put_back" if isinstance(result.error, PutBack) else "not_deployed"
-    why = mask_secrets(_first_line(result.error)).removeprefix(f"{result.host}: ")
-    return Event(kind, "", result.host, fleet.name, detail=f"{what}: {why}")
-
-
-def _leave_word(
-    fleet: Fleet, store: Store, how: DeployOptions, releases: Mapping[str, str], results: Sequence[HostResult[Deployed]]
-) -> tuple[FleetError, ...]:
-    done = {result.host: releases[result.host] for result in results if result.ok}
-    events = [
-        (time.time(), _event(fleet, result, f"release {releases[result.host]} by {how.deed.who}"))
-        for result in results
-        if not isinstance(result.error, NotBegun)
-    ]
-    try:
-        store.control.note_releases(fleet.name, done)
-        if events:
-            store.events.write(events)
-    except DatabaseError as error:
-        return (FleetError(f"the deploy could not be noted in the database: {error}"),)
-    return ()
+def _is_over(result: HostResult[Any]) -> bool:
+    """Whether a host had come to an end, good or bad, when a deploy was interrupted."""
+    return isinstance(result.value, Deployed) or isinstance(result.error, PutBack)

@@ -20,7 +20,7 @@ from fleet.errors import FleetError
 from fleet.reach.execute import Say, ask, fan_out
 from fleet.reach.facts import Holder
 from fleet.reach.probing import read_holder
-from fleet.reach.remote import ConnectionLost, HostResult, Remote
+from fleet.reach.remote import ConnectionLost, HostResult, Remote, UnreachableError
 from fleet.reach.reply import Reader
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ _GRACE_S = 5.0
 _PAUSE_S = (0.3, 0.7)
 _LOOK_AGAIN_S = (1.5, 3.0)
 _RELEASE_TIMEOUT_S = 10.0
+_AT_THE_END = 64
+"""Hosts at a time when locks are given back, for which whoever pressed Ctrl-C waits."""
 _MOST_MISSING = 50
 
 
@@ -220,7 +222,7 @@ class Keeper:
         self._reentrant: set[str] = set()
         self._mine: set[str] = set()
         self._uncertain: set[str] = set()
-        self._trying = False
+        self._perhaps: set[str] = set()
         self._lock: Lock | None = None
         self._mutex = threading.Lock()
         self._under_way: set[str] = set()
@@ -234,13 +236,12 @@ class Keeper:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            self._trying = True
             attempt = self._attempt()
             if not attempt.holders and not attempt.changed:
                 self._lock = self._locked(attempt)
                 return self._lock
             self._abandon([*attempt.taken, *attempt.uncertain])
-            self._trying = False
+            self._perhaps.clear()
             if attempt.changed:
                 raise ChangedMeanwhile(attempt.changed)
             if time.monotonic() >= deadline:
@@ -264,6 +265,7 @@ class Keeper:
         grace = time.monotonic() + _GRACE_S
         while True:
             for result in self._fan(missing, self._acquire):
+                failed.pop(result.host, None)
                 if result.value is not None:
                     answers[result.host] = result.value
                 elif result.error is not None:
@@ -288,10 +290,17 @@ class Keeper:
             if self._closed:
                 raise FleetError(f"{host}: interrupted")
             self._under_way.add(host)
+            self._perhaps.add(host)
         try:
-            return self._try(host)
+            answer = self._try(host)
+        except UnreachableError:
+            self._perhaps.discard(host)
+            raise
         finally:
             self._under_way.discard(host)
+        if not answer.held:
+            self._perhaps.discard(host)
+        return answer
 
     def _try(self, host: str) -> _Answer:
         request = {
@@ -329,12 +338,12 @@ class Keeper:
         return Reader(host, "", reply).flag("held")
 
     def give_back(self) -> None:
-        """Give back and write down, all at once and for a bounded time: a host that is gone has its time limit."""
+        """Give back and write down, for a bounded time: a host that is gone has its time limit."""
         if self._lock is not None:
             self._release(self._lock)
-        elif self._trying:
+        else:
             self._let_attempts_end()
-            self._abandon(list(self._targets))
+            self._abandon(sorted(self._perhaps))
 
     def _release(self, lock: Lock) -> None:
         def release(host: str) -> dict[str, Any]:
@@ -347,10 +356,11 @@ class Keeper:
                 host, {"step": step, "token": self._token, **deed, **said, "missing": missing}, _RELEASE_TIMEOUT_S
             )
 
-        results = self._fan(sorted(self._mine | self._reentrant), release)
+        results = self._fan(sorted(self._mine | self._reentrant), release, _AT_THE_END)
         # Only the answer may have been lost, or a connection that is there again; to be told twice does no harm.
-        again = [result.host for result in results if isinstance(result.error, ConnectionLost)]
-        for result in [result for result in results if result.host not in again] + self._fan(again, release):
+        lost = [result.host for result in results if isinstance(result.error, ConnectionLost)]
+        again = self._fan(lost, release, _AT_THE_END)
+        for result in [*(result for result in results if result.host not in lost), *again]:
             if result.error is not None:
                 log.debug("giving back the lock of %s: %s", result.host, result.error)
                 if result.host in self._mine:  # else it is that of the command under which this one runs
@@ -360,10 +370,10 @@ class Keeper:
     def _abandon(self, hosts: list[str]) -> None:
         """Give back what was not used, as far as that can be done: a host that is gone has its time limit."""
         request = {"step": "abandon", "token": self._token, "id": self._deed.id}
-        self._fan(hosts, lambda host: self._ask(host, request, _RELEASE_TIMEOUT_S))
+        self._fan(hosts, lambda host: self._ask(host, request, _RELEASE_TIMEOUT_S), _AT_THE_END)
 
-    def _fan(self, hosts: list[str], step: Callable[[str], Any]) -> list[HostResult[Any]]:
-        return fan_out({host: host for host in hosts}, step, self._parallel)
+    def _fan(self, hosts: list[str], step: Callable[[str], Any], parallel: int = 0) -> list[HostResult[Any]]:
+        return fan_out({host: host for host in hosts}, step, max(parallel, self._parallel))
 
     def _ask(self, host: str, request: Mapping[str, object], timeout_s: float = 60.0) -> dict[str, Any]:
         content = {"host_root": self._targets[host].host_root, **request}

@@ -99,7 +99,7 @@ class Policy:
     unproven
         Hosts on which nothing has to be changed, and whose workers have yet to be seen healthy; nor do these.
     no_way_back
-        Hosts that no deploy has seen work.
+        Hosts that no deploy has seen work, although something was deployed there.
     patience
         For how long a host on which all that is waited for are calculations keeps its place.
     """
@@ -368,7 +368,7 @@ class Rollout:
         for host, state in self._hosts.items():
             if state.stage is Stage.WAITING:
                 self._set(host, stage=Stage.HELD, reason=self._halt)
-            elif host in self._policy.unproven or state.cancelled:
+            elif host in self._stay or state.cancelled:
                 continue
             elif state.stage in {Stage.WORKING, Stage.DRAINING} and self._policy.auto_revert:
                 self._set(host, cancelled=True)

@@ -9,12 +9,13 @@ Reply: deployed (bool), host_root, told [workers that are to run; with only_look
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from fleet.hostside.common import Json
+from fleet.hostside.common import Failure, Json
 from fleet.hostside.control import Operation, obey
 from fleet.hostside.halt import matching, workers_of
 from fleet.hostside.places import drain_file, drained, host_root, stop_file, stopped
@@ -89,9 +90,13 @@ def _start_who_ends(root: Path, workers: AbstractSet[str]) -> None:
     deadline = time.monotonic() + _LAST_MOMENTS_S
     while workers and time.monotonic() < deadline:
         time.sleep(_LOOK_AGAIN_S)
+        if stop_file(root).exists():
+            return  # somebody has stopped them again
+        workers = {name for name in workers - set(stopped(root)) if (root / "etc/workers" / f"{name}.yaml").exists()}
         ended = {one["name"] for one in observe(root)["programs"] if one["state"] == "EXITED"} & workers
         if ended:
-            obey(root, Operation("start", tuple(sorted(ended)), "", _SECONDS))
+            with contextlib.suppress(Failure):  # what was asked for is done; `status` shows who is down
+                obey(root, Operation("start", tuple(sorted(ended)), "", _SECONDS))
         workers -= ended
 
 

@@ -164,7 +164,8 @@ def _fresh(root: Path, programs: Sequence[Json]) -> list[str]:
         name = program["name"]
         read = (root / "current", root / f"etc/workers/{name}.yaml", root / f"etc/workers/{name}.env")
         with contextlib.suppress(OSError):
-            if program["start"] > max(path.lstat().st_mtime for path in read):
+            # When it came to its place, not when it was written beside it.
+            if program["start"] > max(path.lstat().st_ctime for path in read):
                 found.append(name)
     return found
 

@@ -114,7 +114,7 @@ class HostDestroyer:
         """
         self._wait(told, timeout_s)
         self._say("removing the entry that starts the workers at boot")
-        self._remove_boot_entry()
+        was_at_boot = self._remove_boot_entry()
         self._say("removing files")
         scratch = self._facts.scratch or f"{self._facts.base_dir}/scratch"
         request = {**self._known, "fleet_root": self._facts.fleet_root, "scratch": scratch}
@@ -122,15 +122,16 @@ class HostDestroyer:
         return Destroyed(
             tuple(Left(item.text("path"), item.text("what"), item.whole("files")) for item in reader.items("left")),
             reader.texts("shared"),
-            bool(reader.texts("removed")),
+            was_at_boot or bool(reader.texts("removed")),
         )
 
-    def _remove_boot_entry(self) -> None:
+    def _remove_boot_entry(self) -> bool:
         reader = Reader(self._host.name, "", ask(self._remote, "boot", {**self._known, "remove": True}))
         # Where there is no cron it says so, too; that matters only where an entry may be left.
         if reader.text("why") and self._facts.boot.kind != "none":
             hint = "remove the line of 'crontab -l' that names this fleet, then run it again"
             raise RemoteError(self._host.name, "removing the start at boot", reader.text("why"), hint)
+        return reader.flag("changed")
 
     def _wait(self, told: ToldHost, timeout_s: float | None) -> None:
         # Without supervisord there is nothing to end but workers that it left behind.

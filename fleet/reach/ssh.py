@@ -387,9 +387,10 @@ def _open(name: str, connection: Connection, options: SshOptions) -> None:
         try:
             connection.open()
         except (ConnectionResetError, EOFError, paramiko.SSHException) as error:
+            trouble = _hung_up(connection, error) or error
             connection.client.close()
-            if attempt == ATTEMPTS or not _may_pass(error):
-                raise _translated(name, connection, options, error) from error
+            if attempt == ATTEMPTS or not _may_pass(trouble):
+                raise _translated(name, connection, options, trouble) from error
         except OSError as error:
             connection.client.close()
             raise _translated(name, connection, options, error) from error
@@ -413,19 +414,26 @@ def _notice_silence(transport: Any) -> None:
 def _may_pass(error: Exception) -> bool:
     """Whether sshd may only have been too busy: it hung up before it said who it is."""
     if isinstance(error, paramiko.SSHException):
-        return "banner" in str(error) and not _was_too_late(error)
-    return True
+        return "banner" in str(error)
+    return not isinstance(error, TimeoutError)
 
 
-def _was_too_late(error: Exception) -> bool:
-    """Whether time was up: for the connection, for the first line of sshd, or for agreeing on keys.
+class _TooManyKeys(Exception):
+    """sshd hung up in the middle of the keys that it was offered."""
 
-    Where the last two are over at the same moment, paramiko goes on without a session, and says that there is none.
+
+def _hung_up(connection: Connection, error: Exception) -> Exception | None:
+    """What paramiko meant: time was up before there was a session, or sshd ended it.
+
+    It goes on to offer keys where there is no session, and then says so. That is so where the time for the first line
+    of sshd, or for agreeing on keys, was over; and where sshd had enough of the keys that were offered.
     """
-    if isinstance(error, paramiko.SSHException):
-        late = isinstance(error.__context__, TimeoutError) and "banner" in str(error)
-        return late or str(error) == "No existing session"
-    return isinstance(error, TimeoutError)
+    if "banner" in str(error) and isinstance(error.__context__, TimeoutError):
+        return error.__context__
+    if str(error) != "No existing session":
+        return None
+    transport = connection.client.get_transport()
+    return _TooManyKeys() if transport is not None and transport.initial_kex_done else TimeoutError()
 
 
 def _translated(name: str, connection: Connection, options: SshOptions, error: Exception) -> RemoteError:
@@ -434,6 +442,10 @@ def _translated(name: str, connection: Connection, options: SshOptions, error: E
         return _changed(name, connection, options, error)
     if isinstance(error, paramiko.AuthenticationException) or "authentication methods" in str(error):
         return _refused(name, connection, options)
+    if isinstance(error, _TooManyKeys):
+        what = f"{connection.host} port {connection.port} hung up: it was offered too many keys"
+        hint = "name the right one: ssh.key in hosts.yaml, or IdentityFile with IdentitiesOnly in ~/.ssh/config"
+        return AuthenticationRefused(name, STEP, what, hint)
     hint = f"check the address and port in {options.hosts_file}, and that sshd runs there"
     return UnreachableError(name, STEP, _unreachable(connection, options, error), hint)
 
@@ -442,7 +454,7 @@ def _unreachable(connection: Connection, options: SshOptions, error: Exception) 
     place = f"{connection.host} port {connection.port}"
     if isinstance(error, socket.gaierror):
         return f"the name {connection.host} cannot be resolved"
-    if _was_too_late(error):
+    if isinstance(error, TimeoutError):
         return f"{place} does not answer within {options.connect_timeout:g} s"
     if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
         reasons = {(inner.strerror or str(inner)).lower() for inner in error.errors.values()}

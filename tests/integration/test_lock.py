@@ -619,8 +619,10 @@ def test_a_lock_whose_return_was_not_heard_of_is_given_back_again(places: dict[s
     with hold(remotes, targets(places), new_deed("deploy"), 0, 3) as lock:
         for remote in remotes.values():
             remote.armed = True
+        lock.conclude("a", DeedOutcome(Result.DONE))
     assert lock.kept == []
     assert [guard.read_holder(place) for place in places.values()] == [None] * len(places)
+    assert [line["outcome"] for line in lines(places["a"])] == ["done"], "written down once"
 
 
 def test_a_lock_that_nobody_heard_of_is_given_back_where_another_is_refused(

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from fleet.deployment.fleet_deploy import note_unchanged
+from fleet.deployment.noting import note_unchanged
 from fleet.deployment.plan import HostPlan
 from fleet.deployment.survey import Goal, work_out
 from fleet.hosts.inventory import parse_inventory

@@ -44,16 +44,16 @@ def test_who_began_after_all_was_written_is_fresh(tmp_path: Path) -> None:
     (tmp_path / "etc/workers").mkdir(parents=True)
     for name in ("etc/workers/n-1.yaml", "etc/workers/n-1.env", "etc/workers/n-2.yaml"):
         (tmp_path / name).touch()
-        os.utime(tmp_path / name, (100, 100))
+        os.utime(tmp_path / name, (100, 100))  # written long ago, and put in its place now
     (tmp_path / "current").symlink_to("nowhere")
-    os.utime(tmp_path / "current", (200, 200), follow_symlinks=False)
+    now = int((tmp_path / "current").lstat().st_ctime)
 
     def fresh(**starts: int) -> list[str]:
         return probe._fresh(tmp_path, [{"name": name.replace("_", "-"), "start": at} for name, at in starts.items()])
 
-    assert fresh(n_1=201, other=999) == ["n-1"]
-    assert fresh(n_1=200) == fresh(n_1=150) == []
-    assert fresh(n_2=300) == [], "it lacks one of its files"
+    assert fresh(n_1=now + 1, other=now + 1) == ["n-1"]
+    assert fresh(n_1=now - 1) == []
+    assert fresh(n_2=now + 1) == [], "it lacks one of its files"
 
 
 # Hardware ----------------------------------------------------------------------------------------------

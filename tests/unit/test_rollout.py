@@ -148,6 +148,21 @@ def test_a_host_without_an_earlier_state_stays_as_it_is_where_all_is_well() -> N
     assert [state.stage for state in rollout.hosts.values()] == [Stage.DONE, Stage.STUCK, Stage.HELD]
 
 
+def test_a_host_without_an_earlier_state_goes_on_while_the_others_are_put_back() -> None:
+    rollout = Rollout(replace(POLICY, canary=0, failure_budget=0, no_way_back=frozenset("a")), ["a", "b"])
+    rollout.advance(0)
+    for host in ("a", "b"):
+        rollout.changing(host, 1)
+    rollout.draining("a", 2)
+    rollout.failed("b", "it ended again and again", 3)
+    commands = rollout.advance(3)
+    assert (orders(commands, Order.CANCEL), orders(commands, Order.REVERT)) == ([], ["b"])
+    rollout.reverted("b", 4)
+    rollout.done("a", 5)
+    assert rollout.finished
+    assert rollout.hosts["a"].stage is Stage.DONE
+
+
 def test_more_failures_than_the_budget_allows_put_all_back() -> None:
     rollout = Rollout(POLICY, ["a", "b", "c", "d", "e"])
     rollout.advance(0)

@@ -43,7 +43,8 @@ def test_settings_that_do_not_work_are_taken_back(here: Here) -> None:
     assert files_of(here) == before
     (told,) = here.run("events", "--kind", "put_back", "--json").ok().json()
     assert told["host"] == "here"
-    assert re.fullmatch(r"release path-\w+ by \S+: waiting for workers: here-[12]: .*", told["detail"])
+    why = r"(?s)deploy by \S+: waiting for workers: here-[12]: .*it was put back to its last good state.*"
+    assert re.fullmatch(why, told["detail"])
     assert "history -v" in here.run("history").ok().err
     here.submit(seconds=0, count=2)
     until(lambda: here.all_are("complete"), "the workers to compute again")

@@ -268,6 +268,20 @@ def test_a_key_with_a_passphrase_is_left_to_the_agent(
         assert connect(host.changed(key=key)).call("pass", 30).status == 0
 
 
+def test_a_server_that_hangs_up_after_too_many_keys_is_not_out_of_reach(
+    ssh_hosts: Hosts, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [tmp_path / f"key{number}" for number in range(9)]  # sshd allows six tries
+    for key in keys:
+        keygen(key)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent.sock"))
+    with _agent(keys[0], tmp_path / "agent.sock"):
+        subprocess.run(["ssh-add", "-q", *keys[1:]], check=True, capture_output=True)
+        with pytest.raises(AuthenticationRefused, match=r"hung up: it was offered too many keys\n.*ssh\.key in hosts"):
+            connect(ssh_hosts("node1").changed(key=None)).call("pass", 30)
+
+
 @contextlib.contextmanager
 def _agent(key: Path, path: Path) -> Iterator[None]:
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)

@@ -9,9 +9,8 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,12 @@ from puffin.store import Store
 from tests.acceptance.commands import BIN, Ran, puffin_fleet
 from tests.lab.fixtures_database import Database
 from tests.lab.sshd import end_processes
+from tests.lab.worker import until as look_until
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
-        time.sleep(0.1)
-
-
-def has_ended(process: psutil.Process) -> bool:
-    """Whether a process has ended; also where nobody has reaped it yet."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # in between
-        return True
+    """Wait for something that is asked of many processes: with more patience than for one, and asked less often."""
+    look_until(condition, what, seconds, pause_s=0.1)
 
 
 @dataclass(frozen=True)
@@ -68,6 +58,7 @@ class OnThisMachine:
     place: Path
     content: dict[str, Any]
     database: Database
+    _gates: dict[str, Path] = field(default_factory=dict, init=False)
 
     @property
     def file(self) -> Path:
@@ -90,15 +81,56 @@ class OnThisMachine:
         return puffin_fleet(*words)
 
     def submit(self, seconds: float, count: int = 1) -> list[str]:
-        return self._put_in("sleep", {"time": seconds}, count)
+        return self._put_in("sleep", [{"time": seconds}] * count)
 
-    def _put_in(self, order: str, settings: dict[str, Any], count: int) -> list[str]:
+    def _put_in(self, order: str, settings: Sequence[dict[str, Any]]) -> list[str]:
         store = Store(DatabaseSettings(uri=self.database.uri, name=self.database.name))
-        request = Request(order, Model(), settings=settings, memory=0.1, disk=0.1)
+        requests = [Request(order, Model(), settings=each, memory=0.1, disk=0.1) for each in settings]
         try:
-            return store.submit(self.database.name, [(None, request)] * count)
+            return store.submit(self.database.name, [(None, request) for request in requests])
         finally:
             store.close()
+
+    def submit_held(self, count: int = 1) -> list[str]:
+        """Calculations that end when `let_go` says so: however slow the machine is, what comes meets them running."""
+        gates = [self.place / f"let-go-{number}" for number in range(len(self._gates), len(self._gates) + count)]
+        loops = [f"until test -e {shlex.quote(str(gate))}; do sleep 0.2; done" for gate in gates]
+        ids = self._put_in("command", [{"program": "sh", "arguments": ["-c", loop]} for loop in loops])
+        self._gates |= zip(ids, gates, strict=True)
+        return ids
+
+    def let_go(self, *ids: str) -> None:
+        """Let these calculations end, or all that are held."""
+        for id_ in ids or self._gates:
+            self._gates[id_].touch()
+
+    @contextlib.contextmanager
+    def meanwhile(self, verb: str, *words: object, lets_go: Sequence[str] = ()) -> Iterator[Aside]:
+        """Run a verb that waits for held calculations.
+
+        At the end of the block, when it has to wait still, these are let go, or all; and the verb ends.
+        """
+        self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
+        place = Path(tempfile.mkdtemp(dir=self.place))
+        with (place / "out").open("wb") as out, (place / "err").open("wb") as err:
+            process = subprocess.Popen(
+                [str(BIN / "puffin-fleet"), verb, str(self.file), *map(str, words)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, "COLUMNS": "160"},
+            )
+        aside = Aside(process, place)
+        try:
+            yield aside
+            assert process.poll() is None, f"it did not wait: {aside.err}"
+        finally:
+            self.let_go(*lets_go)
+            try:
+                process.wait(120)
+            finally:
+                process.kill()
+                process.wait()
 
     def calculations(self) -> list[dict[str, Any]]:
         with self.database.server.client() as client:
@@ -111,41 +143,6 @@ class Here(OnThisMachine):
     @property
     def root(self) -> Path:
         return self.root_of("here")
-
-    def submit_held(self, count: int = 1) -> list[str]:
-        """Calculations that end when `let_go` says so: however slow the machine is, what comes meets them running."""
-        loop = f"until test -e {shlex.quote(str(self._gate))}; do sleep 0.2; done"
-        return self._put_in("command", {"program": "sh", "arguments": ["-c", loop]}, count)
-
-    def let_go(self) -> None:
-        self._gate.touch()
-
-    @property
-    def _gate(self) -> Path:
-        return self.place / "let-go"
-
-    @contextlib.contextmanager
-    def meanwhile(self, verb: str, *words: object) -> Iterator[Aside]:
-        """Run a verb that waits for held calculations. They are let go at the end of the block, and the verb ends."""
-        self.file.write_text(yaml.safe_dump(self.content, sort_keys=False))
-        place = Path(tempfile.mkdtemp(dir=self.place))
-        with (place / "out").open("wb") as out, (place / "err").open("wb") as err:
-            process = subprocess.Popen(
-                [str(BIN / "puffin-fleet"), verb, str(self.file), *map(str, words)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env={**os.environ, "COLUMNS": "160"},
-            )
-        try:
-            yield Aside(process, place)
-        finally:
-            self.let_go()
-            try:
-                process.wait(120)
-            finally:
-                process.kill()
-                process.wait()
 
     def events(self) -> list[str]:
         with self.database.server.client() as client:

@@ -22,7 +22,7 @@ from tests.acceptance.commands import Ran, puffin_fleet
 from tests.acceptance.playing import Ansible, ansible, changed_tasks, recap
 from tests.lab.fixtures_database import Database, initialise
 from tests.lab.fixtures_lab import ReachableServer
-from tests.lab.laboratory import Laboratory, hosts_yaml
+from tests.lab.laboratory import START_S, Laboratory, hosts_yaml
 from tests.lab.requirements import missing
 from tests.lab.worker import Queue, until
 
@@ -30,8 +30,6 @@ __all__ = ["ansible"]  # a fixture
 
 HOST, BEHIND = "iota", "kappa"
 ADMINISTRATOR, WORKING = "root", "chem"
-PATIENCE_S = 90.0
-"""For a host to start, with cron, supervisord and a worker one after the other."""
 # What Ansible itself and daemons write while they look.
 _NOT_OURS = ("root/.ansible", "var/log", "var/tmp", "tmp", "run")
 _LET_IN = f"""
@@ -176,7 +174,7 @@ def test_a_prepared_host_takes_a_deploy_without_root_and_its_workers_survive_a_p
         site.laboratory.kill(HOST)
         calculation = queue.sleep(0.1, memory=0.1, disk=0.1)
         site.laboratory.revive(HOST)
-        assert queue.wait(calculation, patience_s=PATIENCE_S)["puffin"]["host"] == HOST
+        assert queue.wait(calculation, patience_s=START_S)["puffin"]["host"] == HOST
     finally:
         queue.close()
     worker = until(site.worker, "the worker's process")

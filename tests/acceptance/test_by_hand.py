@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from tests.acceptance.commands import BIN, Ran, on_terminal, puffin_fleet
-from tests.acceptance.here import Here, has_ended, until
+from tests.acceptance.here import Here, until
+from tests.lab.processes import has_ended
 from tests.lab.sshd import SshHost, keygen
 
 
@@ -91,6 +92,7 @@ def test_restarts(here: Here) -> None:
 
     with here.meanwhile("restart") as restart:
         until(lambda: here.workers()["one-1"]["state"] == "draining", "the worker to be told")
+        until(lambda: "one-1: until command " in restart.err, "it to say what it waits for")
         assert here.all_are("pending")
     assert "left alone: stopped" in restart.ran.ok().out
     assert here.all_are("complete")
@@ -158,8 +160,10 @@ def test_twenty_hosts_are_told_within_two_seconds(here: Here) -> None:
             file.unlink()
         return max(times) - min(times)
 
-    # Once more, and again, if the machine has just had other things to do.
-    assert any(spread() < 2.0 for _ in range(3))
+    spreads = [spread()]
+    while spreads[-1] >= 2.0 and len(spreads) < 3:  # the machine may just have had other things to do
+        spreads.append(spread())
+    assert spreads[-1] < 2.0, spreads
 
 
 @pytest.fixture
@@ -173,14 +177,6 @@ def silent_port() -> Iterator[int]:
             filler.setblocking(False)
             filler.connect_ex(silent.getsockname())
         yield silent.getsockname()[1]
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """Where nobody listens; and nobody will, since it is ours."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
 
 
 @pytest.fixture
@@ -301,11 +297,16 @@ def sleeping(mark: str) -> list[psutil.Process]:
 def test_a_host_out_of_reach_is_stopped_through_the_database(here: Here, silent_port: int) -> None:
     here.content["defaults"]["workers"]["count"] = 1
     here.run("deploy", "--yes").ok()
-    here.submit(seconds=3)
-    until(lambda: not here.all_are("new"), "it to be taken")
+    here.submit_held()
+    until(lambda: here.all_are("pending"), "it to be taken")
     # The way to it is gone; its worker goes on.
     here.content["hosts"]["here"] = {"address": "127.0.0.1", "ssh": {"port": silent_port}}
-    ran = here.run("stop", "--yes").ok()
+    with here.meanwhile("stop", "--yes") as stop:
+        until(
+            lambda: "told through the database, waiting for here-1: command " in stop.err, "it to say what still runs"
+        )
+        assert here.all_are("pending")
+    ran = stop.ran.ok()
     assert "stopped; it cannot be reached, but was told through the database" in ran.out
     assert here.all_are("complete")
     assert not (here.root / "orders" / "stop").exists()

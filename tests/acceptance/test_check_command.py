@@ -17,8 +17,8 @@ from fleet.embedded import EmbeddedDatabaseError, program
 from puffin.config import Configuration
 from tests.acceptance.commands import Ran, puffin_fleet
 from tests.lab.requirements import missing
-from tests.lab.servers import serve, wait_for
-from tests.lab.sshd import Lab, SshHost, free_port
+from tests.lab.servers import add_user, serve_on_free_port, wait_for
+from tests.lab.sshd import Lab, SshHost
 from tests.lab.worker import until
 
 PASSWORD = "s3cret-of-chem"
@@ -31,19 +31,12 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         program()
     except EmbeddedDatabaseError as error:
         missing(str(error))
-    directory, port = tmp_path_factory.mktemp("secured"), free_port()
-    open_to_all = serve(directory, port)
-    with pymongo.MongoClient(f"mongodb://127.0.0.1:{port}", serverSelectionTimeoutMS=500) as client:
-        wait_for(client)
-        client.admin.command("createUser", "chem", pwd=PASSWORD, roles=["root"])
-    open_to_all.terminate()
-    open_to_all.wait()
-    server = serve(directory, port, "--auth")
-    with pymongo.MongoClient(f"mongodb://127.0.0.1:{port}", serverSelectionTimeoutMS=500) as client:
-        wait_for(client)
-    yield port
-    server.terminate()
-    server.wait()
+    directory = tmp_path_factory.mktemp("secured")
+    add_user(directory, "chem", PASSWORD)
+    with serve_on_free_port(directory, "--auth") as port:
+        with pymongo.MongoClient(f"mongodb://127.0.0.1:{port}", serverSelectionTimeoutMS=500) as client:
+            wait_for(client)
+        yield port
 
 
 @dataclass

@@ -14,7 +14,7 @@ from tests.acceptance.commands import Ran, puffin_fleet
 from tests.acceptance.test_lab_deploy import LONG_S, DeployedFleet, describe, finished_once, running, shorten
 from tests.lab.fixtures_database import Database, initialise
 from tests.lab.fixtures_lab import ReachableServer
-from tests.lab.laboratory import Laboratory
+from tests.lab.laboratory import START_S, Laboratory
 from tests.lab.worker import Queue, until
 
 NAME = "lab_boot"
@@ -98,7 +98,7 @@ def test_who_was_stopped_stays_stopped_after_a_power_cut(fleet: DeployedFleet, q
     starts = len(boot_log(fleet.laboratory))
     fleet.laboratory.kill(HOST)
     fleet.laboratory.revive(HOST)
-    line = until(lambda: boot_log(fleet.laboratory)[starts:], "another start")[-1]
+    line = until(lambda: boot_log(fleet.laboratory)[starts:], "another start", START_S)[-1]
     assert "stopped on purpose: all" in line
 
     calculation = queue.sleep(0, memory=0.1, disk=0.1)

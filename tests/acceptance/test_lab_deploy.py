@@ -19,15 +19,13 @@ from tests.acceptance.commands import Ran, puffin_fleet
 from tests.acceptance.test_whole_path import direct_energy, stored_energy, submit
 from tests.lab.fixtures_database import Database, connect, initialise
 from tests.lab.fixtures_lab import ReachableServer
-from tests.lab.laboratory import Laboratory, hosts_yaml
+from tests.lab.laboratory import START_S, Laboratory, hosts_yaml
 from tests.lab.worker import Queue, until
 
 NAME = "lab_deploy"
 LEASE_S = 8
 """Longer than this machine is ever busy elsewhere: only a host that is cut off or switched off loses its work."""
 LONG_S = 600.0
-PATIENCE_S = 90.0
-"""For a host to start, with cron, supervisord and a worker one after the other."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def shorten(queue: Queue, calculation: str) -> None:
 
 
 def finished_once(queue: Queue, calculation: str, host: str) -> None:
-    assert queue.wait(calculation, patience_s=PATIENCE_S)["puffin"]["host"] == host
+    assert queue.wait(calculation, patience_s=START_S)["puffin"]["host"] == host
     told = story(queue, calculation, "finished")
     assert Counter(kind for kind, _ in told)["finished"] == 1, told
     assert ("finished", host) in told

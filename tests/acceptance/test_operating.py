@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from tests.acceptance.commands import BIN
-from tests.acceptance.here import Here, has_ended, until
+from tests.acceptance.here import Here, until
+from tests.lab.processes import has_ended
 
 
 def test_a_change_of_settings_waits_for_the_running_calculation(here: Here) -> None:
@@ -25,6 +26,8 @@ def test_a_change_of_settings_waits_for_the_running_calculation(here: Here) -> N
     here.content["defaults"]["affinity"] = "cores"
     with here.meanwhile("deploy", "--yes") as deploy:
         until(lambda: here.states() == {"draining"}, "the workers to be told")
+        # Not only that it has not ended yet.
+        until(lambda: "here-1: until command " in deploy.err, "it to say what it waits for")
         assert here.all_are("pending")
     ran = deploy.ran.ok()
 
@@ -48,6 +51,7 @@ def test_a_worker_that_is_removed_finishes_first(here: Here) -> None:
     here.content["defaults"]["workers"]["count"] = 1
     with here.meanwhile("deploy", "--yes") as deploy:
         until(lambda: here.workers()["here-2"]["state"] == "draining", "the worker to be told")
+        until(lambda: "waiting for here-2 to finish" in deploy.err, "it to say what it waits for")
         assert here.all_are("pending")
     deploy.ran.ok()
 
@@ -75,6 +79,7 @@ def test_a_worker_that_is_wanted_again_before_it_has_ended_is_put_in_again(here:
     here.content["defaults"]["workers"]["count"] = 2
     with here.meanwhile("deploy", "--yes") as deploy:
         until(settings.exists, "it to be wanted again")
+        until(lambda: "waiting for here-2 to finish" in deploy.err, "it to say what it waits for")
         assert here.all_are("pending")
     deploy.ran.ok()
 
@@ -121,6 +126,7 @@ def test_a_start_while_workers_still_drain_keeps_them_working(here: Here) -> Non
     until(lambda: here.all_are("pending"), "both calculations to be taken")
     before = here.workers()
     here.run("stop", "--yes", "--no-wait").ok()
+    until(lambda: here.states() == {"draining"}, "the workers to have seen that they are to stop")
     here.run("start").ok()
     here.let_go()
     until(lambda: here.all_are("complete"), "the calculations to be done")

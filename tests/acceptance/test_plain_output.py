@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from tests.acceptance.forked import run_all
 from tests.acceptance.many import many_hosts
 from tests.lab.database import DatabaseServer
 from tests.lab.fixtures_database import Database
-from tests.lab.sshd import end_processes
+from tests.lab.sshd import closed_port, end_processes
 from tests.unit.test_help import EVERY_VERB
 
 NARROW = 60
@@ -85,9 +84,8 @@ def ran(database_server: DatabaseServer, tmp_path_factory: pytest.TempPathFactor
     order[after:after] = narrow
     commands = [(words(verb), NARROW if on_terminal else None) for verb, on_terminal in order]
     try:
-        with socket.socket() as kept:  # so that nobody else comes to listen there
-            kept.bind(("127.0.0.1", 0))
-            gone["ssh"] = {"port": kept.getsockname()[1]}
+        with closed_port() as port:
+            gone["ssh"] = {"port": port}
             fleet.file.write_text(yaml.safe_dump(fleet.content, sort_keys=False))
             found = run_all(commands, place, NO_COLOR="1", COLUMNS="")
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 import signal
-import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -374,14 +373,10 @@ def test_which_database(place: Place) -> None:
     assert "--uri needs --database" in unnamed.err
 
 
-def test_a_database_that_does_not_answer() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        # It stays ours, and closed: nobody else on this machine is given it.
-        ran = puffin_fleet("queue", "status", "--uri", f"mongodb://user:secret@127.0.0.1:{port}/x")
+def test_a_database_that_does_not_answer(closed_port: int) -> None:
+    ran = puffin_fleet("queue", "status", "--uri", f"mongodb://user:secret@127.0.0.1:{closed_port}/x")
     assert (ran.code, ran.out) == (1, "")
-    assert f"cannot reach the database at 127.0.0.1:{port}" in ran.err
+    assert f"cannot reach the database at 127.0.0.1:{closed_port}" in ran.err
     assert "secret" not in ran.err
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -40,14 +39,6 @@ class Pool(OnThisMachine):
 
     def deeds(self, *words: object) -> list[dict[str, Any]]:
         return self.run("history", "--json", *words).ok().json()
-
-    def submit_held(self, count: int) -> list[str]:
-        """Calculations that last until `let_go`, and some seconds more."""
-        loop = f"until test -e {shlex.quote(str(self.place))}/go; do sleep 0.2; done; sleep 3"
-        return self._put_in("command", {"program": "sh", "arguments": ["-c", loop]}, count)
-
-    def let_go(self) -> None:
-        (self.place / "go").touch()
 
     def statuses(self) -> list[str]:
         return [str(item["status"]) for item in self.calculations()]
@@ -189,13 +180,19 @@ def test_destroy_waits_for_calculations_and_leaves_what_they_left(pool: Pool) ->
     assert pool.run("destroy").code == 2
     an_interrupted_one_gives_the_locks_back(pool)
 
-    pool.let_go()
-    first = pool.run("destroy", "--host", "there", "--yes").ok()
+    on = {item["puffin"]["host"]: str(item["_id"]) for item in pool.calculations()}
+    with pool.meanwhile("destroy", "--host", "there", "--yes", lets_go=[on["there"]]) as destroy:
+        until(lambda: "waiting for" in destroy.err, "it to say what still runs")
+        assert pool.statuses() == ["pending"] * 2
+    first = destroy.ran.ok()
     assert re.search(r"there +destroyed +installations stay, for here", first.out)
     assert [record["worker"] for record in pool.run("status", "--json").ok().json()] == ["", "here-1"]
     assert (pool.fleet / "releases").exists()
 
-    ran = pool.run("destroy", "--yes").ok()
+    with pool.meanwhile("destroy", "--yes") as destroy:
+        until(lambda: "waiting for" in destroy.err, "it to say what still runs")
+        assert sorted(pool.statuses()) == ["complete", "pending"]
+    ran = destroy.ran.ok()
     assert pool.statuses() == ["complete"] * 2
     assert f"{pool.root_of('here')}/log  logs" in ran.out
     assert {record["worker"] for record in pool.run("status", "--json").ok().json()} == {""}

@@ -167,6 +167,7 @@ def test_a_canary_proves_the_release_while_a_worker_that_is_removed_computes(her
     begun = here.root.parent / "there/etc/workers/there-2.yaml"
     with here.meanwhile("deploy", "--yes") as deploy:
         until(lambda: not begun.exists(), "the second host to begin")
+        until(lambda: "waiting for there-2 to finish" in deploy.err, "it to say what it waits for")
         assert here.all_are("pending")
     deploy.ran.ok()
     until(lambda: here.all_are("complete"), "the calculations to be done")

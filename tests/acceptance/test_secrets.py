@@ -14,10 +14,10 @@ from typing import Any
 import pymongo
 import pytest
 
-from fleet.embedded import EmbeddedDatabaseError, free_port, program
+from fleet.embedded import EmbeddedDatabaseError, program
 from tests.acceptance.many import Many, many_hosts
 from tests.lab.requirements import missing
-from tests.lab.servers import Anywhere, add_user, serve
+from tests.lab.servers import Anywhere, add_user, serve_on_free_port
 from tests.lab.sshd import end_processes
 from tests.lab.trap import TrapPython
 
@@ -34,21 +34,18 @@ def fleet(tmp_path: Path) -> Iterator[Many]:
         program()
     except EmbeddedDatabaseError as error:
         missing(str(error))
-    port, uri = free_port(), "mongodb://127.0.0.1:{port}/?authSource=admin"
     (tmp_path / "db").mkdir()
-    add_user(tmp_path / "db", port, "chem", PASSWORD)
-    server = serve(tmp_path / "db", port, "--auth")
+    add_user(tmp_path / "db", "chem", PASSWORD)
     (tmp_path / "password").write_text(PASSWORD + "\n")
     (tmp_path / "password").chmod(0o600)
-    made = many_hosts(Anywhere(uri.format(port=port), "secured"), tmp_path, ["a"])
-    made.content["database"] |= {"username": "chem", "password_file": str(tmp_path / "password")}
-    made.content["defaults"]["environment"] = {"API_TOKEN": TOKEN}
-    try:
-        yield made
-    finally:
-        end_processes(tmp_path)
-        server.kill()
-        server.wait()
+    with serve_on_free_port(tmp_path / "db", "--auth") as port:
+        made = many_hosts(Anywhere(f"mongodb://127.0.0.1:{port}/?authSource=admin", "secured"), tmp_path, ["a"])
+        made.content["database"] |= {"username": "chem", "password_file": str(tmp_path / "password")}
+        made.content["defaults"]["environment"] = {"API_TOKEN": TOKEN}
+        try:
+            yield made
+        finally:
+            end_processes(tmp_path)
 
 
 class Watch:

@@ -20,8 +20,9 @@ from fleet.operation.touching import Target, Verb, give, lines_of
 from puffin.records import WorkerRecord
 from puffin.store import Event
 from tests.acceptance.commands import BIN, Ran, puffin_fleet
-from tests.acceptance.here import Here, has_ended, until
+from tests.acceptance.here import Here, until
 from tests.lab.fixtures_database import Database
+from tests.lab.processes import has_ended
 
 
 class Large:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,9 @@ def hosts_yaml(hosts: tuple[SshHost, ...], database: Database, **release: Any) -
 def two_hosts(ssh_lab: Lab, database: Database, tmp_path: Path) -> Iterator[TwoHosts]:
     hosts = (ssh_lab.host("alpha"), ssh_lab.host("beta"))
     file = tmp_path / "hosts.yaml"
-    file.write_text(yaml.safe_dump(hosts_yaml(hosts, database), sort_keys=False))
+    content = hosts_yaml(hosts, database)
+    content["defaults"]["puffin"]["daemon"]["commands"] = ["/bin/sh"]
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
     yield TwoHosts(hosts, file, database)
     for host in hosts:
         ssh_lab.remove(host)
@@ -181,11 +185,19 @@ def a_second_deploy_changes_nothing(two_hosts: TwoHosts) -> None:
 
 
 def a_stop_lets_the_running_job_finish(two_hosts: TwoHosts) -> None:
-    sleeps = submit_sleeps(two_hosts, count=2, seconds=4)
-    # Not that both run at the same moment: the first may have ended before the other one is taken.
-    until(lambda: not two_hosts.documents("calculations", status="new"), "both to be taken")
-    puffin_fleet("stop", two_hosts.file, "--yes", "--supervisord").ok()
-    ended = [item for item in two_hosts.documents("calculations") if str(item["_id"]) in sleeps]
+    gate = two_hosts.hosts[0].home / "let-go"  # where the workers of both may look
+    held = submit_held(two_hosts, gate, count=2)
+    until(lambda: len(two_hosts.documents("calculations", status="pending")) == 2, "both to be taken")
+    with ThreadPoolExecutor(1) as aside:
+        try:
+            stop = aside.submit(puffin_fleet, "stop", two_hosts.file, "--yes", "--supervisord")
+            until(lambda: len(two_hosts.documents("puffin_workers", state="draining")) == 2, "both to be told")
+            assert len(two_hosts.documents("calculations", status="pending")) == 2
+            assert not stop.done()
+        finally:
+            gate.touch()
+        stop.result().ok()
+    ended = [item for item in two_hosts.documents("calculations") if str(item["_id"]) in held]
     assert {item["status"] for item in ended} == {"complete"}
     for host in two_hosts.hosts:
         nothing_is_left(host)
@@ -200,13 +212,16 @@ def nothing_is_left(host: SshHost) -> None:
     until(lambda: not left(), f"all processes of {host.name} to end", 20)
 
 
-def submit_sleeps(two_hosts: TwoHosts, count: int, seconds: float) -> set[str]:
+def submit_held(two_hosts: TwoHosts, gate: Path, count: int) -> set[str]:
+    """Calculations that end when the file is there."""
     from puffin.documents import Model, Request
     from puffin.settings import DatabaseSettings
     from puffin.store import Store
 
     store = Store(DatabaseSettings(uri=two_hosts.database.uri, name=two_hosts.database.name))
-    request = Request("sleep", Model(), settings={"time": seconds}, memory=0.1, disk=0.1)
+    loop = f"until test -e {shlex.quote(str(gate))}; do sleep 0.2; done"
+    settings = {"program": "sh", "arguments": ["-c", loop]}
+    request = Request("command", Model(), settings=settings, memory=0.1, disk=0.1)
     try:
         return set(store.submit(two_hosts.database.name, [(None, request)] * count))
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ class LoggingFleet:
     def __init__(self, hosts: list[SshHost], place: Path) -> None:
         self.hosts = {host.name: host for host in hosts}
         self.place = place
-        self._held: list[socket.socket] = []
         self.content: dict[str, Any] = {
             "fleet": "pool",
             "database": {"uri": "mongodb://127.0.0.1:1", "names": ["none"]},
@@ -34,13 +32,10 @@ class LoggingFleet:
         ssh = {"port": host.port, "key": str(host.key), "known_hosts": str(host.known_hosts)}
         return {"address": host.address, "user": host.user, "base_dir": host.base_dir, "ssh": ssh}
 
-    def add_dead(self, name: str) -> None:
-        """Name a host at a port on which nobody listens; it is held, so that no other test comes to listen there."""
-        held = socket.socket()
-        held.bind(("127.0.0.1", 0))
-        self._held.append(held)
+    def add_dead(self, name: str, closed_port: int) -> None:
+        """Name a host at a port on which nobody listens."""
         some = next(iter(self.content["hosts"].values()))
-        self.content["hosts"][name] = {**some, "ssh": {**some["ssh"], "port": held.getsockname()[1]}}
+        self.content["hosts"][name] = {**some, "ssh": {**some["ssh"], "port": closed_port}}
 
     @property
     def file(self) -> Path:

@@ -48,8 +48,8 @@ def contents(place: Path) -> dict[str, bytes]:
     return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
-def test_everything_that_tells_why_is_collected_once(fleet: LoggingFleet, tmp_path: Path) -> None:
-    fleet.add_dead("node3")
+def test_everything_that_tells_why_is_collected_once(fleet: LoggingFleet, tmp_path: Path, closed_port: int) -> None:
+    fleet.add_dead("node3", closed_port)
     place = tmp_path / "collected"
     ran = fleet.run("-o", place, "--json", verb="collect")
     assert ran.code == 1

@@ -329,6 +329,7 @@ ENDING = """\
 exec /usr/bin/python3 -c 'import os, sys, time
 stop = sys.argv[1] + "/orders/stop"
 while not os.path.exists(stop): time.sleep(0.02)
+open(sys.argv[1] + "/seen", "w").close()
 while os.path.exists(stop): time.sleep(0.02)
 time.sleep(0.5)' "{root}" "{root}/etc/workers/$1.yaml"
 """
@@ -342,6 +343,8 @@ def test_a_start_that_meets_a_worker_at_its_end_starts_it_again(clean: Site) -> 
     clean.supervise()
     before = clean.wait_for(n_1="RUNNING")
     clean.control({"operation": "stop_file"})
+    # RUNNING says nothing of how far it has come, and who never saw an order does not obey it.
+    until((clean.root / "seen").exists, "the worker to see its order")
 
     found = ask(clean.remote, "begin", {**clean.probe_request, "patterns": None})
 

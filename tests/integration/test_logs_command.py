@@ -16,10 +16,9 @@ import psutil
 import pytest
 
 from tests.acceptance.commands import Ran
-from tests.acceptance.here import until
 from tests.integration.logging_fleet import LoggingFleet
 from tests.lab.fixtures_ssh import HostFactory
-from tests.lab.worker import until as in_the_end
+from tests.lab.worker import until
 
 LINES = 3000
 WRITER = f"""
@@ -45,9 +44,9 @@ def stamped(second: int, worker: str, level: str, message: str, calculation: str
 
 
 def test_following_through_rotation_and_a_connection_that_is_cut_loses_and_doubles_nothing(
-    logs: LoggingFleet, processes: Callable[[subprocess.Popen[bytes]], subprocess.Popen[bytes]]
+    logs: LoggingFleet, closed_port: int, processes: Callable[[subprocess.Popen[bytes]], subprocess.Popen[bytes]]
 ) -> None:
-    logs.add_dead("node3")
+    logs.add_dead("node3", closed_port)
     writers = []
     for host in ("node1", "node2"):
         words = [sys.executable, "-c", WRITER, logs.directory(host) / f"{host}-1.log", f"{host}-1"]
@@ -91,8 +90,8 @@ def processes() -> Iterator[Callable[[subprocess.Popen[bytes]], subprocess.Popen
         process.wait()
 
 
-def test_lines_of_hosts_are_merged_and_a_dead_host_is_named(logs: LoggingFleet) -> None:
-    logs.add_dead("node3")
+def test_lines_of_hosts_are_merged_and_a_dead_host_is_named(logs: LoggingFleet, closed_port: int) -> None:
+    logs.add_dead("node3", closed_port)
     traceback = r"Traceback:\n  File x\nValueError: \x1b[31mred"
     logs.write("node1", "node1-1.log", stamped(1, "node1-1", "INFO", "one"), stamped(4, "node1-1", "ERROR", traceback))
     logs.write(
@@ -104,7 +103,7 @@ def test_lines_of_hosts_are_merged_and_a_dead_host_is_named(logs: LoggingFleet) 
         ran = logs.run()
         return None if "the others are shown meanwhile" in ran.err else ran
 
-    ran = in_the_end(look, "quick answers", patience_s=90)
+    ran = until(look, "quick answers", patience_s=90)
     assert [line.split()[0][-7:-5] for line in ran.out.splitlines()] == ["01", "02", "03", "04"]
     assert "\033" not in ran.out
     assert ran.code == 1

@@ -28,6 +28,7 @@ from puffin.records import WorkerRecord
 from puffin.store import Event, Store, new_event_id
 from tests.acceptance.commands import BIN, puffin_fleet
 from tests.lab.fixtures_database import Database
+from tests.lab.processes import has_ended
 from tests.lab.receiver import Receiver, receiver
 from tests.lab.worker import until
 
@@ -84,14 +85,6 @@ def notifier(file: Path) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate()
-
-
-def _lives(pid: int) -> bool:
-    """Tell whether a process runs: one that was killed needs a moment until it does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def forget_the_lease(database: Database) -> None:
@@ -199,7 +192,7 @@ def test_a_hook_that_fails_is_tried_again_and_holds_up_no_other(
         )
         running.terminate()
         out, _ = running.communicate(timeout=20)
-    until(lambda: not any(map(_lives, hanging)), "their end")
+    until(lambda: all(map(has_ended, hanging)), "their end")
     failed = [line for line in map(json.loads, out.splitlines()) if not line["told"]]
     assert [(line["error"], line["tries"]) for line in failed] == [("it answered 503 Service Unavailable", 1)]
     assert failed[0]["again_at"]
@@ -295,7 +288,7 @@ def test_a_command_has_its_time_and_what_it_leaves_is_not_waited_for(tmp_path: P
         if said.read_text():
             break
     child = int(said.read_text())
-    until(lambda: not _lives(child), "its end")
+    until(lambda: has_ended(child), "its end")
     with pytest.raises(NotTold, match="cannot be started"):
         CommandHook(tmp_path / "none", file).tell(NOTICE)
 

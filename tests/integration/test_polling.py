@@ -8,17 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pymongo
-import pymongo.errors
 import pytest
 
-from fleet.embedded import EmbeddedDatabaseError, free_port, program
+from fleet.embedded import EmbeddedDatabaseError, program
 from puffin.documents import Model, Request
 from puffin.settings import DatabaseSettings
 from puffin.store import Store
 from tests.lab.fixtures_database import Database
 from tests.lab.link import Link
 from tests.lab.requirements import missing
-from tests.lab.servers import Anywhere, serve
+from tests.lab.servers import Anywhere, serve_on_free_port, wait_for
 from tests.lab.worker import (
     Place,
     Queue,
@@ -39,32 +38,11 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anywhere]:
         program()
     except EmbeddedDatabaseError as error:
         missing(str(error))
-    for _ in range(3):
-        port = free_port()
-        server = serve(tmp_path_factory.mktemp("standalone"), port, "--standalone")
-        try:
-            if _has_its_port(server, port):
-                yield Anywhere(f"mongodb://127.0.0.1:{port}", "polled")
-                return
-        finally:
-            server.terminate()
-            server.wait()
-    pytest.fail("others took every port before the server could")
-
-
-def _has_its_port(server: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until it answers; somebody else may have taken the port before it could."""
-
-    def answers() -> bool:
-        try:
-            client.admin.command("ping")
-        except pymongo.errors.ConnectionFailure:
-            return False
-        return True
-
-    with pymongo.MongoClient[dict[str, object]](f"mongodb://127.0.0.1:{port}", serverSelectionTimeoutMS=500) as client:
-        until(lambda: server.poll() is not None or answers(), "the server to answer")
-    return server.poll() is None
+    with serve_on_free_port(tmp_path_factory.mktemp("standalone"), "--standalone") as port:
+        uri = f"mongodb://127.0.0.1:{port}"
+        with pymongo.MongoClient[dict[str, object]](uri, serverSelectionTimeoutMS=500) as client:
+            wait_for(client)
+        yield Anywhere(uri, "polled")
 
 
 def test_a_server_without_change_streams_is_asked(standalone: Anywhere, tmp_path: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from fleet.hosts.inventory import parse_inventory
 from fleet.hosts.layout import Worker
 from fleet.hosts.paths import HostPaths, host_paths
 from fleet.hosts.render import render_host
+from tests.acceptance.here import until
 
 HOSTS = """\
 fleet: lab
@@ -82,20 +81,15 @@ def supervisord(paths: HostPaths) -> Iterator[int]:
     # From another directory: nothing may depend on where it is started.
     subprocess.run([PROGRAMS / "supervisord", "-c", configuration], cwd="/", check=True, timeout=60)
     pid_file = Path(paths.run) / "supervisord.pid"
-    until(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
+    until(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"), "its pid")
     pid = int(pid_file.read_text())
     yield pid
     if pid_file.exists():
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.kill(pid, signal.SIGTERM)
-        until(lambda: not pid_file.exists())
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.1)
+        except ProcessLookupError:
+            return  # nobody is left to remove the file
+        until(lambda: not pid_file.exists(), "supervisord to end")
 
 
 def control(paths: HostPaths, *words: str) -> list[str]:
@@ -113,9 +107,9 @@ def lines_of(paths: HostPaths, worker: str) -> list[str]:
 
 def test_the_workers_run_drain_and_nothing_is_left(paths: HostPaths, supervisord: int) -> None:
     root = Path(paths.root)
-    until(lambda: states(paths) == {"node1-1": "RUNNING", "node1-2": "RUNNING"})
+    until(lambda: states(paths) == {"node1-1": "RUNNING", "node1-2": "RUNNING"}, "both to run")
     # Two seconds after its start supervisord takes a worker for one that runs, whatever it has done by then.
-    until(lambda: all(len(lines_of(paths, worker)) >= 5 for worker in ("node1-1", "node1-2")))
+    until(lambda: all(len(lines_of(paths, worker)) >= 5 for worker in ("node1-1", "node1-2")), "what both say")
     assert lines_of(paths, "node1-2") == [
         "<-c>",
         f"<{root}/etc/workers/node1-2.yaml>",
@@ -132,10 +126,10 @@ def test_the_workers_run_drain_and_nothing_is_left(paths: HostPaths, supervisord
     # A worker that was asked to end and ended with 0 is not started again.
     worker = int(control(paths, "pid", "node1-1")[0])
     os.kill(worker, signal.SIGTERM)
-    until(lambda: states(paths)["node1-1"] == "EXITED")
+    until(lambda: states(paths)["node1-1"] == "EXITED", "it to end")
 
     other = int(control(paths, "pid", "node1-2")[0])
     os.kill(supervisord, signal.SIGTERM)
-    until(lambda: not (Path(paths.run) / "supervisord.pid").exists())
-    until(lambda: not Path(f"/proc/{other}").exists())
+    until(lambda: not (Path(paths.run) / "supervisord.pid").exists(), "supervisord to end")
+    until(lambda: not Path(f"/proc/{other}").exists(), "the other worker to be gone")
     assert "asked to end" in lines_of(paths, "node1-2")

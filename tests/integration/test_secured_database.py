@@ -11,12 +11,12 @@ from pathlib import Path
 import pymongo
 import pytest
 
-from fleet.embedded import EmbeddedDatabaseError, free_port, program
+from fleet.embedded import EmbeddedDatabaseError, program
 from puffin.errors import DatabaseError, DatabaseUnavailable
 from puffin.settings import DatabaseSettings
 from puffin.store import Store, connection_uri, location
 from tests.lab.requirements import missing
-from tests.lab.servers import Anywhere, add_user, serve, wait_for
+from tests.lab.servers import Anywhere, add_user, serve_on_free_port, wait_for
 from tests.lab.worker import ALL_JOBS, Place, Worker, configuration, plugin_path, until, write_configuration
 
 PASSWORD = "p@ss/w:rd%"
@@ -76,19 +76,14 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         missing(str(error))
     directory = tmp_path_factory.mktemp("secured")
     _certificates(directory)
-    port = free_port()
-    add_user(directory, port, "chem", PASSWORD)
+    add_user(directory, "chem", PASSWORD)
     (directory / "password").write_text(PASSWORD + "\n")
-    found = Secured(port, directory / "ca.pem", directory / "password")
     tls = ("--tls-cert-file", str(directory / "server.pem"), "--tls-key-file", str(directory / "server.key"))
-    server = serve(directory, port, "--auth", *tls)
-    try:
+    with serve_on_free_port(directory, "--auth", *tls) as port:
+        found = Secured(port, directory / "ca.pem", directory / "password")
         with pymongo.MongoClient(connection_uri(found.settings), serverSelectionTimeoutMS=500) as client:
             wait_for(client)
         yield found
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def test_the_password_is_quoted_into_the_connection_and_shown_nowhere(secured: Secured) -> None:

@@ -458,14 +458,24 @@ def busy(begun: Path) -> str:
     return f"import time; open({str(begun)!r}, 'w').close(); time.sleep(100)"
 
 
-def once_begun(begun: Path, do: Callable[[], object]) -> None:
-    """Do something as soon as such a program runs."""
+@contextlib.contextmanager
+def once_begun(begun: Path, do: Callable[[], object]) -> Iterator[None]:
+    """Do something as soon as such a program runs; whoever does it is gone at the end of the block."""
+    over = threading.Event()
 
     def wait_and_do() -> None:
-        until(begun.exists, "the program to begin")
+        while not begun.exists():
+            if over.wait(0.02):
+                return
         do()
 
-    threading.Thread(target=wait_and_do, daemon=True).start()
+    thread = threading.Thread(target=wait_and_do)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_a_connection_that_is_cut_in_the_middle(ssh_hosts: Hosts, connect: Connect) -> None:
@@ -481,8 +491,7 @@ def test_a_connection_that_is_cut_in_the_middle(ssh_hosts: Hosts, connect: Conne
                     if process.name() == "sshd":
                         process.kill()
 
-    once_begun(host.home / "begun", cut)
-    with pytest.raises(ConnectionLost, match="the connection was lost"):
+    with once_begun(host.home / "begun", cut), pytest.raises(ConnectionLost, match="the connection was lost"):
         remote.call(busy(host.home / "begun"), 30)
     assert remote.call("print('again')", 30).stdout.endswith(b"again\n")
 
@@ -491,8 +500,7 @@ def test_closing_ends_a_call_in_another_thread(ssh_hosts: Hosts, connect: Connec
     host = ssh_hosts("node1")
     remote = connect(host.options)
     assert remote.call("pass", 30).status == 0
-    once_begun(host.home / "begun", remote.close)
-    with pytest.raises(ConnectionLost):
+    with once_begun(host.home / "begun", remote.close), pytest.raises(ConnectionLost):
         remote.call(busy(host.home / "begun"), 60)
 
 
@@ -526,9 +534,11 @@ def test_nothing_that_is_sent_is_seen_in_a_command_line(ssh_hosts: Hosts, connec
     )
     call = threading.Thread(target=remote.call, args=(program, 60))
     call.start()
-    until(watch, "the program to run while it is watched")
-    may_end.touch()
-    call.join()
+    try:
+        until(watch, "the program to run while it is watched")
+    finally:
+        may_end.touch()
+        call.join()
     assert any("sys.stdin" in line for line in seen)
     assert not any("kept secret" in line for line in seen)
 

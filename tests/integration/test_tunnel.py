@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,18 +216,22 @@ def test_check_misses_ssh(workers: Workers, gateway: SshHost, database: Database
     ],
 )
 def test_check_says_what_is_wrong(
-    workers: Workers, gateway: SshHost, database: Database, tmp_path: Path, changes: dict[str, Any], words: str
+    workers: Workers,
+    gateway: SshHost,
+    database: Database,
+    closed_port: int,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    words: str,
 ) -> None:
     (tmp_path / "empty").touch()
     keygen(tmp_path / "stranger")
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))  # nobody listens there, nor can anybody else meanwhile
-        values = {"tmp": str(tmp_path), "free": str(held.getsockname()[1])}
-        filled = {
-            key: [text.format(**values) for text in value] if isinstance(value, list) else value.format(**values)
-            for key, value in changes.items()
-        }
-        found = check(workers.make(**sections(gateway, database, **filled)))
+    values = {"tmp": str(tmp_path), "free": str(closed_port)}
+    filled = {
+        key: [text.format(**values) for text in value] if isinstance(value, list) else value.format(**values)
+        for key, value in changes.items()
+    }
+    found = check(workers.make(**sections(gateway, database, **filled)))
     assert found.startswith("FAIL")
     assert words in found
     all_have_ended(gateway)

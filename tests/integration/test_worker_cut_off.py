@@ -106,12 +106,14 @@ def test_the_answer_to_a_claim_is_lost(workers: Workers, queue: Queue, database:
         queue.wait(queue.sleep())
         noticed = worker.log.count("no work to be had")
         # Whoever cut it himself might be too late: a worker that trusts in being told asks no more.
-        link.cut_after("findAndModify", "calculations")
+        link.cut_at_find("calculations")
         id_ = queue.sleep()
         until(lambda: link.is_cut, "the claim")
         until(lambda: worker.log.count("no work to be had") > noticed, "the worker to notice")
         link.heal()
-        assert "lost_on" not in queue.wait(id_)["puffin"]
+        told = queue.wait(id_)["puffin"]
+        assert ("lost_on" in told, told["attempt"]) == (False, 2)
+        assert "the answer to its claim was lost" in worker.log
         assert worker.stop() == 0
     finally:
         link.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from fleet.reach.local import LocalRemote
 from fleet.reach.remote import Remote
 from fleet.reach.ssh import SshRemote
 from tests.lab.requirements import missing
-from tests.lab.sshd import Lab, SshHost, find_sshd
+from tests.lab.sshd import Lab, SshHost, closed_port, find_sshd
 
 HostFactory = Callable[..., SshHost]
 
@@ -60,12 +59,10 @@ def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
     made.close()
 
 
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A loopback port on which nobody listens, nor can meanwhile: one that is only free may soon be another test's."""
-    with socket.socket() as kept:
-        kept.bind(("127.0.0.1", 0))
-        yield int(kept.getsockname()[1])
+@pytest.fixture(name="closed_port")
+def _closed_port() -> Iterator[int]:
+    with closed_port() as port:
+        yield port
 
 
 @pytest.fixture(scope="session")

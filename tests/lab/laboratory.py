@@ -24,9 +24,12 @@ import psutil
 from tests.lab import relay
 from tests.lab.machine import USER, Machine, boot_words, make_disk
 from tests.lab.network import LARGEST_HOST, Cable, Subnet, connect_uplink, free_subnets, switch, uplink
+from tests.lab.processes import has_ended
 from tests.lab.sshd import keygen
 
 PATIENCE_S = 30.0
+START_S = 90.0
+"""For a host to start, with cron, supervisord and a worker one after the other."""
 DISK_SIZE = 4 << 30
 ROOT = "/"
 _MARK = "PUFFIN_LABORATORY"
@@ -190,7 +193,7 @@ class Laboratory:
         wait_for(self._all_ended, f"the processes of {self.state} to end")
         for child in self._children.values():
             child.wait()
-        with contextlib.suppress(LaboratoryError):
+        if link:
             wait_for(lambda: link not in interface_numbers(), f"interface {link} to go")
         shutil.rmtree(self.state, ignore_errors=True)
 
@@ -388,7 +391,7 @@ class Laboratory:
         known = self._found.get(role)
         if known is None:
             known = next((process for process, found in self._marked() if found == role), None)
-        if known is None or not _lives(known):
+        if known is None or has_ended(known):
             return None
         self._found[role] = known
         return known
@@ -423,7 +426,7 @@ class Laboratory:
 
     def _wait_for_end(self, role: str) -> None:
         process = self._found.pop(role)
-        wait_for(lambda: not _lives(process), f"{role} to end")
+        wait_for(lambda: has_ended(process), f"{role} to end")
         if role in self._children:
             self._children.pop(role).wait()
 
@@ -467,12 +470,6 @@ def _switch_off(keeper: psutil.Process) -> None:
     with contextlib.suppress(psutil.Error):
         for victim in keeper.children() or [keeper]:
             victim.kill()
-
-
-def _lives(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def hosts_yaml(laboratory: Laboratory, fleet: str, database: Mapping[str, object]) -> dict[str, object]:

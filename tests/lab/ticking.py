@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -43,13 +44,15 @@ def begins(path: Path, after: int = 0) -> int:
 
     With a short lease it need not be the next: who gets no answer to a claim in time gives back what it may have taken.
     """
+    first: dict[int, int] = {}
 
     def look() -> int:
-        return min((number for _, word, _ in _written(path) if (number := int(word)) > after), default=0)
+        turns = Counter(number for _, word, _ in _written(path) if (number := int(word)) > after)
+        # One that was given back after its first turns goes on no more.
+        moving = [number for number, count in turns.items() if count > first.setdefault(number, count) + 1]
+        return min(moving, default=0)
 
-    attempt = until(look, f"an attempt after attempt {after} to begin")
-    runs(path, attempt)
-    return attempt
+    return until(look, f"an attempt after attempt {after} to go on")
 
 
 def runs(path: Path, attempt: int) -> None:

@@ -27,12 +27,12 @@ _Found = TypeVar("_Found")
 PATIENCE_S = 40.0
 
 
-def until(look: Callable[[], _Found], what: str, patience_s: float = PATIENCE_S) -> _Found:
+def until(look: Callable[[], _Found], what: str, patience_s: float = PATIENCE_S, pause_s: float = 0.02) -> _Found:
     """Look again and again until there is something to see; return it."""
     deadline = time.monotonic() + patience_s
     while not (found := look()):
         assert time.monotonic() < deadline, f"waited {patience_s:.0f} s in vain: {what}"
-        time.sleep(0.02)
+        time.sleep(pause_s)
     return found
 
 

@@ -17,6 +17,9 @@ This page is made from the code by `python docs/reference.py`.
 are the same. The keys below are an interface: they may become more, but none will change its meaning or type within a
 major version. A test runs every verb and holds what it prints against this page.
 
+A command that is refused as a whole prints no object: where hosts.yaml or the command line is wrong (exit code 2), or
+where somebody else holds a lock (4). Standard error says why.
+
 Every time is ISO 8601 in UTC with milliseconds, such as `2026-11-22T12:00:04.250+00:00`.
 
 ```sh

@@ -49,6 +49,9 @@ class RemoteError(FleetError):
         What to do next; may be empty.
     """
 
+    verdict = "failed at"
+    """What it means for the host; the step follows."""
+
     def __init__(self, host: str, step: str, what: str, hint: str = "") -> None:
         super().__init__(f"{host}: {step}: {what}" + (f"\n  {hint}" if hint else ""))
         self.host = host

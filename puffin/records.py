@@ -33,6 +33,9 @@ SILENT_AFTER_S = 90.0
 
 _GRACE_S = 15.0
 
+_BETWEEN_S = 60.0
+"""Seconds after which one that has ended to start again should have reported."""
+
 
 @dataclass(frozen=True)
 class WorkerRecord:
@@ -102,7 +105,12 @@ class WorkerRecord:
     @property
     def has_ended(self) -> bool:
         """Whether it has said that it ends, and is not to be started again at once."""
-        return self.state in ENDED and self.returns != self.pid
+        return self.state in ENDED and not self.is_between
+
+    @property
+    def is_between(self) -> bool:
+        """Whether it has ended to be started again at once, and has not yet reported since."""
+        return self.state in ENDED and self.returns == self.pid
 
     @property
     def since(self) -> datetime | None:
@@ -134,4 +142,6 @@ class WorkerRecord:
         """
         within = self.reports_within_s
         longest = SILENT_AFTER_S if within is None else within + _GRACE_S
+        if self.is_between:
+            longest = min(longest, _BETWEEN_S)
         return not self.has_ended and self.silent_s(now) > longest

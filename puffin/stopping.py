@@ -68,7 +68,7 @@ class Signals:
     def order(self) -> StopOrder:
         """What the signals so far demand."""
         if self._harsh or self._gentle > 1:
-            return StopOrder(Stop.NOW, "told twice, or by SIGQUIT")
+            return StopOrder(Stop.NOW, "told to stop at once")
         return StopOrder(Stop.DRAIN, "told by a signal") if self._gentle else StopOrder(Stop.NO)
 
     def _on_gentle(self, _number: int, _frame: FrameType | None) -> None:

@@ -26,17 +26,31 @@ _BY_DIRECTORY = {
 }
 
 _LONG_FILES = (
-    "test_worker_cut_off.py",
-    "test_worker_killed.py",
     "test_queue_command.py",
+    "test_worker_cut_off.py",
     "test_operating.py",
-    "test_rollout.py",
-    "test_lab_boot.py",
+    "test_ansible_hosts.py",
     "test_lab_deploy.py",
     "test_bad_input.py",
-    "test_ansible_hosts.py",
+    "test_worker_killed.py",
+    "test_check_command.py",
+    "test_lab_boot.py",
+    "test_worker.py",
+    "test_ansible.py",
+    "test_bootstrap_command.py",
     "test_watching.py",
+    "test_tunnel.py",
     "test_whole_path.py",
+    "test_demo.py",
+    "test_puffin_command.py",
+    "test_documented_commands.py",
+    "test_by_hand.py",
+    "test_rollout.py",
+    "test_lock.py",
+    "test_bootstrap_real.py",
+    "test_notify.py",
+    "test_unseen.py",
+    "test_random_faults.py",
 )
 
 # Derandomised: a failure in CI is the same failure here. No deadline: the machine may be busy.

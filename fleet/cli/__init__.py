@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import signal
 import sys
 import threading
@@ -179,14 +180,23 @@ def _interrupted(arguments: list[str] | None) -> str:
     return f"interrupted: what hosts were told they go on with{again}"
 
 
+def _say_what_is_locked(error: BaseException | None) -> None:
+    hosts = getattr(error, "still_locked", ())
+    if hosts:
+        # Only where something was locked, all this is loaded already.
+        refusals = importlib.import_module("fleet.deployment.refusals")
+        click.echo(refusals.still_locked(hosts), err=True)
+
+
 def _run(arguments: list[str] | None) -> int:
     try:
         return int(cli.main(arguments, prog_name="puffin-fleet", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         click.echo(_interrupted(arguments), err=True)
+        _say_what_is_locked(error if isinstance(error, KeyboardInterrupt) else error.__cause__)
         return int(ExitCode.INTERRUPTED)
     except (FleetError, PuffinError) as error:
         click.echo(str(error), err=True)

@@ -23,7 +23,7 @@ from fleet.deployment.kits import PREVIOUS
 from fleet.deployment.lock import TOKEN_VARIABLE, again_when_changed, new_deed, wait_until_free
 from fleet.deployment.manner import Manner
 from fleet.deployment.noting import note_unchanged
-from fleet.deployment.roller import NotBegun, PutBack
+from fleet.deployment.roller import NotBegun, NotPutBack, PutBack
 from fleet.deployment.survey import HostWork
 from fleet.errors import ExitCode, FleetError, UsageError
 from fleet.hosts.access import Remotes, open_remotes, open_store
@@ -172,8 +172,8 @@ def _look_and_deploy(chosen: Chosen, how: DeployOptions, look: _Look, json_lines
             options.confirm(what, yes, "changed")
         ended = _carry_out(chosen, remotes, store, works, how)
     _report(ended.results, works, json_lines, how.manner is not Manner.WHEN_IDLE)
-    # What failed before anything was done has been said above.
-    report_failures([result for result in ended.results if result.host in {work.host.name for work in chores}])
+    if chores:  # also what failed before anything was done, which was said far above
+        report_failures(ended.results)
     for trouble in ended.troubles:
         note(str(trouble), "red")
     return ExitCode.FAILED if ended.troubles or any(not result.ok for result in ended.results) else ExitCode.DONE
@@ -261,6 +261,9 @@ def _say_how_far(works: Sequence[HostWork], results: Sequence[HostResult[Any]], 
     done = [result.host for result in results if isinstance(result.value, Deployed)]
     rest = {work.host.name: work.facts.current for work in works if work.host.name not in done}
     note(f"\ndone {condensed(done) or 'none'}; not finished {condensed(list(rest)) or 'none'}.", "yellow")
+    if halfway := [result.host for result in results if isinstance(result.error, NotPutBack)]:
+        what = "was just being put back: its" if len(halfway) == 1 else "were just being put back: their"
+        note(f"{condensed(halfway)} {what} workers may not run until the next deploy.", "yellow")
     if rest:
         old = "Who was not told to change yet goes on as before" if any(rest.values()) else "Not all run yet"
         note(f"{old}; {_how_to_go_on(works, verb)} goes on where this one stopped.", "yellow")

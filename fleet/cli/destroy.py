@@ -62,7 +62,9 @@ def destroy(
         with open_remotes(chosen.fleet, chosen.hosts) as remotes:
             probed = probe_all(chosen.fleet, chosen.hosts, remotes, parallel)
             roots = {result.host: result.value.host_root for result in probed if result.value is not None}
-            results = _destroy_all(chosen, remotes, roots, store, _How(now, timeout, parallel, lock_timeout))
+            missing = {result.host: outcome_of(result.error).error for result in probed if not result.ok}
+            how = _How(now, timeout, parallel, lock_timeout, missing)
+            results = _destroy_all(chosen, remotes, roots, store, how)
     finally:
         store.close()
     done = {result.host: result for result in results}
@@ -73,12 +75,16 @@ def destroy(
 
 @dataclass(frozen=True)
 class _How:
-    """How hosts are destroyed: `now` gives running calculations back, `timeout` is for workers."""
+    """How hosts are destroyed: `now` gives running calculations back, `timeout` is for workers.
+
+    `missing` are hosts that cannot be, and why, for the notes on the others.
+    """
 
     now: bool
     timeout: float | None
     parallel: int
     lock_timeout: float
+    missing: Mapping[str, str]
 
 
 def _destroy_all(
@@ -89,6 +95,7 @@ def _destroy_all(
         hold(remotes, targets, new_deed("destroy"), how.lock_timeout, how.parallel, note) as lock,
         Board("Destroying", len(lock.hosts)) as board,
     ):
+        lock.missing.update(how.missing)
         try:
             results = _work(chosen, remotes, lock, board, how)
         except Interrupted as interrupted:

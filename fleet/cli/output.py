@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.errors import FleetError, RemoteError
+from fleet.hosts.names import condensed
 from fleet.reach.remote import HostResult
 from fleet.words import plain, utc
 
@@ -234,11 +235,30 @@ def report_failures(results: Sequence[HostResult[Any]]) -> int:
     int
         How many failed.
     """
-    failed = [result for result in results if result.error is not None]
-    for result in failed:
-        assert result.error is not None  # noqa: S101 - chosen so above
-        print_error(result.host, result.error)
+    failed = {result.host: result.error for result in results if result.error is not None}
+    # Forty hosts that were not begun for the same reason are one line.
+    alike: dict[_Told, list[str]] = {}
+    for host, error in failed.items():
+        alike.setdefault(_told(host, error), []).append(host)
+    for hosts in alike.values():
+        _print_error(condensed(hosts), _told(hosts[0], failed[hosts[0]]))
     return len(failed)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """All that is said of an error beside the host."""
+
+    verdict: str
+    step: str
+    what: str
+    hint: str
+
+
+def _told(host: str, error: FleetError) -> _Told:
+    if isinstance(error, RemoteError):
+        return _Told(error.verdict, error.step, error.what, error.hint)
+    return _Told("failed", "", str(error).removeprefix(f"{host}: "), "")
 
 
 def print_error(host: str, error: FleetError) -> None:
@@ -251,15 +271,16 @@ def print_error(host: str, error: FleetError) -> None:
     error
         What went wrong.
     """
+    _print_error(host, _told(host, error))
+
+
+def _print_error(hosts: str, told: _Told) -> None:
     console = note_console()
-    if isinstance(error, RemoteError):
-        what = escape(plain(error.what, "\n\t"))
-        console.print(f"[bold red]{escape(host)}[/] failed at [bold]{escape(error.step)}[/]: {what}")
-        if error.hint:
-            console.print(Text("  " + error.hint))
-    else:
-        what = escape(plain(str(error), "\n\t").removeprefix(f"{host}: "))
-        console.print(f"[bold red]{escape(host)}[/] failed: {what}")
+    step = f" [bold]{escape(told.step)}[/]" if told.step else ""
+    what = escape(plain(told.what, "\n\t"))
+    console.print(f"[bold red]{escape(hosts)}[/] {escape(told.verdict)}{step}: {what}")
+    if told.hint:
+        console.print(Text("  " + told.hint))
 
 
 class Board:

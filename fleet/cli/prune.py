@@ -59,10 +59,10 @@ def prune(
         lost: list[HostResult[object]] = [HostResult(one.host, error=one.error) for one in probed if not one.ok]
         lost += [HostResult(result.host, error=result.error) for result in looked if not result.ok]
         plans = [result.value for result in looked if result.value is not None]
-        if json_lines and dry_run:
-            _print_json(plans)
+        if json_lines:
+            _print_json(plans if dry_run else [plan for plan in plans if not plan.removals])
         else:
-            _show_plans(plans, json_lines, all_kept=dry_run)
+            _show_plans(plans, all_kept=dry_run)
         failed = report_failures(lost)
         to_do = [plan for plan in plans if plan.removals]
         if to_do and not dry_run:
@@ -125,9 +125,7 @@ def _print_json(plans: Sequence[Pruning]) -> None:
         print_json({"host": plan.host, "removals": removals, "kept": dict(plan.kept), "bytes": plan.frees})
 
 
-def _show_plans(plans: Sequence[Pruning], json_lines: bool, all_kept: bool) -> None:
-    if json_lines:
-        return
+def _show_plans(plans: Sequence[Pruning], all_kept: bool) -> None:
     console = data_console()
     for plan in plans:
         if not plan.removals and not all_kept:
@@ -140,7 +138,7 @@ def _show_plans(plans: Sequence[Pruning], json_lines: bool, all_kept: bool) -> N
     if any(plan.removals for plan in plans):
         note(f"{amount(sum(plan.frees for plan in plans))} can be freed.")
     elif plans:
-        note("Nothing to remove: everything installed is needed.", "green")
+        note("Nothing to remove: all that is installed is needed; logs and what calculations left stay.", "green")
 
 
 def _shared_name(plan: Pruning) -> str:

@@ -23,7 +23,8 @@ def _number(_context: click.Context, _parameter: click.Parameter, value: str) ->
     if value == "auto":
         return value
     if not (value.isascii() and value.isdigit() and int(value) >= 1):
-        raise click.BadParameter(f"'{value}' is neither a number of workers, at least 1, nor 'auto'")
+        none = "; 'puffin-fleet drain' or 'destroy' a host that is to run none" if value == "0" else ""
+        raise click.BadParameter(f"'{value}' is neither a number of workers, at least 1, nor 'auto'{none}")
     return str(int(value))
 
 

@@ -17,7 +17,7 @@ from fleet.deployment.host_deploy import Deployed, Deployment
 from fleet.deployment.lock import DeedOutcome, Lock, LockTarget, Result, hold, outcome_of
 from fleet.deployment.manner import Manner
 from fleet.deployment.noting import leave_word
-from fleet.deployment.refusals import LIMIT_S
+from fleet.deployment.refusals import still_locked
 from fleet.deployment.revert import GoodState, Reversal
 from fleet.deployment.roller import HostSigns, NotBegun, PutBack, Roller
 from fleet.deployment.rollout import Rollout, policy_of
@@ -27,13 +27,11 @@ from fleet.deployment.waiting import LONGEST_TROUBLE_S, Watch, WatchedHost
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
-from fleet.hosts.names import condensed
 from fleet.hosts.render import worker_uuid
 from fleet.reach.execute import Audience, HostEvent, Interrupted, Say, fan_out, say_for
 from fleet.reach.remote import HostResult
 from fleet.release.releases import HostRoots as ReleasePlace
 from fleet.release.releases import prune_host, releases_in_use
-from fleet.words import duration
 from puffin.errors import DatabaseError
 from puffin.store import Store
 
@@ -265,11 +263,7 @@ def deploy_hosts(
 
 def _of_kept(lock: Lock) -> tuple[FleetError, ...]:
     """What to say of hosts that were not there to hear that the deploy is over."""
-    if not lock.kept:
-        return ()
-    hosts = " ".join(f"--host {host}" for host in lock.kept)
-    until = f"for up to {duration(LIMIT_S)}, or until 'puffin-fleet unlock {hosts}'"
-    return (FleetError(f"{condensed(lock.kept)}: cannot be reached, so the lock stays {until}"),)
+    return (FleetError(still_locked(lock.kept)),) if lock.kept else ()
 
 
 def _before(fleet: Fleet, lock: Lock, how: DeployOptions) -> None:

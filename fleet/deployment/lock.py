@@ -17,7 +17,7 @@ from fleet.deployment.deed import Deed, DeedOutcome, Result, outcome_of
 from fleet.deployment.lock_keeper import Keeper, Lock, LockTarget, wait_until_free
 from fleet.deployment.refusals import LIMIT_S, ChangedMeanwhile, LockedError, describe
 from fleet.interruption import undisturbed
-from fleet.reach.execute import Say
+from fleet.reach.execute import Interrupted, Say
 from fleet.reach.remote import Remote
 
 __all__ = [
@@ -139,10 +139,20 @@ def hold(
     # A daemon: a host that hangs must not keep the command from ending.
     renewal = threading.Thread(target=keeper.renew_until, args=(stop,), name="lock renewal", daemon=True)
     try:
-        # Ctrl-C may come at any moment, also when all are taken and nobody knows yet.
-        lock = keeper.take(timeout_s, say)
-        renewal.start()
-        yield lock
+        with _given_back(keeper, stop):
+            # Ctrl-C may come at any moment, also when all are taken and nobody knows yet.
+            lock = keeper.take(timeout_s, say)
+            renewal.start()
+            yield lock
+    except Interrupted as interrupted:
+        interrupted.still_locked += tuple(keeper.kept)
+        raise
+
+
+@contextmanager
+def _given_back(keeper: Keeper, stop: threading.Event) -> Iterator[None]:
+    try:
+        yield
     finally:
         with undisturbed():
             stop.set()

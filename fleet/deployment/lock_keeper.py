@@ -10,7 +10,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -336,6 +336,11 @@ class Keeper:
     def _renew(self, host: str) -> bool:
         reply = self._ask(host, {"step": "renew", "token": self._token}, self._limit_s / 4)
         return Reader(host, "", reply).flag("held")
+
+    @property
+    def kept(self) -> Sequence[str]:
+        """Hosts that could not be told that the lock is given back."""
+        return self._lock.kept if self._lock is not None else ()
 
     def give_back(self) -> None:
         """Give back and write down, for a bounded time: a host that is gone has its time limit."""

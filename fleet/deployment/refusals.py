@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from fleet.errors import ExitCode, FleetError
+from fleet.hosts.names import condensed
 from fleet.reach.facts import Holder
 from fleet.words import duration
 
@@ -67,6 +68,19 @@ def _some(hosts: Sequence[str]) -> str:
 
 def _these(hosts: Sequence[str]) -> str:
     return "these hosts since they were" if len(hosts) > 1 else "this host since it was"
+
+
+def still_locked(hosts: Sequence[str]) -> str:
+    """What to say of hosts that were not there to hear that what was done is over.
+
+    Parameters
+    ----------
+    hosts
+        Their names.
+    """
+    named = " ".join(f"--host {host}" for host in hosts)
+    until = f"for up to {duration(LIMIT_S)}, or until 'puffin-fleet unlock {named}'"
+    return f"{condensed(hosts)}: cannot be reached, so the lock stays {until}"
 
 
 def silent_s(holder: Holder) -> float | None:

@@ -36,8 +36,14 @@ class PutBack(RemoteError):
     """A host on which, or after which, the rollout failed; it runs its last good state again."""
 
 
+class NotPutBack(RemoteError):
+    """A host that was just being put back when the rollout was interrupted."""
+
+
 class NotBegun(RemoteError):
     """A host that the rollout never came to; nothing was changed on it."""
+
+    verdict = "not begun in"
 
 
 class _Kind(Enum):
@@ -159,7 +165,7 @@ class Roller:
             self._on_end(host, True)
         elif event.kind is _Kind.FAILED:
             self._errors[host] = event.value
-            rollout.failed(host, str(event.value).splitlines()[0].removeprefix(f"{host}: "), now)
+            rollout.failed(host, _in_a_line(event.value, host), now)
             self._on_end(host, False)
         elif event.kind is _Kind.REVERTED:
             self._good[host] = event.value
@@ -224,12 +230,15 @@ class Roller:
     def _error(self, host: str) -> FleetError:
         state = self._rollout.hosts[host]
         if state.stage is Stage.HELD:
-            return NotBegun(host, "rollout", f"not begun: {state.reason}", "nothing was changed on it")
+            return NotBegun(host, "rollout", state.reason, "nothing was changed there")
+        if state.stage is Stage.REVERTING:
+            return NotPutBack(host, "interrupted", "it was just being put back", "its workers may not run")
         if not state.stage.final:
             hint = "the next run completes what is missing"
             return RemoteError(host, "interrupted", "it was being worked on", hint)
         own = self._errors.get(host)
-        if not isinstance(own, RemoteError) or state.cancelled:
+        # What it failed of by itself says more, and has the log, even where it was just told to give up.
+        if not isinstance(own, RemoteError) or (state.cancelled and state.reason != _in_a_line(own, host)):
             own = RemoteError(host, "rollout", state.reason or self._rollout.halted)
         if state.stage is Stage.REVERTED:
             hint = f"it was put back to its last good state, release {self._good[host].release}"
@@ -238,3 +247,7 @@ class Roller:
             hint = f"it could not be put back: {self._back[host]}"
             return RemoteError(host, own.step, own.what, "\n  ".join(filter(None, (own.hint, hint))))
         return own
+
+
+def _in_a_line(error: BaseException, host: str) -> str:
+    return str(error).splitlines()[0].removeprefix(f"{host}: ")

@@ -311,7 +311,10 @@ def _translate(details: ErrorDetails, document: Document) -> Problem:
     if kind == "missing":
         return document.problem(path[:-1], f"'{path[-1]}' is missing")
     sentence = _SENTENCES.get(kind)
-    return document.problem(path, sentence(context) if sentence else details["msg"].lower())
+    message = sentence(context) if sentence else details["msg"].lower()
+    if kind == "too_short" and path[-1] == "workers":
+        message += ": 'puffin-fleet drain' or 'destroy' a host that is to run nothing"
+    return document.problem(path, message)
 
 
 _SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {

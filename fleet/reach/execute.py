@@ -94,11 +94,14 @@ class Interrupted(KeyboardInterrupt):
     results
         One for every host, in the order given: what had finished, and for the rest an error that says
         whether it had been started.
+
+    `still_locked` are the hosts that could not be told that the work is over.
     """
 
     def __init__(self, results: Sequence[HostResult[Any]]) -> None:
         super().__init__("interrupted")
         self.results = tuple(results)
+        self.still_locked: tuple[str, ...] = ()
 
 
 def ask(remote: Remote, action: str, request: Mapping[str, Any], timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any]:

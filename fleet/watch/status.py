@@ -305,7 +305,7 @@ def to_json(
 def _status(record: WorkerRecord, now: datetime, wanted: str) -> WorkerStatus:
     since = record.since
     age = None if since is None else max(0.0, (now - since).total_seconds())
-    state = "lost" if record.is_lost(now) else record.state
+    state = "lost" if record.is_lost(now) else ("starting" if record.is_between else record.state)
     return WorkerStatus(record, state, max(0.0, record.silent_s(now)), wanted, age)
 
 

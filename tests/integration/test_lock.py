@@ -32,11 +32,12 @@ from fleet.deployment.lock import (
     new_deed,
 )
 from fleet.deployment.lock_keeper import Keeper
+from fleet.deployment.refusals import still_locked
 from fleet.errors import ExitCode
 from fleet.hostside import audit, guard, lock, probe, states
 from fleet.hostside.common import Failure, locked
 from fleet.reach import facts, probing
-from fleet.reach.execute import ask
+from fleet.reach.execute import Interrupted, ask
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import ActionFailed, ConnectionLost, Remote, UnreachableError
 from fleet.reach.ssh import SshRemote
@@ -605,11 +606,12 @@ class Forgetful(LocalRemote):
     """A host whose first answer is lost on its way, though it has done what it was told."""
 
     armed = False
+    lasts = False
 
     def call(self, *arguments: Any, **options: Any) -> Any:
         answer = super().call(*arguments, **options)
         if self.armed:
-            self.armed = False
+            self.armed = self.lasts
             raise ConnectionLost(self.name, "run", "the connection was lost")
         return answer
 
@@ -623,6 +625,20 @@ def test_a_lock_whose_return_was_not_heard_of_is_given_back_again(places: dict[s
     assert lock.kept == []
     assert [guard.read_holder(place) for place in places.values()] == [None] * len(places)
     assert [line["outcome"] for line in lines(places["a"])] == ["done"], "written down once"
+
+
+def test_who_is_interrupted_hears_which_hosts_could_not_be_told(places: dict[str, Path]) -> None:
+    remotes = {name: Forgetful(name) for name in places}
+
+    def work() -> None:
+        with hold(remotes, targets(places), new_deed("deploy"), 0, 3):
+            remotes["b"].armed = remotes["b"].lasts = True
+            raise Interrupted([])
+
+    with pytest.raises(Interrupted) as caught:
+        work()
+    assert caught.value.still_locked == ("b",)
+    assert "unlock --host b'" in still_locked(caught.value.still_locked)
 
 
 def test_a_lock_that_nobody_heard_of_is_given_back_where_another_is_refused(

@@ -194,7 +194,7 @@ updat: {}
         ("n1:", "n1: {base_dir: '/a[b]'}", "must not hold any of"),
         ("n1:", "n1: {groups: big}", "hosts.n1.groups: must be a list"),
         ("n1:", "n1: {groups: [big]}", "unknown group 'big'"),
-        ("n1:", "n1: {workers: []}", "hosts.n1.workers: must not be empty"),
+        ("n1:", "n1: {workers: []}", "hosts.n1.workers: must not be empty: 'puffin-fleet drain' or"),
         ("n1:", "n1: {workers: {cores: true}}", "hosts.n1.workers.cores: must be a whole number"),
         ("n1:", "n1: {workers: {cores: 1, count: some}}", "must be auto or a whole number of at least 1"),
         *(

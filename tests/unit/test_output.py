@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from fleet.cli.output import Board, Column, fit, note, print_error, print_table, table_lines
+from fleet.cli.output import Board, Column, fit, note, print_error, print_table, report_failures, table_lines
 from fleet.cli.top.screens import log_text
-from fleet.errors import RemoteError
+from fleet.errors import FleetError, RemoteError
+from fleet.reach.remote import HostResult
 
 COLUMNS = (Column("WORKER"), Column("DONE", right=True), Column("RELEASE", spare=1), Column("GB", spare=2))
 ROWS = [["node1-1", "7", "0.1.0-a9f91f6d1a8e", "16"]]
@@ -112,6 +113,27 @@ def test_notes_and_errors_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> 
     print_error("n1", RemoteError("n1", "run", "\x9b2J", ""))
     err = capsys.readouterr().err
     assert ("\x1b" in err, "\x9b" in err, err.count("\N{REPLACEMENT CHARACTER}")) == (False, False, 2)
+
+
+def test_what_went_wrong_alike_on_many_hosts_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    full, away = "No space left on device", "does not answer"
+    errors = {
+        "node1": RemoteError("node1", "upload", full, "make room"),
+        "node2": RemoteError("node2", "connect", away),
+        "node3": RemoteError("node3", "upload", full, "make room"),
+        "node4": RemoteError("node4", "upload", full, "ask ada"),
+        "node5": FleetError("node5: given up"),
+        "node6": FleetError("node6: given up"),
+    }
+    assert report_failures([HostResult(host, error=error) for host, error in errors.items()]) == 6
+    assert without_styles(capsys.readouterr().err).splitlines() == [
+        f"node1, node3 failed at upload: {full}",
+        "  make room",
+        f"node2 failed at connect: {away}",
+        f"node4 failed at upload: {full}",
+        "  ask ada",
+        "node5, node6 failed: given up",
+    ]
 
 
 def without_styles(text: str) -> str:

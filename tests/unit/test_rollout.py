@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import random
+import signal
+import threading
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -12,9 +15,11 @@ import pytest
 from fleet.deployment.health import Health, WorkerHealth
 from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.revert import GoodState
-from fleet.deployment.roller import HostSigns, Roller
+from fleet.deployment.roller import HostSigns, NotBegun, NotPutBack, Roller
 from fleet.deployment.rollout import Instruction, Order, Policy, Rollout, Stage, policy_of
+from fleet.errors import RemoteError
 from fleet.hosts.hostsfile import Share, Update
+from fleet.reach.execute import Interrupted
 
 POLICY = Policy(max_parallel=2, canary=1, failure_budget=1, progress_deadline=100)
 DONE = Deployed(True)
@@ -262,6 +267,33 @@ def test_a_deadline_between_two_readings_of_the_clock_is_not_slept_through() -> 
     rollout = Asked(POLICY, ["a", "b"])
     Roller(rollout, {"a": Quick(DONE), "b": Quick(DONE)}).run()
     assert rollout.waits == rollout.times[:-1] != ()
+
+
+class Doomed(Quick):
+    """A host on which the release does not run; somebody presses Ctrl-C while it is put back."""
+
+    def deploy(self, signs: HostSigns) -> Deployed:
+        signs.changing()
+        raise RemoteError("a", "waiting for workers", "a-1: it ended again and again", "its log")
+
+    def revert(self) -> GoodState:
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait()
+        raise NotImplementedError
+
+
+def test_who_is_just_being_put_back_at_an_interruption_is_told_apart() -> None:
+    rollout = Rollout(POLICY, ["a", "b"])
+    with pytest.raises(Interrupted) as interrupted:
+        Roller(rollout, {"a": Doomed(DONE), "b": Quick(DONE)}).run()
+    assert [type(result.error) for result in interrupted.value.results] == [NotPutBack, NotBegun]
+
+
+def test_a_failure_of_its_own_is_told_with_its_log_also_where_the_rollout_has_halted() -> None:
+    rollout = Rollout(replace(POLICY, canary=0, failure_budget=0, auto_revert=False), ["a", "b"])
+    (own, _) = Roller(rollout, {"a": Doomed(DONE), "b": Quick(DONE)}).run()
+    assert isinstance(own.error, RemoteError)
+    assert (own.error.step, own.error.hint) == ("waiting for workers", "its log")
 
 
 HEALTHY, STOPPED = (WorkerHealth("a-1", health) for health in (Health.HEALTHY, Health.STOPPED))

@@ -73,7 +73,7 @@ def test_a_stopped_worker_may_be_silent() -> None:
     assert status.state == "stopped"
 
 
-@pytest.mark.parametrize(("silent", "state", "wrong"), [(40, "stopped", False), (50, "lost", True)])
+@pytest.mark.parametrize(("silent", "state", "wrong"), [(40, "starting", False), (50, "lost", True)])
 def test_a_worker_that_ended_to_start_again_is_missed(silent: float, state: str, wrong: bool) -> None:
     (status,) = status_of([seen(silent, state="stopped", returns=100, reports_within_s=30.0)], NOW)
     assert (status.state, status.wrong) == (state, wrong)

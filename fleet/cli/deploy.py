@@ -43,8 +43,8 @@ _COLUMNS = (
 )
 
 _UNSEEN = (
-    "Nobody waits for these workers: 'puffin-fleet status' shows how they get on, and the next deploy sees whether "
-    "they are healthy and puts back what is not."
+    "Nobody waits for these workers: 'puffin-fleet status' shows how they get on and misses those that are not back a "
+    "minute after their end; the next deploy sees whether they are healthy, and puts back what is not."
 )
 
 

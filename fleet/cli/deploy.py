@@ -320,7 +320,8 @@ def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | 
     release = releases.get(result.host, "")
     outcome = _outcome(result)
     if result.value is None:
-        return [result.host, outcome, "", "", f"{result.seconds:.1f}"]
+        runs = result.error.release if isinstance(result.error, PutBack) else ""
+        return [result.host, outcome, "", runs, f"{result.seconds:.1f}"]
     if not result.value.changed and not result.value.workers:
         return [result.host, outcome, "", release, ""]
     if result.value.pending or result.value.later:

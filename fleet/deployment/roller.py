@@ -33,7 +33,9 @@ class Part(Protocol):
 
 
 class PutBack(RemoteError):
-    """A host on which, or after which, the rollout failed; it runs its last good state again."""
+    """A host on which, or after which, the rollout failed; it runs its last good state again, of this `release`."""
+
+    release = ""
 
 
 class NotPutBack(RemoteError):
@@ -241,8 +243,11 @@ class Roller:
         if not isinstance(own, RemoteError) or (state.cancelled and state.reason != _in_a_line(own, host)):
             own = RemoteError(host, "rollout", state.reason or self._rollout.halted)
         if state.stage is Stage.REVERTED:
-            hint = f"it was put back to its last good state, release {self._good[host].release}"
-            return PutBack(host, own.step, own.what, "\n  ".join(filter(None, (own.hint, hint))))
+            release = self._good[host].release
+            hint = f"it was put back to its last good state, release {release}"
+            back = PutBack(host, own.step, own.what, "\n  ".join(filter(None, (own.hint, hint))))
+            back.release = release
+            return back
         if state.stage is Stage.STUCK:
             hint = f"it could not be put back: {self._back[host]}"
             return RemoteError(host, own.step, own.what, "\n  ".join(filter(None, (own.hint, hint))))

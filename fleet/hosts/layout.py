@@ -251,6 +251,8 @@ def _disk(host: Host, hardware: Hardware, shares: list[_Share], counts: list[int
 
 
 def _too_much(host: Host, unit: str, asked: float, there: float, reserved: float) -> Problem:
+    if reserved > there:
+        return _problem(host, f"{_number(reserved)} {unit} are reserved, the host has {_number(there)}")
     less = f" less {_number(reserved)} reserved" if reserved else ""
     return _problem(host, f"workers ask for {_number(asked)} {unit}, the host has {_number(there)}{less}")
 

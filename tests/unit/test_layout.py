@@ -89,6 +89,7 @@ def test_disk_and_jobs_go_to_the_worker() -> None:
             (16, 64, 150),
             ["node1: workers ask for 200 GB of disk below /s, the host has 150"],
         ),
+        ([shape(1, 1, "auto")], {"cores": 8}, (2, 64, 1000), ["node1: 8 cores are reserved, the host has 2"]),
         (
             [shape(16, 8, "auto")],
             {"cores": 1, "memory": 0},

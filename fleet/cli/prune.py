@@ -59,15 +59,15 @@ def prune(
         lost: list[HostResult[object]] = [HostResult(one.host, error=one.error) for one in probed if not one.ok]
         lost += [HostResult(result.host, error=result.error) for result in looked if not result.ok]
         plans = [result.value for result in looked if result.value is not None]
-        if json_lines:
-            _print_json(plans if dry_run else [plan for plan in plans if not plan.removals])
-        else:
+        if not json_lines:
             _show_plans(plans, all_kept=dry_run)
         failed = report_failures(lost)
-        to_do = [plan for plan in plans if plan.removals]
-        if to_do and not dry_run:
+        to_do = [] if dry_run else [plan for plan in plans if plan.removals]
+        if to_do:
             options.confirm(f"Remove {amount(sum(plan.frees for plan in to_do))}?", yes, "removed")
             failed += _prune(remotes, places, to_do, _How(keep, used, parallel, lock_timeout), json_lines)
+        if json_lines:
+            _print_json([plan for plan in plans if plan not in to_do])
     return ExitCode.FAILED if failed else ExitCode.DONE
 
 

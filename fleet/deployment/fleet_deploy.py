@@ -19,7 +19,7 @@ from fleet.deployment.manner import Manner
 from fleet.deployment.noting import leave_word
 from fleet.deployment.refusals import still_locked
 from fleet.deployment.revert import GoodState, Reversal
-from fleet.deployment.roller import HostSigns, NotBegun, PutBack, Roller
+from fleet.deployment.roller import HostSigns, NotBegun, Roller
 from fleet.deployment.rollout import Rollout, policy_of
 from fleet.deployment.shared_records import ReadRecords, shared
 from fleet.deployment.survey import HostWork
@@ -28,7 +28,7 @@ from fleet.errors import FleetError, RemoteError
 from fleet.hosts.access import Remotes
 from fleet.hosts.inventory import Fleet
 from fleet.hosts.render import worker_uuid
-from fleet.reach.execute import Audience, HostEvent, Interrupted, Say, fan_out, say_for
+from fleet.reach.execute import INTERRUPTED, Audience, HostEvent, Interrupted, Say, fan_out, say_for
 from fleet.reach.remote import HostResult
 from fleet.release.releases import HostRoots as ReleasePlace
 from fleet.release.releases import prune_host, releases_in_use
@@ -380,4 +380,6 @@ def _tell(event: HostEvent[None], audience: Audience) -> None:
 
 def _is_over(result: HostResult[Any]) -> bool:
     """Whether a host had come to an end, good or bad, when a deploy was interrupted."""
-    return isinstance(result.value, Deployed) or isinstance(result.error, PutBack)
+    if isinstance(result.error, RemoteError):
+        return result.error.step != INTERRUPTED and not isinstance(result.error, NotBegun)
+    return isinstance(result.value, Deployed)

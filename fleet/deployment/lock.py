@@ -144,9 +144,14 @@ def hold(
             lock = keeper.take(timeout_s, say)
             renewal.start()
             yield lock
-    except Interrupted as interrupted:
+    except KeyboardInterrupt as error:
+        if not keeper.kept:
+            raise
+        interrupted = error if isinstance(error, Interrupted) else Interrupted([])
         interrupted.still_locked += tuple(keeper.kept)
-        raise
+        if interrupted is error:
+            raise
+        raise interrupted from error
 
 
 @contextmanager

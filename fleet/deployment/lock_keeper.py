@@ -240,8 +240,7 @@ class Keeper:
             if not attempt.holders and not attempt.changed:
                 self._lock = self._locked(attempt)
                 return self._lock
-            self._abandon([*attempt.taken, *attempt.uncertain])
-            self._perhaps.clear()
+            self._perhaps = set(self._abandon([*attempt.taken, *attempt.uncertain]))
             if attempt.changed:
                 raise ChangedMeanwhile(attempt.changed)
             if time.monotonic() >= deadline:
@@ -340,7 +339,7 @@ class Keeper:
     @property
     def kept(self) -> Sequence[str]:
         """Hosts that could not be told that the lock is given back."""
-        return self._lock.kept if self._lock is not None else ()
+        return self._lock.kept if self._lock is not None else sorted(self._perhaps)
 
     def give_back(self) -> None:
         """Give back and write down, for a bounded time: a host that is gone has its time limit."""
@@ -348,7 +347,7 @@ class Keeper:
             self._release(self._lock)
         else:
             self._let_attempts_end()
-            self._abandon(sorted(self._perhaps))
+            self._perhaps = set(self._abandon(sorted(self._perhaps)))
 
     def _release(self, lock: Lock) -> None:
         def release(host: str) -> dict[str, Any]:
@@ -372,10 +371,11 @@ class Keeper:
                     lock.kept.append(result.host)
         self._abandon(sorted(self._uncertain))
 
-    def _abandon(self, hosts: list[str]) -> None:
-        """Give back what was not used, as far as that can be done: a host that is gone has its time limit."""
+    def _abandon(self, hosts: list[str]) -> list[str]:
+        """Give back what was not used; return the hosts where that cannot be done, which have their time limit."""
         request = {"step": "abandon", "token": self._token, "id": self._deed.id}
-        self._fan(hosts, lambda host: self._ask(host, request, _RELEASE_TIMEOUT_S), _AT_THE_END)
+        results = self._fan(hosts, lambda host: self._ask(host, request, _RELEASE_TIMEOUT_S), _AT_THE_END)
+        return [result.host for result in results if result.error is not None]
 
     def _fan(self, hosts: list[str], step: Callable[[str], Any], parallel: int = 0) -> list[HostResult[Any]]:
         return fan_out({host: host for host in hosts}, step, max(parallel, self._parallel))

@@ -15,7 +15,7 @@ from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.revert import GoodState
 from fleet.deployment.rollout import Instruction, Order, Rollout, Stage
 from fleet.errors import FleetError, RemoteError
-from fleet.reach.execute import Interrupted, as_fleet_error
+from fleet.reach.execute import INTERRUPTED, Interrupted, as_fleet_error
 from fleet.reach.remote import HostResult
 
 
@@ -119,6 +119,7 @@ class Roller:
         self._back: dict[str, str] = {}
         self._seconds: dict[str, float] = {}
         self._looks: dict[str, str] = {}
+        self._cancelled: dict[str, str] = {}
 
     def run(self) -> list[HostResult[Deployed]]:
         """Go on until nothing more will happen.
@@ -191,6 +192,7 @@ class Roller:
     def _obey(self, commands: Sequence[Instruction]) -> None:
         for command in commands:
             if command.order is Order.CANCEL:
+                self._cancelled[command.host] = command.reason
                 self._parts[command.host].cancel()
             else:
                 act = self._deploy if command.order is Order.BEGIN else self._revert
@@ -234,14 +236,15 @@ class Roller:
         if state.stage is Stage.HELD:
             return NotBegun(host, "rollout", state.reason, "nothing was changed there")
         if state.stage is Stage.REVERTING:
-            return NotPutBack(host, "interrupted", "it was just being put back", "its workers may not run")
+            return NotPutBack(host, INTERRUPTED, "it was just being put back", "its workers may not run")
         if not state.stage.final:
             hint = "the next run completes what is missing"
-            return RemoteError(host, "interrupted", "it was being worked on", hint)
+            return RemoteError(host, INTERRUPTED, "it was being worked on", hint)
         own = self._errors.get(host)
-        # What it failed of by itself says more, and has the log, even where it was just told to give up.
-        if not isinstance(own, RemoteError) or (state.cancelled and state.reason != _in_a_line(own, host)):
-            own = RemoteError(host, "rollout", state.reason or self._rollout.halted)
+        # What it failed of by itself says more, and has the log, even where it was told to give up with the others.
+        overdue = self._cancelled.get(host, self._rollout.halted) != self._rollout.halted
+        if not isinstance(own, RemoteError) or (state.cancelled and overdue):
+            own = RemoteError(host, "rollout", self._cancelled.get(host) or state.reason or self._rollout.halted)
         if state.stage is Stage.REVERTED:
             release = self._good[host].release
             hint = f"it was put back to its last good state, release {release}"

@@ -149,8 +149,6 @@ def _release(root: Path, request: Json) -> Json:
     outcome = _outcome_of(request)
     if present is not None and _is_of(present, request):
         return {"held": True, "audited": _end(root, present, outcome)}
-    if _is_written_down(root, request):
-        return {"held": False, "audited": True}
     return _record(root, request)
 
 
@@ -164,6 +162,8 @@ def _is_written_down(root: Path, request: Json) -> bool:
 
 
 def _record(root: Path, request: Json) -> Json:
+    if _is_written_down(root, request):
+        return {"held": False, "audited": True}
     return {"held": False, "audited": _write_down(root, request, _outcome_of(request))}
 
 

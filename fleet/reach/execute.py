@@ -61,6 +61,8 @@ def say_for(audience: Audience, host: str = THIS_MACHINE) -> Say:
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
+INTERRUPTED = "interrupted"
+"""The step at which hosts failed that had not come to an end when Ctrl-C came."""
 DEFAULT_TIMEOUT = 120.0
 _BLOCK = 1 << 16
 _UPLOAD_SILENCE_S = 600.0
@@ -392,7 +394,7 @@ def _collect(
 
 def _unfinished(host: str, started: bool) -> HostResult[Any]:
     if started:
-        error = RemoteError(host, "interrupted", "it was being worked on", "the next run completes what is missing")
+        error = RemoteError(host, INTERRUPTED, "it was being worked on", "the next run completes what is missing")
     else:
-        error = RemoteError(host, "interrupted", "not started")
+        error = RemoteError(host, INTERRUPTED, "not started")
     return HostResult(host, error=error)

@@ -415,11 +415,11 @@ def _may_pass(error: Exception) -> bool:
     """Whether sshd may only have been too busy: it hung up before it said who it is."""
     if isinstance(error, paramiko.SSHException):
         return "banner" in str(error)
-    return not isinstance(error, TimeoutError)
+    return not isinstance(error, (TimeoutError, _HungUp))
 
 
-class _TooManyKeys(Exception):
-    """sshd hung up in the middle of the keys that it was offered."""
+class _HungUp(Exception):
+    """sshd ended the connection while it was offered keys."""
 
 
 def _hung_up(connection: Connection, error: Exception) -> Exception | None:
@@ -433,7 +433,7 @@ def _hung_up(connection: Connection, error: Exception) -> Exception | None:
     if str(error) != "No existing session":
         return None
     transport = connection.client.get_transport()
-    return _TooManyKeys() if transport is not None and transport.initial_kex_done else TimeoutError()
+    return _HungUp() if transport is not None and transport.initial_kex_done else TimeoutError()
 
 
 def _translated(name: str, connection: Connection, options: SshOptions, error: Exception) -> RemoteError:
@@ -442,9 +442,11 @@ def _translated(name: str, connection: Connection, options: SshOptions, error: E
         return _changed(name, connection, options, error)
     if isinstance(error, paramiko.AuthenticationException) or "authentication methods" in str(error):
         return _refused(name, connection, options)
-    if isinstance(error, _TooManyKeys):
-        what = f"{connection.host} port {connection.port} hung up: it was offered too many keys"
+    if isinstance(error, _HungUp):
+        what = f"{connection.host} port {connection.port} hung up while it was offered keys, perhaps too many"
         hint = "name the right one: ssh.key in hosts.yaml, or IdentityFile with IdentitiesOnly in ~/.ssh/config"
+        if options.key is not None:
+            hint = "see sshd's log on the host: journalctl -u ssh, or /var/log/auth.log"
         return AuthenticationRefused(name, STEP, what, hint)
     hint = f"check the address and port in {options.hosts_file}, and that sshd runs there"
     return UnreachableError(name, STEP, _unreachable(connection, options, error), hint)

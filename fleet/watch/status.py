@@ -84,8 +84,8 @@ class WorkerStatus:
 
     @property
     def works(self) -> bool:
-        """Whether it lives, as far as is known."""
-        return self.state not in _AWAY
+        """Whether it lives, as far as is known; between its end and its next start it does not."""
+        return self.state not in _AWAY and not self.record.is_between
 
     @property
     def memory(self) -> str:

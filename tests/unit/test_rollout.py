@@ -15,8 +15,9 @@ import pytest
 from fleet.deployment.health import Health, WorkerHealth
 from fleet.deployment.host_deploy import Deployed
 from fleet.deployment.revert import GoodState
-from fleet.deployment.roller import HostSigns, NotBegun, NotPutBack, Roller
+from fleet.deployment.roller import HostSigns, NotBegun, NotPutBack, PutBack, Roller
 from fleet.deployment.rollout import Instruction, Order, Policy, Rollout, Stage, policy_of
+from fleet.deployment.waiting import Cancelled
 from fleet.errors import RemoteError
 from fleet.hosts.hostsfile import Share, Update
 from fleet.reach.execute import Interrupted
@@ -294,6 +295,33 @@ def test_a_failure_of_its_own_is_told_with_its_log_also_where_the_rollout_has_ha
     (own, _) = Roller(rollout, {"a": Doomed(DONE), "b": Quick(DONE)}).run()
     assert isinstance(own.error, RemoteError)
     assert (own.error.step, own.error.hint) == ("waiting for workers", "its log")
+
+
+class Patient(Quick):
+    """A host that is being changed until it is told to give up."""
+
+    def __init__(self) -> None:
+        super().__init__(DONE)
+        self._over = threading.Event()
+
+    def deploy(self, signs: HostSigns) -> Deployed:
+        signs.changing()
+        assert self._over.wait(30)
+        raise Cancelled("b: given up")
+
+    def cancel(self) -> None:
+        self._over.set()
+
+    def revert(self) -> GoodState:
+        return GoodState("r1", {})
+
+
+def test_who_gives_up_for_others_says_for_what() -> None:
+    rollout = Rollout(replace(POLICY, canary=0, failure_budget=0, fresh=frozenset("a")), ["a", "b"])
+    (_, given_up) = Roller(rollout, {"a": Doomed(DONE), "b": Patient()}).run()
+    assert isinstance(given_up.error, PutBack)
+    assert (given_up.error.what, given_up.error.release) == (rollout.halted, "r1")
+    assert rollout.halted == "1 host failed, more than update.failure_budget allows"
 
 
 HEALTHY, STOPPED = (WorkerHealth("a-1", health) for health in (Health.HEALTHY, Health.STOPPED))

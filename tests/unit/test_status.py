@@ -80,6 +80,13 @@ def test_a_worker_that_ended_to_start_again_is_missed(silent: float, state: str,
     assert not wrong or status.troubles == ("ended 50 s ago to start again, and has not",)
 
 
+def test_a_worker_between_its_end_and_its_next_start_is_in_no_trouble() -> None:
+    between = seen(5, state="stopped", returns=100, release="before")
+    found = asked(look(program("node1-1", "EXITED")), between)
+    assert ([each.state for each in found.workers], found.wrong) == (["starting"], False)
+    assert not found.workers[0].outdated
+
+
 def test_a_worker_that_was_stopped_before_it_was_back_is_not_missed() -> None:
     gone = seen(600, state="stopped", returns=100)
     told = asked(look(program("node1-1", "EXITED"), stopped=("node1-1",)), gone)

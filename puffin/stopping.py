@@ -78,6 +78,9 @@ class Signals:
         self._harsh = True
 
 
+_OF_THE_FLEET = StopOrder(Stop.DRAIN, "the fleet was told to stop")
+
+
 class Orders:
     """All that can tell a worker to stop.
 
@@ -105,6 +108,7 @@ class Orders:
         self._standing = self._given = StopOrder(Stop.NO)
         self._seen_files: tuple[Path, ...] = ()
         self._obeyed_files: tuple[Path, ...] = ()
+        self._obeyed_fleet = False
 
     def job_ended(self) -> None:
         """Count a job."""
@@ -133,7 +137,7 @@ class Orders:
         hours = self._daemon.timeout_in_h
         if 0 < hours * 3600 < self._clock() - self._started:
             return StopOrder(Stop.NOW, f"timeout of {hours:g} h reached")
-        return StopOrder(Stop.DRAIN, "the fleet was told to stop") if self._fleet_stop() else StopOrder(Stop.NO)
+        return _OF_THE_FLEET if self._fleet_stop() else StopOrder(Stop.NO)
 
     def _by_file(self) -> StopOrder:
         self._seen_files = tuple(path for path in self._stop_files() if path.exists())
@@ -150,6 +154,7 @@ class Orders:
     def obeyed(self) -> None:
         """Remove the files that were obeyed, as far as they are this worker's to remove, and note the others."""
         self._obeyed_files = self._seen_files  # as of the decision: one may have been taken away since
+        self._obeyed_fleet = self._given == _OF_THE_FLEET
         if self._daemon.remove_stop_file and self._daemon.stop:
             _remove(self._daemon.stop)
         if self._given.stop is Stop.RECYCLE:
@@ -157,12 +162,14 @@ class Orders:
 
     @property
     def taken_back(self) -> bool:
-        """Whether the stop files that were obeyed are gone, although somebody else has to remove them.
+        """Whether what was obeyed counts no more: stop files that somebody else has to remove, the stop of the fleet.
 
         Who starts a worker that is just ending finds it running, and does nothing more.
         """
         theirs = [path for path in self._obeyed_files if not self._is_ours_to_remove(path)]
-        return bool(theirs) and not any(path.exists() for path in self._stop_files())
+        if not (theirs or self._obeyed_fleet):
+            return False
+        return not any(path.exists() for path in self._stop_files()) and not self._fleet_stop()
 
     def _stop_files(self) -> list[Path]:
         return [Path(path) for path in (self._daemon.stop, self._daemon.stop_shared) if path]

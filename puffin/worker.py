@@ -137,13 +137,15 @@ class Worker:
             state=state, calculation="", order="", returns=self._reporter.record.pid if returns else None
         )
         if code is ExitCode.DONE and self._orders_were_taken_back:
-            self._log.info("starting again: the stop file was taken away while it was ending")
+            self._log.info("starting again: the order to stop was taken back while it was ending")
             return ExitCode.RECYCLE
         return code
 
     @property
     def _orders_were_taken_back(self) -> bool:
         """Whether whoever told it to stop wants it to go on by now, and somebody would start it again."""
+        if self._reporter.fleet_stopped:
+            self._reporter.is_fleet_still_stopped()
         return bool(self._settings.daemon.recycle) and self._orders.taken_back
 
     def rest(self, crashes: int, said: Sequence[str]) -> ExitCode:

@@ -74,6 +74,7 @@ def _start(root: Path, patterns: Sequence[str] | None) -> list[str]:
     if not chosen:
         return []
     told = set(chosen) if stop_file(root).exists() else set(chosen).intersection(stopped(root))
+    told &= {one["name"] for one in observe(root)["programs"] if one["state"] == "RUNNING"} if told else set()
     if patterns is None:
         obey(root, Operation("clear_stop_file", None, "", _SECONDS))
     else:

@@ -204,8 +204,8 @@ def test_the_connection_is_cut_at_each_step(behind_sshd: tuple[Many, SshHost]) -
 
     assert ran.code == 1
     cut = [name for name in (*CUT, *FRESH) if name != "waits"]
-    for name in cut:
-        assert f"{name} failed at " in ran.err
+    said = [line.partition(" failed at ")[0] for line in ran.err.splitlines() if " failed at " in line]
+    assert sorted(name for names in said for name in names.split(", ")) == sorted(cut)
     assert [line.split()[0] for line in ran.out.splitlines() if " deployed " in line] == ["waits"]
     python.heal()
     plans_without_drift(fleet)

@@ -139,6 +139,18 @@ def test_a_stop_file_that_is_taken_away_once_it_was_decided_to_obey_it(tmp_path:
     assert given.taken_back, "else the worker ends, and nobody starts it again"
 
 
+def test_a_stop_of_the_fleet_that_is_lifted_after_it_was_obeyed(tmp_path: Path, clock: Clock) -> None:
+    """Whoever lifts it starts the workers as well, and finds this one running still."""
+    fleet = [True]
+    settings = DaemonSettings(stop=str(tmp_path / "stop"), recycle=str(tmp_path / "recycle"), timeout_in_h=-1.0)
+    given = Orders(settings, Signals(), lambda: fleet[0], clock)
+    assert given.current.stop is Stop.DRAIN
+    given.obeyed()
+    assert not given.taken_back
+    fleet[0] = False
+    assert given.taken_back
+
+
 def test_the_fleet_is_told_to_stop(tmp_path: Path, clock: Clock) -> None:
     assert orders(tmp_path, clock, stopped=True).current == StopOrder(Stop.DRAIN, "the fleet was told to stop")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
 from fleet.deployment.health import Health, WorkerHealth
 from fleet.hosts.hostsfile import Update
@@ -106,7 +107,9 @@ class Gate:
                 self._healthy_since.pop(worker, None)
             known.add(pid)
 
-    def look(self, workers: Sequence[WorkerHealth], now: float) -> Look:
+    def look(
+        self, workers: Sequence[WorkerHealth], now: float, up_since: Mapping[str, float] = MappingProxyType({})
+    ) -> Look:
         """Judge the host.
 
         Parameters
@@ -115,9 +118,12 @@ class Gate:
             All that are waited for, as they are now.
         now
             The time.
+        up_since
+            By worker, since when its present process has been saying that it runs what it shall, where that is known.
+            Together with supervisord, which knows the same process, that is its good health.
         """
         for worker in workers:
-            self._note(worker, now)
+            self._note(worker, now, up_since.get(worker.worker, now))
             if self._healthy_long_enough(worker.worker, now):
                 self._proven_once.add(worker.worker)
         # Others may compute for days: who has long passed may meanwhile come to the end that its settings ask for.
@@ -136,13 +142,13 @@ class Gate:
         )
         return Look(Standing.WAIT, proven, computing, why=why, passes_at=self._passes_at(open_))
 
-    def _note(self, worker: WorkerHealth, now: float) -> None:
+    def _note(self, worker: WorkerHealth, now: float, up_since: float) -> None:
         if worker.health is Health.STARTING:
             self._starting_since.setdefault(worker.worker, now)
         else:
             self._starting_since.pop(worker.worker, None)
         if worker.health is Health.HEALTHY:
-            self._healthy_since.setdefault(worker.worker, now)
+            self._healthy_since.setdefault(worker.worker, up_since)
         else:
             self._healthy_since.pop(worker.worker, None)
 

@@ -24,9 +24,10 @@ from fleet.deployment.plan import FileWrite, HostPlan, WriteReason
 from fleet.deployment.survey import HostWork
 from fleet.deployment.waiting import Expected, Watch, running
 from fleet.hosts.inventory import Fleet
-from fleet.reach.execute import Say, upload
+from fleet.reach.execute import Say
 from fleet.reach.facts import States
 from fleet.reach.remote import Remote, Upload
+from fleet.reach.uploading import upload
 from fleet.release.bundle import Supply
 
 INSTALL_TIMEOUT_S = 900.0
@@ -166,19 +167,20 @@ class Deployment:
         self._switched()
         self._say("looking at its workers" if self._only_looks else "starting workers")
         states = self._supervise()
-        self._operate(operations(plan, self._to_restart(), held_back, states))
+        told = operations(plan, self._to_restart(), held_back, states)
+        self._operate(told)
         signs.progressed()
         if self._manner is Manner.WHEN_IDLE:
             pending, later = left_behind(plan, self._to_restart(), held_back, states)
             self._leave_behind(running(states, plan.workers_removed))
             return Deployed(True, pending=pending, later=later, awaited=False, seconds=time.monotonic() - started)
-        self._end_what_must_end(states, signs, held_back)
+        overtaken = self._end_what_must_end(states, signs, held_back) or bool(told or held_back)
         if held_back:
             # By then the workers that make room have changed; the new ones would have had no place before.
             self._wait([worker for worker in self._work.configurations if worker not in held_back], signs)
             self._write_files([write for write in plan.files_to_write if write.file.path in sections], last=True)
             self._supervise()
-        workers = self._wait(list(self._work.configurations), signs)
+        workers = self._wait(list(self._work.configurations), signs, None if overtaken else states)
         return Deployed(not plan.empty, workers, seconds=time.monotonic() - started)
 
     @property
@@ -327,29 +329,31 @@ class Deployment:
         changes = self._work.plan.workers_changed
         return [change.name for change in changes if change.restart or self._manner is Manner.NOW]
 
-    def _end_what_must_end(self, states: States, signs: Signs, held_back: Sequence[str]) -> None:
+    def _end_what_must_end(self, states: States, signs: Signs, held_back: Sequence[str]) -> bool:
         """Let workers that are removed, or whose program changes, end; then bring supervisord up to date.
 
         That may take days. The others run the release by then, which is what the hosts behind a canary wait for.
+        Returns whether there were any.
         """
         again = self._to_restart()
         ending = running(states, [*self._work.plan.workers_removed, *again])
         if not ending:
-            return
+            return False
         others = [worker for worker in self._work.configurations if worker not in {*ending, *again, *held_back}]
         now = self._manner is Manner.NOW
         self._watch.end(ending, now=now, beside=self._wanted(others), on_look=signs.looked)
         self._supervise()
         if again:
             self._operate([{"operation": "start", "workers": again}])
+        return True
 
     def _leave_behind(self, removed: Sequence[str]) -> None:
         """Let workers that are removed end by themselves."""
         if removed:
             self._operate([{"operation": "end", "workers": list(removed)}])
 
-    def _wait(self, workers: Sequence[str], signs: Signs) -> tuple[WorkerHealth, ...]:
-        return self._watch.wait_until_healthy(self._wanted(workers), signs.looked)
+    def _wait(self, workers: Sequence[str], signs: Signs, states: States | None = None) -> tuple[WorkerHealth, ...]:
+        return self._watch.wait_until_healthy(self._wanted(workers), signs.looked, states)
 
     def _wanted(self, workers: Sequence[str]) -> Expected:
         work = self._work

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from fleet.deployment import health
 from fleet.deployment.gate import Gate, Look, Standing
 from fleet.deployment.health import Health, WorkerHealth
+from fleet.deployment.reports import Reports
 from fleet.deployment.shared_records import ReadRecords
 from fleet.errors import FleetError, RemoteError
 from fleet.hosts.hostsfile import Update
@@ -26,8 +27,8 @@ from puffin.records import WorkerRecord
 Found = TypeVar("Found")
 
 POLL_S = 1.0
-_LOOK_S = 3.0
-"""How long a host is left alone while its workers report nothing new: a look costs it a process."""
+_LOOK_S = 5.0
+"""How long a host is left alone while not all of its workers have reported: a look costs it a process."""
 
 _LONGEST_PROOF_S = 15.0
 _LOG_LINES = 15
@@ -136,12 +137,11 @@ class Watch:
         self._place = place
         self._update = update
         self._remote = remote
-        self._read_records = read_records
+        self._reports = Reports(place.host, read_records)
         self._say = say
         self._cancelled = cancelled
         # To give up early would put the host back, which needs the connection and the database as well.
         self._patience = max(LONGEST_TROUBLE_S, update.progress_deadline) if patience is None else patience
-        self._known: frozenset[tuple[object, ...]] = frozenset()
 
     def ask(self, action: str, timeout: float = 120.0, **request: Any) -> dict[str, Any]:
         """Do an action of `fleet.hostside` on the host; again where it cannot be reached for a while.
@@ -213,8 +213,7 @@ class Watch:
 
     def records(self) -> list[WorkerRecord]:
         """What the workers of the host reported."""
-        records = self._insist(self._read_records, (DatabaseUnavailable,))
-        return [record for record in records if record.host == self._place.host]
+        return self._insist(self._reports.read, (DatabaseUnavailable,))
 
     def end(
         self,
@@ -274,7 +273,7 @@ class Watch:
         return states
 
     def wait_until_healthy(
-        self, wanted: Expected, on_look: Callable[[Look], None] = lambda _: None
+        self, wanted: Expected, on_look: Callable[[Look], None] = lambda _: None, states: States | None = None
     ) -> tuple[WorkerHealth, ...]:
         """Wait until all workers run what they shall, in good health for long enough.
 
@@ -284,6 +283,8 @@ class Watch:
             What they shall run.
         on_look
             Told what each look found.
+        states
+            What the host says of them now; None: it is asked.
 
         Returns
         -------
@@ -298,8 +299,8 @@ class Watch:
         changing_since = time.monotonic()
         gate = Gate(self._update, changing_since)
         while True:
-            workers = self._judge(wanted, gate, self.states(gate.slow(time.monotonic())))
-            look = gate.look(workers, time.monotonic())
+            workers = self._judge(wanted, gate, states or self.states(gate.slow(time.monotonic())))
+            look = gate.look(workers, time.monotonic(), self._up_since(wanted))
             on_look(look)
             self._refuse_failed(look)
             if look.standing is Standing.PASSED:
@@ -307,12 +308,13 @@ class Watch:
             self._say(look.why)
             if not look.computing:
                 changing_since = time.monotonic()
-            self._await_news(changing_since, look.passes_at)
+            self._await_news(wanted, changing_since, look.passes_at)
+            states = None
 
     def _look_beside(self, beside: Expected | None, gate: Gate, states: States) -> Look:
         if beside is None or not beside.configurations:
             return Look(Standing.PASSED)
-        look = gate.look(self._judge(beside, gate, states), time.monotonic())
+        look = gate.look(self._judge(beside, gate, states), time.monotonic(), self._up_since(beside))
         self._refuse_failed(look)
         return look
 
@@ -325,27 +327,39 @@ class Watch:
         # supervisord gives up only on those that end at once; one that dies after seconds is started for ever.
         pids = {program.name: program.pid for program in states.supervisord.programs if program.pid}
         gate.saw(pids)
-        records = self.records()
-        self._known = _telling(records)
-        found = health.judge(wanted.configurations, wanted.release, states, records, gate.looping)
+        found = health.judge(wanted.configurations, wanted.release, states, self.records(), gate.looping)
         there = {worker for worker, pid in wanted.leaving.items() if pids.get(worker) == pid}
         found = tuple(_as_leaving(one) if one.worker in there else one for one in found)
         return tuple(_as_stopped(one) if one.worker in wanted.stopped else one for one in found)
 
-    def _await_news(self, since: float, passes_at: float | None) -> None:
-        """Wait until a worker of the host has reported what matters, or it is time to look at the host itself.
+    def _up_since(self, wanted: Expected) -> dict[str, float]:
+        return self._reports.up_since(wanted.release, wanted.configurations, wanted.leaving)
 
-        What the workers reported is asked of the database once for all hosts; a look costs the host a process.
+    def _await_news(self, wanted: Expected, since: float, passes_at: float | None) -> None:
+        """Wait until it is time to look at the host itself.
+
+        What the workers reported is asked of the database once for all hosts; a look costs the host a process. Once
+        all have said that they run what they shall, a look decides nothing before they have done so for long enough:
+        one that dies meanwhile is then seen in another process.
         """
         begun = time.monotonic()
         until = begun + min(_LONGEST_PAUSE_S, _LOOK_S + (begun - since) / 60)
-        if passes_at is not None:  # nothing is decided before; one that dies meanwhile is then seen in another process
+        if passes_at is not None:
             until = min(passes_at, begun + _LONGEST_PROOF_S)
+        known = self._reports.statements
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _LONGEST_PAUSE_S, POLL_S + (begun - since) / 60))
             self.check()
-            if _telling(self.records()) != self._known:
+            self.records()
+            if self._reports.statements == known:
+                continue
+            if passes_at is not None:
                 return
+            known, up = self._reports.statements, self._up_since(wanted)
+            if all(worker in up for worker in wanted.configurations if worker not in wanted.stopped):
+                self._say("all workers have reported; in good health so far")
+                passes_at = max(up.values(), default=begun) + self._update.min_healthy_time
+                until = min(passes_at, begun + _LONGEST_PROOF_S)
 
     def _insist(self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...]) -> Found:
         give_up: float | None = None
@@ -375,14 +389,6 @@ class Watch:
             why = "is empty" if complete else "could not be read"
             return f"its log {why}; see 'puffin-fleet logs --host {self._place.host}'"
         return "last lines of its log:\n    " + "\n    ".join(lines)
-
-
-def _telling(records: Sequence[WorkerRecord]) -> frozenset[tuple[object, ...]]:
-    """What of the workers' reports a judgement depends on; not what they compute, which changes all the time."""
-    return frozenset(
-        (record.worker, record.pid, record.release, record.configuration, record.state in {"starting", "stopped"})
-        for record in records
-    )
 
 
 def running(states: States, workers: Sequence[str]) -> list[str]:

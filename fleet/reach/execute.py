@@ -1,4 +1,4 @@
-"""Doing things on hosts: one action on one host, files to one host, one function on many hosts at a time.
+"""Doing things on hosts: one action on one host, one function on many hosts at a time.
 
 Every host's result is collected; one that fails, in whatever way, never disturbs the others.
 """
@@ -6,7 +6,6 @@ Every host's result is collected; one that fails, in whatever way, never disturb
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import queue
 import secrets
@@ -22,7 +21,7 @@ from fleet.errors import FleetError, RemoteError
 from fleet.hostside import source
 from fleet.reach.answers import parse_reply, parse_stream
 from fleet.reach.packing import build_program
-from fleet.reach.remote import ConnectionLost, HostResult, Progress, Remote, Upload
+from fleet.reach.remote import ConnectionLost, HostResult, Remote
 from puffin.errors import PuffinError
 
 log = logging.getLogger(__name__)
@@ -64,12 +63,6 @@ Value = TypeVar("Value")
 INTERRUPTED = "interrupted"
 """The step at which hosts failed that had not come to an end when Ctrl-C came."""
 DEFAULT_TIMEOUT = 120.0
-_BLOCK = 1 << 16
-_UPLOAD_SILENCE_S = 600.0
-"""An upload may take as long as it likes while the host goes on taking blocks; many hosts may share a slow line.
-
-A line takes some two megabytes more than have arrived, and of the last of these nothing is heard until all are there.
-"""
 
 
 class Happening(Enum):
@@ -126,14 +119,20 @@ def ask(remote: Remote, action: str, request: Mapping[str, Any], timeout: float 
         The host cannot be reached, or cannot do it.
     """
     marker = new_marker()
-    with _named(action):
+    with naming_step(action):
         result = remote.call(build_program(action, request, marker, source), timeout)
     return parse_reply(remote.name, action, result, marker, remote.python)
 
 
 @contextmanager
-def _named(action: str) -> Iterator[None]:
-    """Say in which step a connection was lost: the connection itself does not know."""
+def naming_step(action: str) -> Iterator[None]:
+    """Say in which step a connection was lost: the connection itself does not know.
+
+    Parameters
+    ----------
+    action
+        The step, as a name.
+    """
     try:
         yield
     except ConnectionLost as lost:
@@ -203,72 +202,6 @@ def listen(
 def new_marker() -> str:
     """A word that no start-up file prints by chance."""
     return "puffin-" + secrets.token_hex(12)
-
-
-def upload(remote: Remote, files: Sequence[Upload], progress: Progress | None = None) -> None:
-    """Send files, all in one round trip; each appears on the host complete and checked, or not at all.
-
-    What arrived before an error stays, so that another try need only send the rest.
-
-    Parameters
-    ----------
-    remote
-        The host.
-    files
-        The files.
-    progress
-        Told how many bytes are sent, of how many.
-
-    Raises
-    ------
-    RemoteError
-        The host cannot be reached, or cannot write them.
-    FleetError
-        A file cannot be read here.
-    """
-    if not files:
-        return
-    sizes = [_measured(file) for file in files]
-    request = {
-        "files": [
-            {"path": file.target, "mode": file.mode, "size": size, "sha256": digest}
-            for file, (size, digest) in zip(files, sizes, strict=True)
-        ]
-    }
-    total = sum(size for size, _ in sizes)
-    marker = new_marker()
-    program = build_program("receive", request, marker, source)
-    data = _blocks(files, total, progress)
-    with _named("upload"):
-        result = remote.call(program, _UPLOAD_SILENCE_S, data)
-    parse_reply(remote.name, "receive", result, marker, remote.python)
-
-
-def _measured(file: Upload) -> tuple[int, str]:
-    found, size = hashlib.sha256(), 0
-    for block in _read(file):
-        found.update(block)
-        size += len(block)
-    return size, found.hexdigest()
-
-
-def _read(file: Upload) -> Iterator[bytes]:
-    try:
-        with file.source.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                yield block
-    except OSError as error:
-        raise FleetError(f"cannot read {file.source}: {error.strerror}") from error
-
-
-def _blocks(files: Sequence[Upload], total: int, progress: Progress | None) -> Iterator[bytes]:
-    sent = 0
-    for file in files:
-        for block in _read(file):
-            yield block
-            sent += len(block)
-            if progress is not None:
-                progress(sent, total)
 
 
 def fan_out(

@@ -333,12 +333,21 @@ def _secure(name: str, connection: Connection, options: SshOptions, key: paramik
         "banner_timeout": options.connect_timeout,
         "auth_timeout": options.connect_timeout,
         "channel_timeout": options.connect_timeout,
+        "transport_factory": _transport,
     }
     if options.key is None or connection.original_host != options.address:
         files = [path for path in connection.ssh_config.get("identityfile", ()) if Path(path).is_file()]
         connection.connect_kwargs["key_filename"] = files
     if key is not None:
         connection.connect_kwargs["pkey"] = key
+
+
+def _transport(*arguments: Any, **options: Any) -> paramiko.Transport:
+    """As paramiko makes it, but with the ciphers first that check what they encrypt: an upload costs half the time."""
+    transport = paramiko.Transport(*arguments, **options)
+    choices = transport.get_security_options()
+    choices.ciphers = sorted(choices.ciphers, key=lambda name: "gcm" not in name)
+    return transport
 
 
 def _known_hosts(options: SshOptions) -> list[Path]:

@@ -21,10 +21,11 @@ import pytest
 import uv
 
 from fleet.reach import probing
-from fleet.reach.execute import ask, follow, upload
+from fleet.reach.execute import ask, follow
 from fleet.reach.facts import Facts, States
 from fleet.reach.remote import ActionFailed, NotNow, Upload
 from fleet.reach.ssh import SshRemote
+from fleet.reach.uploading import upload
 from tests.lab.requirements import missing
 from tests.lab.sshd import Lab, SshHost, end_processes
 from tests.lab.worker import until

@@ -22,7 +22,7 @@ import pytest
 
 from fleet.errors import RemoteError
 from fleet.reach import probing
-from fleet.reach.execute import ask, follow, upload
+from fleet.reach.execute import ask, follow
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import (
     ActionFailed,
@@ -36,6 +36,7 @@ from fleet.reach.remote import (
     Upload,
 )
 from fleet.reach.ssh import SshOptions, SshRemote
+from fleet.reach.uploading import upload
 from tests.lab.sshd import SshHost, keygen
 from tests.lab.worker import until
 

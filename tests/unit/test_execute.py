@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import FleetError, RemoteError
-from fleet.reach.execute import Happening, HostEvent, Interrupted, ask, fan_out, listen, upload
+from fleet.reach.execute import Happening, HostEvent, Interrupted, ask, fan_out, listen
 from fleet.reach.local import LocalRemote
 from fleet.reach.remote import ActionFailed, CommandResult, Upload
+from fleet.reach.uploading import upload
 
 
 def named(*names: str) -> dict[str, str]:

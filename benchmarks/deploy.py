@@ -1,12 +1,15 @@
 """Deploys to laboratory hosts by puffin-fleet and by an Ansible playbook, side by side; prints, asserts nothing.
 
-    python -m benchmarks.deploy [--hosts 10] [--workers 2] [--forks 10] [--planned 1000]
+    python -m benchmarks.deploy [--hosts 10] [--workers 2] [--forks 10] [--rounds 3] [--planned 1000]
 
 As root, with the extras ``embedded`` and ``dev``; Ansible is installed into an environment of its own. Both bring the
 same hosts, below different directories, to supervisord with workers; the playbook has nine tasks and installs
-supervisor and pyyaml only, puffin-fleet all that a worker needs. Each is run twice: for the first time with what has
-to be sent already on this machine, and with nothing to do. Then the time is taken in which a deploy to many hosts is
-planned, from reading hosts.yaml to the last plan; the hosts are answers of a real probe under other names.
+supervisor and pyyaml only, puffin-fleet all that a worker needs. A first run has what has to be sent on this machine
+already; first runs are repeated in turn, below new directories each time, since a machine that others share is not
+equally fast for long, and their medians are compared. Then each is run once more with nothing to do.
+
+At the end the time is taken in which a deploy to many hosts is planned, from reading hosts.yaml to the last plan; the
+hosts are answers of a real probe under other names.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,6 +40,12 @@ BIN = Path(sys.executable).parent
 PLAYBOOK = Path(__file__).with_name("deploy_playbook.yml")
 PYTHON = "/usr/bin/python3"
 HOME = f"/home/{USER}"
+ANSIBLE = {
+    **os.environ,
+    "ANSIBLE_PIPELINING": "1",
+    "ANSIBLE_HOST_KEY_CHECKING": "0",
+    "ANSIBLE_LOCALHOST_WARNING": "0",
+}
 
 
 def main(words: list[str]) -> int:
@@ -43,6 +53,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--hosts", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--forks", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--planned", type=int, default=1000)
     given = parser.parse_args(words)
     reason = obstacle()
@@ -51,42 +62,51 @@ def main(words: list[str]) -> int:
         return 1
     with tempfile.TemporaryDirectory(prefix="puffin-benchmark-") as place:
         if given.hosts:
-            compare(Path(place), given.hosts, given.workers, given.forks)
+            compare(Path(place), given.hosts, given.workers, given.forks, given.rounds)
         plan_many(Path(place), given.planned)
     return 0
 
 
-def compare(place: Path, hosts: int, workers: int, forks: int) -> None:
+def compare(place: Path, hosts: int, workers: int, forks: int, rounds: int) -> None:
     ansible = install_ansible(place)
     wheels = fetch_wheels(place)
     with laboratory(place, hosts) as (lab, server):
-        file, unproven = place / "hosts.yaml", place / "unproven.yaml"
-        file.write_text(yaml.safe_dump(describe(lab, server, workers, "benchmark"), sort_keys=False))
-        update = {"update": {"min_healthy_time": "0s"}}
-        unproven.write_text(yaml.safe_dump(describe(lab, server, workers, "unproven") | update, sort_keys=False))
         inventory = write_inventory(place, lab, workers, wheels)
-        deploy = [str(BIN / "puffin-fleet"), "deploy", str(file), "--yes"]
-        plan = [str(BIN / "puffin-fleet"), "plan", str(file)]
         play = [str(ansible / "bin/ansible-playbook"), "-i", str(inventory), "-f", str(forks), str(PLAYBOOK)]
-        environment = {
-            **os.environ,
-            "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_HOST_KEY_CHECKING": "0",
-            "ANSIBLE_LOCALHOST_WARNING": "0",
-        }
-        timed(plan)  # makes the bundle, as the wheels of the playbook were made
-        print(f"{hosts} hosts, {workers} workers each, Ansible with pipelining and {forks} forks")
-        theirs = timed(play, environment), timed(play, environment)
-        ours = timed(deploy), timed(deploy)
-        run([str(BIN / "puffin-fleet"), "stop", str(file), "--supervisord", "--yes"])
-        at_once = timed([*deploy[:2], str(unproven), "--yes"])
-        rows = [
-            ("first run", ours[0], theirs[0]),
-            ("  no min_healthy_time", at_once, theirs[0]),
-            ("nothing to do", ours[1], theirs[1]),
-        ]
-        for what, mine, other in rows:
-            print(f"{what:23} puffin-fleet {mine:6.1f} s   ansible {other:6.1f} s   {other / mine:5.1f} times faster")
+        fleets = [describe(lab, server, workers, f"waits-{number}") for number in range(rounds)]
+        at_once = [describe(lab, server, workers, f"at-once-{number}", "0s") for number in range(rounds)]
+        timed(fleet(place, "plan", fleets[0]))  # makes the bundle, as the wheels of the playbook were made
+        print(f"{hosts} hosts, {workers} workers each, Ansible with pipelining and {forks} forks, {rounds} rounds")
+        taken: dict[str, list[float]] = {"ansible": [], "at once": [], "waits": []}
+        for number in range(rounds):
+            taken["ansible"].append(timed([*play, "-e", f"round={number}"], ANSIBLE))
+            for what, content in (("at once", at_once[number]), ("waits", fleets[number])):
+                taken[what].append(timed(fleet(place, "deploy", content)))
+                if number < rounds - 1 or what == "at once":
+                    run(fleet(place, "stop", content, "--supervisord"))
+        ours = timed(fleet(place, "deploy", fleets[-1]))
+        theirs = timed([*play, "-e", f"round={rounds - 1}"], ANSIBLE)
+        report("first run", taken["waits"], taken["ansible"])
+        report("  no min_healthy_time", taken["at once"], taken["ansible"])
+        report("nothing to do", [ours], [theirs])
+
+
+def fleet(place: Path, verb: str, content: dict[str, object], *options: str) -> list[str]:
+    """A command of puffin-fleet, with its hosts.yaml written."""
+    file = place / f"{content['fleet']}.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    agreed = [] if verb == "plan" else ["--yes"]
+    return [str(BIN / "puffin-fleet"), verb, str(file), *options, *agreed]
+
+
+def report(what: str, ours: list[float], theirs: list[float]) -> None:
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    ratio = f"{other / mine:5.1f} times faster"
+    print(f"{what:23} puffin-fleet {mine:6.1f} s   ansible {other:6.1f} s   {ratio}   {each(ours)} | {each(theirs)}")
+
+
+def each(taken: list[float]) -> str:
+    return " ".join(f"{seconds:.1f}" for seconds in taken)
 
 
 @contextlib.contextmanager
@@ -105,9 +125,13 @@ def laboratory(place: Path, hosts: int) -> Iterator[tuple[Laboratory, ReachableS
         lab.down()
 
 
-def describe(lab: Laboratory, server: ReachableServer, workers: int, name: str) -> dict[str, object]:
+def describe(
+    lab: Laboratory, server: ReachableServer, workers: int, name: str, healthy: str | None = None
+) -> dict[str, object]:
     content = hosts_yaml(lab, name, {"uri": server.uri, "names": [name]})
     del content["update"]  # as it is by default, canary and all
+    if healthy is not None:
+        content["update"] = {"min_healthy_time": healthy}
     content["defaults"] |= {  # type: ignore[operator]  # a mapping, as hosts_yaml makes it
         "reserve": {"cores": 0, "memory": 0},
         "workers": {"cores": 1, "memory": 0.1, "disk": 0.1, "count": workers},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fleet.deployment.shared_records import ReadRecords
@@ -40,14 +40,11 @@ class Reports:
         The host.
     read
         Reads what the workers of the fleet reported.
-    now
-        A clock that does not jump, in seconds.
     """
 
-    def __init__(self, host: str, read: ReadRecords, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, host: str, read: ReadRecords) -> None:
         self._host = host
         self._read = read
-        self._now = now
         self._since: dict[Statement, float] = {}
 
     def read(self) -> list[WorkerRecord]:
@@ -59,7 +56,7 @@ class Reports:
             They cannot be had.
         """
         records = [record for record in self._read() if record.host == self._host]
-        now = self._now()
+        now = time.monotonic()
         self._since = {said: self._since.get(said, now) for said in map(_statement, records)}
         return records
 
@@ -71,7 +68,7 @@ class Reports:
     def up_since(self, release: str, configurations: Mapping[str, str], leaving: Mapping[str, int]) -> dict[str, float]:
         """Since when workers have been saying that they run what they shall; those that do not say so are not in it.
 
-        It is when that was first read, so it may be a little later than it was.
+        It is when that was first read, on the monotonic clock, so it may be a little later than it was.
 
         Parameters
         ----------

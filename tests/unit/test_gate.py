@@ -25,6 +25,16 @@ def test_health_has_to_last() -> None:
     assert (last.standing, last.proven) == (Standing.PASSED, True)
 
 
+def test_health_is_counted_from_when_the_worker_itself_reported_it() -> None:
+    gate = Gate(UPDATE, 0)
+    first = gate.look([worker(Health.HEALTHY), worker(Health.HEALTHY, "n-2")], 12, {"n-1": 3})
+    assert (first.standing, first.proven, first.passes_at) == (Standing.WAIT, False, 22)
+    # Who was not well in between begins anew, also where its report stayed.
+    gate.look([worker(Health.STARTING)], 12.5, {"n-1": 12.5})
+    assert gate.look([worker(Health.HEALTHY)], 13, {"n-1": 12.5}).standing is Standing.WAIT
+    assert gate.look([worker(Health.HEALTHY)], 22.5, {"n-1": 12.5}).standing is Standing.PASSED
+
+
 def test_it_says_when_it_will_have_passed() -> None:
     gate = Gate(UPDATE, 0)
     assert gate.look([worker(Health.STARTING), worker(Health.HEALTHY, "n-2")], 3).passes_at is None

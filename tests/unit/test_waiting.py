@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from fleet.deployment import waiting
+from fleet.deployment import reports, waiting
+from fleet.deployment.health import Health
 from fleet.deployment.shared_records import shared
 from fleet.deployment.waiting import Cancelled, Expected, Watch, WatchedHost, running
 from fleet.errors import RemoteError
@@ -150,6 +151,72 @@ def test_a_log_that_cannot_be_read_does_not_hide_what_a_worker_failed_of() -> No
         watch(remote).wait_until_healthy(Expected("r", {"n-1": "c"}))
     advice = "its log could not be read; see 'puffin-fleet logs --host n'"
     assert str(caught.value) == f"n: waiting for workers: n-1: no such file\n  {advice}"
+
+
+class Reporting:
+    """The registry: nothing when it is first read, then one set of reports after the other, the last for ever."""
+
+    def __init__(self, *sets: list[WorkerRecord]) -> None:
+        self.sets = [[], *sets]
+
+    def __call__(self) -> list[WorkerRecord]:
+        return self.sets.pop(0) if len(self.sets) > 1 else self.sets[0]
+
+
+def reported(pid: int = 100) -> WorkerRecord:
+    return WorkerRecord("u", "f", "n", "n-1", "r", "c", pid, 1, 1.0, 1.0, (), (), "idle")
+
+
+class Clock:
+    """In the place of the module `time`: who sleeps on it makes it go on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(waiting, "time", made)
+    monkeypatch.setattr(reports, "time", made)
+    return made
+
+
+def look_until_healthy(registry: Reporting, states: States | None = None) -> int:
+    """How often the host was looked at."""
+    remote = Scripted(reply())
+    place, update = WatchedHost("n", "/f", "/f/hosts/n"), Update(min_healthy_time=10)
+    watched = Watch(place=place, update=update, remote=remote, read_records=registry, say=lambda _: None)
+    found = watched.wait_until_healthy(Expected("r", {"n-1": "c"}), states=states)
+    assert [worker.health for worker in found] == [Health.HEALTHY]
+    return remote.round_trips
+
+
+def test_a_host_is_looked_at_when_its_workers_have_reported_for_long_enough(clock: Clock) -> None:
+    """A look costs a process there: one before anything was heard of them, one when it decides."""
+    begun = clock.now
+    assert look_until_healthy(Reporting([], [], [reported()])) == 2
+    # Reported after two looks into the registry, a second each, and then well for ten.
+    assert clock.now - begun == pytest.approx(3 + 10, abs=0.5)
+    # Who has just said what its workers do is not asked at once.
+    assert look_until_healthy(Reporting([], [], [reported()]), STATES) == 1
+
+
+def test_workers_that_are_silent_are_looked_at_all_the_same(clock: Clock) -> None:
+    silent: list[list[WorkerRecord]] = [[]] * 12
+    assert look_until_healthy(Reporting(*silent, [reported()])) == 4
+
+
+def test_a_worker_that_starts_again_while_it_proves_itself_is_looked_at_and_begins_anew(clock: Clock) -> None:
+    begun = clock.now
+    assert look_until_healthy(Reporting(*[[reported(99)]] * 6, [reported()])) == 3
+    assert clock.now - begun > 6 + 10
 
 
 @pytest.mark.parametrize(

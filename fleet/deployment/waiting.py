@@ -27,8 +27,11 @@ from puffin.records import WorkerRecord
 Found = TypeVar("Found")
 
 POLL_S = 1.0
-_LOOK_S = 5.0
-"""How long a host is left alone while not all of its workers have reported: a look costs it a process."""
+_LOOK_S = 8.0
+"""How long a host is left alone while not all of its workers have reported: a look costs it a process.
+
+supervisord gives up on a program that ends at once after some seven seconds.
+"""
 
 _LONGEST_PROOF_S = 15.0
 _LOG_LINES = 15
@@ -343,9 +346,7 @@ class Watch:
         one that dies meanwhile is then seen in another process.
         """
         begun = time.monotonic()
-        until = begun + min(_LONGEST_PAUSE_S, _LOOK_S + (begun - since) / 60)
-        if passes_at is not None:
-            until = min(passes_at, begun + _LONGEST_PROOF_S)
+        until = begun + _LOOK_S if passes_at is None else min(passes_at, begun + _LONGEST_PROOF_S)
         known = self._reports.statements
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _LONGEST_PAUSE_S, POLL_S + (begun - since) / 60))

@@ -16,8 +16,8 @@ import base64
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.hostside.common import Failure, Json, inside, os_failure
 from fleet.hostside.files import (
@@ -48,8 +48,7 @@ DIRECTORIES = {
 }
 
 
-@dataclass(frozen=True)
-class WantedFile:
+class WantedFile(NamedTuple):
     """One file as it shall be.
 
     Parameters

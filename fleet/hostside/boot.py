@@ -15,8 +15,8 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.hostside import crontab, user_unit
 from fleet.hostside.common import Failure, Json, clean_environment, locked, read_text
@@ -32,8 +32,7 @@ _OF_THE_SESSION = ("DBUS_", "DISPLAY", "KRB5CCNAME", "LS_COLORS", "MAIL", "OLDPW
 _ADVICE = "an administrator can run 'loginctl enable-linger {user}', or allow this user to use cron"
 
 
-@dataclass(frozen=True)
-class Integration:
+class Integration(NamedTuple):
     """One host's ways to be started with the machine.
 
     Parameters

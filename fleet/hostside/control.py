@@ -16,8 +16,8 @@ import os
 import re
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.hostside.common import Failure, Json, plain_name, wait_until
 from fleet.hostside.files import directory, write
@@ -41,8 +41,7 @@ _ENDING = frozenset({"TERM", "QUIT"})
 """What a worker ends of, and nothing can have it go on."""
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """One operation on some workers, or on the whole host.
 
     Parameters

@@ -6,16 +6,15 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.hostside.common import Failure, os_failure
 
 UNFINISHED = ".new~"
 
 
-@dataclass(frozen=True)
-class Staged:
+class Staged(NamedTuple):
     """A file written beside its place, to be put there.
 
     Parameters

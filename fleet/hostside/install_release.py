@@ -22,8 +22,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.hostside.common import Failure, Json, clean_environment, digest, inside, os_failure
 from fleet.hostside.files import directory, link, write
@@ -38,8 +38,7 @@ _LIMIT_S = 870.0
 """Where the request names none: who asks does not wait for much longer."""
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """How programs are run.
 
     Parameters

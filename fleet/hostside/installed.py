@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.hostside.common import Json, read_text
 
@@ -14,8 +14,7 @@ COMPLETE = ".complete"
 """The last file that an installation writes; it holds the digests of its wheels."""
 
 
-@dataclass(frozen=True)
-class Environment:
+class Environment(NamedTuple):
     """One directory of `releases` or `supervisor`, or a link to an existing environment.
 
     Parameters

@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.hostside.common import Json, read_text
 from fleet.hostside.places import host_root, run_directory
@@ -25,8 +25,7 @@ _JOB = re.compile(r"/jobs/([0-9a-fA-F]{24})\.\d+(?:/|\Z)")
 _GB = 1024**3
 
 
-@dataclass(frozen=True)
-class _Usage:
+class _Usage(NamedTuple):
     cpu_s: float
     age_s: float
     memory: float

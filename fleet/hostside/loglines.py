@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 LINE = re.compile(
     r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z"
@@ -34,8 +34,7 @@ def moment(text: str) -> datetime | None:
         return None
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line of a file, without its end.
 
     Parameters
@@ -54,8 +53,7 @@ class Line:
     neighbour: float
 
 
-@dataclass
-class Message:
+class Message(NamedTuple):
     """Lines that belong together, such as those of a traceback.
 
     Parameters
@@ -115,7 +113,7 @@ class Gathering:
         time = moment(found["time"]) if found else None
         if time is None and self._open is not None and _belongs(line.text, self._open):
             self._open.lines.append(line.text)
-            self._open.end = line.end
+            self._open = self._open._replace(end=line.end)
             return None
         done = self.close()
         if found is not None and time is not None:
@@ -158,8 +156,7 @@ def _belongs(text: str, before: Message) -> bool:
     return traceback and not before.lines[-1][:1].strip()
 
 
-@dataclass(frozen=True)
-class MessageFilter:
+class MessageFilter(NamedTuple):
     """Which messages somebody wants.
 
     Parameters

@@ -7,8 +7,8 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.hostside.common import Failure, Json, expand, plain_name, read_text
 from fleet.hostside.files import private_directory
@@ -54,8 +54,7 @@ ROOMY = ("/scratch", "/localscratch", "/local_scratch", "/local", "/data", "/var
 IN_MEMORY = frozenset(("tmpfs", "ramfs"))
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(NamedTuple):
     """The directories of one host of one fleet, absolute.
 
     Parameters

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.hostside.common import Json, read_text
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """One process as /proc showed it.
 
     Parameters

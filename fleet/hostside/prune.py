@@ -16,8 +16,8 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.hostside.common import Failure, Json, locked, os_failure, read_text
 from fleet.hostside.guard import read_holder, require_lock, still_locked
@@ -36,8 +36,7 @@ _REFERENCES = {
 _WORTH_REMOVING = 1 << 20
 
 
-@dataclass(frozen=True)
-class Removal:
+class Removal(NamedTuple):
     """Something that nothing needs.
 
     Parameters

@@ -17,8 +17,8 @@ import os
 import pwd
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.hostside.common import Failure, expand, read_text
 from fleet.hostside.crontab import WAIT_AND_RUN
@@ -32,8 +32,7 @@ STOP_SECONDS = 50
 """For giving calculations back; the user's systemd as a whole is given 120 s by the system's."""
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(NamedTuple):
     """The unit of one host of one fleet.
 
     Parameters

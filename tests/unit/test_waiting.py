@@ -210,7 +210,7 @@ def test_a_host_is_looked_at_when_its_workers_have_reported_for_long_enough(cloc
 
 def test_workers_that_are_silent_are_looked_at_all_the_same(clock: Clock) -> None:
     silent: list[list[WorkerRecord]] = [[]] * 12
-    assert look_until_healthy(Reporting(*silent, [reported()])) == 4
+    assert look_until_healthy(Reporting(*silent, [reported()])) == 3
 
 
 def test_a_worker_that_starts_again_while_it_proves_itself_is_looked_at_and_begins_anew(clock: Clock) -> None:

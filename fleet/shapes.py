@@ -103,7 +103,8 @@ class Deployed(TypedDict):
     ok: Annotated[bool, "whether it is as hosts.yaml describes it"]
     outcome: Annotated[
         str,
-        "`deployed`, `unchanged`, `marked` where workers change later; `failed`, `put back` or `not begun` if not `ok`",
+        "`deployed` or `rolled back`, `unchanged`, `marked` where workers change later; `failed`, `put back` or "
+        "`not begun` if not `ok`",
     ]
     release: Annotated[str | None, "the release that it was to get"]
     changed: Annotated[bool | None, "whether anything was changed; null if not `ok`"]

@@ -171,7 +171,7 @@ def _look_and_deploy(chosen: Chosen, how: DeployOptions, look: _Look, json_lines
             what = f"Watch the workers of {options.count_of(len(chores))}, and put back what does not run?"
             options.confirm(what, yes, "changed")
         ended = _carry_out(chosen, remotes, store, works, how)
-    _report(ended.results, works, json_lines, how.manner is not Manner.WHEN_IDLE)
+    _report(ended.results, works, how, json_lines)
     if chores:  # also what failed before anything was done, which was said far above
         report_failures(ended.results)
     for trouble in ended.troubles:
@@ -278,16 +278,15 @@ def _how_to_go_on(works: Sequence[HostWork], verb: str) -> str:
 
 
 def _report(
-    results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], json_lines: bool, waited: bool
+    results: Sequence[HostResult[Deployed]], works: Sequence[HostResult[HostWork]], how: DeployOptions, json_lines: bool
 ) -> None:
     releases = {work.host: work.value.release for work in works if work.value is not None}
     if json_lines:
         for result in results:
-            print_json(_as_record(result, releases))
+            print_json(_as_record(result, releases, how.deed.verb))
     elif any(result.value is None or result.value.changed or result.value.workers for result in results):
-        rows = [_row(result, releases) for result in results]
-        print_table(_COLUMNS, rows)
-        if not waited and any(result.value and result.value.changed for result in results):
+        print_table(_COLUMNS, [_row(result, releases, how.deed.verb) for result in results])
+        if how.manner is Manner.WHEN_IDLE and any(result.value and result.value.changed for result in results):
             note(_UNSEEN, "yellow")
     else:
         _say_nothing_to_do(works)
@@ -316,9 +315,9 @@ def _not_well(works: Sequence[HostResult[HostWork]]) -> str:
     return f"Not all workers of {condensed(ill)} have reported in good health: see 'puffin-fleet check'." if ill else ""
 
 
-def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | str]:
+def _row(result: HostResult[Deployed], releases: dict[str, str], verb: str) -> list[Text | str]:
     release = releases.get(result.host, "")
-    outcome = _outcome(result)
+    outcome = _outcome(result, verb)
     if result.value is None:
         runs = result.error.release if isinstance(result.error, PutBack) else ""
         return [result.host, outcome, "", runs, f"{result.seconds:.1f}"]
@@ -336,12 +335,13 @@ def _row(result: HostResult[Deployed], releases: dict[str, str]) -> list[Text | 
     return [result.host, outcome, workers, release, f"{result.value.seconds:.1f}"]
 
 
-def _outcome(result: HostResult[Deployed]) -> Text:
+def _outcome(result: HostResult[Deployed], verb: str) -> Text:
     value, error = result.value, result.error
     if value is not None:
         if not value.changed:
             return Text("unchanged")
-        return Text("marked" if value.pending or value.later else "deployed", style="green")
+        done = "rolled back" if verb == "rollback" else "deployed"
+        return Text("marked" if value.pending or value.later else done, style="green")
     if isinstance(error, PutBack):
         return Text("put back", style="yellow")
     if isinstance(error, NotBegun):
@@ -349,12 +349,12 @@ def _outcome(result: HostResult[Deployed]) -> Text:
     return Text("failed", style="red")
 
 
-def _as_record(result: HostResult[Deployed], releases: dict[str, str]) -> shapes.Deployed:
+def _as_record(result: HostResult[Deployed], releases: dict[str, str], verb: str) -> shapes.Deployed:
     value = result.value
     return {
         "host": result.host,
         "ok": result.ok,
-        "outcome": _outcome(result).plain,
+        "outcome": _outcome(result, verb).plain,
         "release": releases.get(result.host),
         "changed": value.changed if value else None,
         "workers": [{"worker": each.worker, "health": each.health.value} for each in value.workers] if value else [],

@@ -212,7 +212,7 @@ class Deployment:
         ]
         installs = work.plan.install_release or work.plan.supervisor_to_install
         if installs and self._uv_directory() not in facts.uv_versions:
-            files.append(Upload(work.toolbox.uv, self._uv(), 0o755))
+            files.append(Upload(work.toolbox.uv, self._uv(), 0o755, packed=True))
         if files:
             upload(self._remote, files, self._on_upload)
 

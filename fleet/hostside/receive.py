@@ -1,6 +1,7 @@
 """Action `receive`: write the files whose bytes follow this program on its standard input.
 
-Request: files [{path (absolute), mode, size, sha256}], in the order of their bytes.
+Request: files [{path (absolute), mode, size, sha256, packed}], in the order of their bytes. Size and sha256 are of what
+is sent; what is packed, by zlib, is unpacked here.
 Reply: received (paths). A file appears complete, checked, and with its mode, or not at all.
 """
 
@@ -10,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,10 +64,12 @@ def receive(stream: BinaryIO, entry: Json) -> str:
     directory(path.parent, 0o755)
     temporary = path.with_name(f".{path.name}{UNFINISHED}.{os.getpid()}")
     try:
-        found = _write(stream, temporary, int(entry["size"]), int(entry["mode"]))
-        if found != entry["sha256"]:
+        complete, found = _write(stream, temporary, entry)
+        if not complete or found != entry["sha256"]:
             raise Failure(f"{path} arrived damaged", STEP, "try again")
         temporary.replace(path)
+    except zlib.error as error:
+        raise Failure(f"{path} arrived damaged: {error}", STEP, "try again") from error
     except OSError as error:
         raise os_failure(error, STEP, path) from error
     finally:
@@ -74,18 +78,20 @@ def receive(stream: BinaryIO, entry: Json) -> str:
     return str(path)
 
 
-def _write(stream: BinaryIO, path: Path, size: int, mode: int) -> str:
+def _write(stream: BinaryIO, path: Path, entry: Json) -> tuple[bool, str]:
+    """Whether there was an end to what is packed, and the digest of what was sent."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    found = hashlib.sha256()
+    found, size, mode = hashlib.sha256(), int(entry["size"]), int(entry["mode"])
+    unpacker = zlib.decompressobj() if entry.get("packed") else None
     with os.fdopen(os.open(path, flags, mode & 0o700), "wb") as target:
         while size:
             block = stream.read(min(BLOCK, size))
             if not block:
                 raise Failure(f"the connection ended before {path} was complete", STEP, "try again")
             found.update(block)
-            target.write(block)
+            target.write(block if unpacker is None else unpacker.decompress(block))
             size -= len(block)
         target.flush()
         os.fchmod(target.fileno(), mode)
         os.fsync(target.fileno())
-    return found.hexdigest()
+    return unpacker is None or unpacker.eof, found.hexdigest()

@@ -47,11 +47,14 @@ class Upload:
         Its absolute path on the host.
     mode
         Its permissions there, from the start.
+    packed
+        Whether the source is packed by zlib; it is unpacked on the host.
     """
 
     source: Path
     target: str
     mode: int = 0o644
+    packed: bool = False
 
 
 @dataclass(frozen=True)

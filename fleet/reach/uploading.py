@@ -53,7 +53,13 @@ def upload(remote: Remote, files: Sequence[Upload], progress: Progress | None = 
     measures = [_measures.of(file.source) for file in files]
     request = {
         "files": [
-            {"path": file.target, "mode": file.mode, "size": measure.size, "sha256": measure.sha256}
+            {
+                "path": file.target,
+                "mode": file.mode,
+                "size": measure.size,
+                "sha256": measure.sha256,
+                "packed": file.packed,
+            }
             for file, measure in zip(files, measures, strict=True)
         ]
     }

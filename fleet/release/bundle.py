@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,7 +19,15 @@ from fleet.release.own_wheel import own_wheel
 from fleet.release.requirements import PROJECT, SOURCE_ONLY, worker_requirements
 from fleet.release.resolver import Resolver
 from fleet.release.tools import uv_program
-from fleet.release.wheels import Platform, Progress, Wheel, WheelCache, extract_program, wheel_metadata
+from fleet.release.wheels import (
+    Platform,
+    Progress,
+    Wheel,
+    WheelCache,
+    extract_program,
+    wheel_metadata,
+    write_atomically,
+)
 
 _SUPERVISOR = "supervisor>=4.3"
 
@@ -59,7 +68,7 @@ class Toolbox:
     supervisor_version, uv_version
         Exact versions, used in directory names on the host.
     uv
-        The uv program for the host's platform, on this machine.
+        The uv program for the host's platform, on this machine, packed by zlib.
     """
 
     platform: Platform
@@ -170,7 +179,7 @@ def build_toolbox(platform: Platform, cache: Path, progress: Progress = _quiet, 
         resolver = Resolver(store, platform, progress, refresh)
         supervisor = resolver.resolve([_SUPERVISOR])
         version = metadata.version("uv")
-        uv = _installed_uv(platform) or _downloaded_uv(resolver, version)
+        uv = _packed(_installed_uv(platform) or _downloaded_uv(resolver, version), store.root, progress)
     return Toolbox(
         platform=platform,
         supervisor=supervisor,
@@ -213,6 +222,17 @@ def _installed_uv(platform: Platform) -> Path | None:
     tags = metadata.distribution("uv").read_text("WHEEL") or ""
     fits = any(f"-none-{tag}\n" in f"{tags}\n" for tag in platform.tags())
     return Path(uv_program()) if same and fits else None
+
+
+def _packed(program: Path, cache: Path, progress: Progress) -> Path:
+    """The program packed by zlib, less than half as large: many hosts may be sent it over a slow line."""
+    status = program.stat()
+    version = f"{program.resolve()} {status.st_size} {status.st_mtime_ns}"
+    path = cache / "tools" / "packed" / hashlib.sha256(version.encode()).hexdigest()[:24]
+    if not path.exists():
+        progress(f"pack {program.name}")
+        write_atomically(path, zlib.compress(program.read_bytes()))
+    return path
 
 
 def _downloaded_uv(resolver: Resolver, version: str) -> Path:

@@ -239,7 +239,7 @@ def test_a_rollback_goes_to_the_release_before_and_a_deploy_forward_again(here: 
     (second,) = {record["release"] for record in here.workers().values()}
     assert first != second
 
-    here.run("rollback", "--yes").ok()
+    assert "rolled back  2 healthy" in here.run("rollback", "--yes").ok().out
     assert {record["release"] for record in here.workers().values()} == {first}
     assert (here.root / "current").resolve() == (here.root / "../../releases" / first).resolve()
     # There is no third way: a release that no host has is refused before anything is done.

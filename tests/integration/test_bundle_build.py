@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -148,22 +149,32 @@ def test_another_platform_gets_wheels_of_its_own(bundle: Bundle, tree: Path, cac
     assert other.release_id != bundle.release_id
 
 
-def test_the_toolbox_holds_supervisor_and_a_uv_that_runs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def unpacked(packed: Path, directory: Path) -> Path:
+    program = directory / "program"
+    program.write_bytes(zlib.decompress(packed.read_bytes()))
+    program.chmod(0o755)
+    return program
+
+
+def test_the_toolbox_holds_supervisor_and_a_uv_that_runs(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     toolbox = build_toolbox(HERE, cache)
     assert "supervisor" in {wheel.name for wheel in toolbox.supervisor}
-    assert toolbox.uv_version in run(toolbox.uv, "--version")
+    program = unpacked(toolbox.uv, tmp_path)
+    assert toolbox.uv_version in run(program, "--version")
+    assert toolbox.uv.stat().st_size < program.stat().st_size / 2
     for name, value in NO_NETWORK.items():
         monkeypatch.setenv(name, value)
     assert build_toolbox(HERE, cache) == toolbox
 
 
-def test_a_host_of_another_kind_gets_a_uv_of_its_own(cache: Path) -> None:
+def test_a_host_of_another_kind_gets_a_uv_of_its_own(cache: Path, tmp_path: Path) -> None:
     machine = "aarch64" if HERE.machine == "x86_64" else "x86_64"
-    uv = build_toolbox(Platform("3.11", machine, "2.28"), cache).uv
+    uv = unpacked(build_toolbox(Platform("3.11", machine, "2.28"), cache).uv, tmp_path)
     header = uv.read_bytes()[:20]
     assert header[:4] == b"\x7fELF"
     assert int.from_bytes(header[18:20], "little") == {"aarch64": 183, "x86_64": 62}[machine]
-    assert uv.stat().st_mode & 0o111
 
 
 def test_without_network_the_message_says_so(tmp_path: Path, bundle: Bundle, no_network: None) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -612,6 +613,23 @@ def test_a_damaged_upload_leaves_the_old_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     receive.receive(io.BytesIO(b"new and more"), good)
     assert target.read_bytes() == b"new"
+
+
+def test_what_is_packed_is_unpacked_or_nothing_is_there(tmp_path: Path) -> None:
+    content = os.urandom(1000) * 1000
+    packed, target = zlib.compress(content), tmp_path / "file"
+
+    def entry(sent: bytes) -> dict[str, Any]:
+        digest = hashlib.sha256(sent).hexdigest()
+        return {"path": str(target), "mode": 0o755, "size": len(sent), "sha256": digest, "packed": True}
+
+    for broken in (packed[:-100], b"no" + packed, b""):
+        with pytest.raises(Failure, match="arrived damaged"):
+            receive.receive(io.BytesIO(broken), entry(broken))
+    assert list(tmp_path.iterdir()) == []
+    receive.receive(io.BytesIO(packed), entry(packed))
+    assert target.read_bytes() == content
+    assert target.stat().st_mode & 0o777 == 0o755
 
 
 # Installing --------------------------------------------------------------------------------------------

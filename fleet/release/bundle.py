@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from fleet.release.bytecode import bytecode_wheel
 from fleet.release.own_wheel import own_wheel
-from fleet.release.requirements import PROJECT, SOURCE_ONLY, worker_requirements
+from fleet.release.requirements import BYTECODE, PROJECT, SOURCE_ONLY, worker_requirements
 from fleet.release.resolver import Resolver
 from fleet.release.tools import uv_program
 from fleet.release.wheels import (
@@ -106,7 +107,7 @@ def supply(wheels: Sequence[Wheel], own_index: bool) -> Supply:
     """
     if not own_index:
         return Supply(tuple(wheels))
-    made_here = {PROJECT, *SOURCE_ONLY}
+    made_here = {PROJECT, BYTECODE, *SOURCE_ONLY}
     brought = tuple(wheel for wheel in wheels if wheel.name in made_here)
     return Supply(brought, lock_of(wheel for wheel in wheels if wheel.name not in made_here))
 
@@ -158,7 +159,8 @@ def build_bundle(
         requires = wheel_metadata(own.path).get_all("Requires-Dist") or []
         resolver = Resolver(store, platform, progress, refresh)
         others = resolver.resolve(worker_requirements(requires, extras))
-    return assemble(own, others, platform)
+        bytecode = bytecode_wheel([own, *others], platform, store, progress)
+    return assemble(own, others, platform, bytecode)
 
 
 def build_toolbox(platform: Platform, cache: Path, progress: Progress = _quiet, *, refresh: bool = False) -> Toolbox:
@@ -189,8 +191,10 @@ def build_toolbox(platform: Platform, cache: Path, progress: Progress = _quiet, 
     )
 
 
-def assemble(own: Wheel, others: Iterable[Wheel], platform: Platform) -> Bundle:
+def assemble(own: Wheel, others: Sequence[Wheel], platform: Platform, bytecode: Wheel | None = None) -> Bundle:
     """Put a bundle together; the release id depends on the content of the wheels and the platform alone.
+
+    It does not depend on byte code, which follows from the wheels, but need not be the same bytes wherever it is made.
 
     Parameters
     ----------
@@ -200,10 +204,13 @@ def assemble(own: Wheel, others: Iterable[Wheel], platform: Platform) -> Bundle:
         All that it needs.
     platform
         Of the hosts.
+    bytecode
+        What was compiled of them; None for nothing.
     """
-    wheels = tuple(sorted([own, *others], key=lambda wheel: wheel.name))
-    content = "\n".join([*sorted(wheel.sha256 for wheel in wheels), platform.label])
+    content = "\n".join([*sorted(wheel.sha256 for wheel in (own, *others)), platform.label])
     release_id = f"{own.version}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    everything = [own, *others, *([bytecode] if bytecode else [])]
+    wheels = tuple(sorted(everything, key=lambda wheel: wheel.name))
     return Bundle(release_id, own.version, platform, wheels, lock_of(wheels))
 
 

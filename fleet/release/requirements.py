@@ -10,6 +10,9 @@ from fleet.release.tools import BundleError
 from fleet.release.wheels import normalised
 
 PROJECT = "puffin-fleet"
+BYTECODE = "puffin-fleet-bytecode"
+"""What is made of a release here, beside its wheels: see `fleet.release.bytecode`."""
+
 WORKER_RUNTIME = frozenset({"click", "psutil", "pymongo", "pyyaml"})
 """The part of the project's requirements that the worker imports; the rest serves the controller."""
 

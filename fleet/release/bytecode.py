@@ -78,7 +78,7 @@ def _compiled(wheels: Iterable[Wheel]) -> Iterator[tuple[str, bytes]]:
 
 
 def _compile(source: bytes, name: str) -> bytes | None:
-    """As Python writes it, with the source's hash: https://peps.python.org/pep-0552. None where it is none of Python's."""
+    """As Python writes it, by PEP 552; None where it is no source for this Python."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # theirs, not ours

@@ -3,10 +3,11 @@
     python -m benchmarks.deploy [--hosts 10] [--workers 2] [--forks 10] [--rounds 3] [--planned 1000]
 
 As root, with the extras ``embedded`` and ``dev``; Ansible is installed into an environment of its own. Both bring the
-same hosts, below different directories, to supervisord with workers; the playbook has nine tasks and installs
-supervisor and pyyaml only, puffin-fleet all that a worker needs. A first run has what has to be sent on this machine
-already; first runs are repeated in turn, below new directories each time, since a machine that others share is not
-equally fast for long, and their medians are compared. Then each is run once more with nothing to do.
+same hosts, below different directories, to supervisord with workers. The playbook has nine tasks and does it in two
+ways: as it was measured before there was a puffin-fleet, with supervisor, pyyaml and workers that sleep; and to the
+same state, with all that a worker needs and real workers, which have to run for 10 s. A first run has what has to be
+sent on this machine already; first runs are repeated in turn, below new directories each time, since a machine that
+others share is not equally fast for long, and their medians are compared. Then each is run with nothing to do.
 
 At the end the time is taken in which a deploy to many hosts is planned, from reading hosts.yaml to the last plan; the
 hosts are answers of a real probe under other names.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import json
 import os
 import statistics
 import subprocess
@@ -37,6 +39,7 @@ from tests.lab.fixtures_lab import ReachableServer
 from tests.lab.laboratory import USER, Laboratory, hosts_yaml, obstacle
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parent.parent
 PLAYBOOK = Path(__file__).with_name("deploy_playbook.yml")
 PYTHON = "/usr/bin/python3"
 HOME = f"/home/{USER}"
@@ -69,26 +72,67 @@ def main(words: list[str]) -> int:
 
 def compare(place: Path, hosts: int, workers: int, forks: int, rounds: int) -> None:
     ansible = install_ansible(place)
-    wheels = fetch_wheels(place)
     with laboratory(place, hosts) as (lab, server):
-        inventory = write_inventory(place, lab, workers, wheels)
+        inventory = write_inventory(place, lab, workers)
         play = [str(ansible / "bin/ansible-playbook"), "-i", str(inventory), "-f", str(forks), str(PLAYBOOK)]
+        parts, whole = describe_parts(place), describe_whole(place, server)
         fleets = [describe(lab, server, workers, f"waits-{number}") for number in range(rounds)]
         at_once = [describe(lab, server, workers, f"at-once-{number}", "0s") for number in range(rounds)]
         timed(fleet(place, "plan", fleets[0]))  # makes the bundle, as the wheels of the playbook were made
         print(f"{hosts} hosts, {workers} workers each, Ansible with pipelining and {forks} forks, {rounds} rounds")
-        taken: dict[str, list[float]] = {"ansible": [], "at once": [], "waits": []}
+        taken: dict[str, list[float]] = {"parts": [], "whole": [], "at once": [], "waits": []}
         for number in range(rounds):
-            taken["ansible"].append(timed([*play, "-e", f"round={number}"], ANSIBLE))
-            for what, content in (("at once", at_once[number]), ("waits", fleets[number])):
-                taken[what].append(timed(fleet(place, "deploy", content)))
-                if number < rounds - 1 or what == "at once":
-                    run(fleet(place, "stop", content, "--supervisord"))
+            taken["parts"].append(timed([*play, "-e", as_words(parts, f"parts-{number}")], ANSIBLE))
+            taken["at once"].append(timed(fleet(place, "deploy", at_once[number])))
+            run(fleet(place, "stop", at_once[number], "--supervisord"))
+            taken["whole"].append(timed([*play, "-e", as_words(whole, f"whole-{number}")], ANSIBLE))
+            base = f"{HOME}/by-ansible-whole-{number}"
+            shut_down = f"{base}/venv/bin/supervisorctl -c {base}/etc/supervisord.conf shutdown"
+            run([str(ansible / "bin/ansible"), "-i", str(inventory), "all", "-m", "command", "-a", shut_down], ANSIBLE)
+            taken["waits"].append(timed(fleet(place, "deploy", fleets[number])))
+            if number < rounds - 1:
+                run(fleet(place, "stop", fleets[number], "--supervisord"))
         ours = timed(fleet(place, "deploy", fleets[-1]))
-        theirs = timed([*play, "-e", f"round={rounds - 1}"], ANSIBLE)
-        report("first run", taken["waits"], taken["ansible"])
-        report("  no min_healthy_time", taken["at once"], taken["ansible"])
+        theirs = timed([*play, "-e", as_words(parts, f"parts-{rounds - 1}")], ANSIBLE)
+        report("first run, all of it, 10 s in good health", taken["waits"], taken["whole"])
+        report("first run, Ansible: supervisor and pyyaml", taken["at once"], taken["parts"])
+        report("  and only puffin-fleet waits for 10 s", taken["waits"], taken["parts"])
         report("nothing to do", [ours], [theirs])
+
+
+def describe_parts(place: Path) -> dict[str, object]:
+    """What the playbook does that was measured before there was a puffin-fleet."""
+    return {
+        "wheels": str(fetch_wheels(place / "parts", ["supervisor", "pyyaml", "setuptools"])),
+        "packages": ["supervisor", "pyyaml"],
+        "settings": {"resources": {"cores": 1, "memory": 1}},
+        "command": "/bin/sleep infinity",
+        "startsecs": 1,
+    }
+
+
+def describe_whole(place: Path, server: ReachableServer) -> dict[str, object]:
+    """The state that puffin-fleet brings a host to: all that a worker needs, and workers that have lived for 10 s."""
+    packages = ["supervisor", "setuptools", "click", "psutil", "pymongo", "dnspython", "pyyaml"]
+    wheels = fetch_wheels(place / "whole", packages)
+    run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(ROOT)])
+    worker = "{{ inventory_hostname }}-{{ item }}"
+    host, port = server.uri.removeprefix("mongodb://").split(":")
+    return {
+        "wheels": str(wheels),
+        "packages": [*packages, "puffin-fleet"],
+        "settings": {
+            "database": {"ip": host, "port": int(port), "name": "ansible"},
+            "daemon": {what: f"{{{{ base }}}}/run/{worker}.{what}" for what in ("job_dir", "log", "pid", "stop")},
+            "resources": {"cores": 1, "memory": 0.1, "disk": 0.1},
+        },
+        "command": f"{{{{ base }}}}/venv/bin/puffin -c {{{{ base }}}}/etc/workers/{worker}.yaml container",
+        "startsecs": 10,
+    }
+
+
+def as_words(what: dict[str, object], name: str) -> str:
+    return json.dumps({**what, "under": name})
 
 
 def fleet(place: Path, verb: str, content: dict[str, object], *options: str) -> list[str]:
@@ -102,7 +146,7 @@ def fleet(place: Path, verb: str, content: dict[str, object], *options: str) -> 
 def report(what: str, ours: list[float], theirs: list[float]) -> None:
     mine, other = statistics.median(ours), statistics.median(theirs)
     ratio = f"{other / mine:5.1f} times faster"
-    print(f"{what:23} puffin-fleet {mine:6.1f} s   ansible {other:6.1f} s   {ratio}   {each(ours)} | {each(theirs)}")
+    print(f"{what:42} puffin-fleet {mine:6.1f} s   ansible {other:6.1f} s   {ratio}   {each(ours)} | {each(theirs)}")
 
 
 def each(taken: list[float]) -> str:
@@ -139,7 +183,7 @@ def describe(
     return content
 
 
-def write_inventory(place: Path, lab: Laboratory, workers: int, wheels: Path) -> Path:
+def write_inventory(place: Path, lab: Laboratory, workers: int) -> Path:
     common = {
         "ansible_user": USER,
         "ansible_ssh_private_key_file": str(lab.key),
@@ -148,7 +192,6 @@ def write_inventory(place: Path, lab: Laboratory, workers: int, wheels: Path) ->
         "remote_home": HOME,
         "python": PYTHON,
         "workers": workers,
-        "wheels": str(wheels),
     }
     hosts = {machine.name: {"ansible_host": machine.address} for machine in lab.machines}
     file = place / "inventory.yml"
@@ -163,16 +206,15 @@ def install_ansible(place: Path) -> Path:
     return environment
 
 
-def fetch_wheels(place: Path) -> Path:
-    wheels = place / "wheels"
+def fetch_wheels(wheels: Path, packages: list[str]) -> Path:
     version = run([PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
-    choice = ["--only-binary", ":all:", "--python-version", version, "--dest", str(wheels)]
-    run([sys.executable, "-m", "pip", "download", "--quiet", *choice, "supervisor", "pyyaml", "setuptools"])
+    choice = ["--no-deps", "--only-binary", ":all:", "--python-version", version, "--dest", str(wheels)]
+    run([sys.executable, "-m", "pip", "download", "--quiet", *choice, *packages])
     return wheels
 
 
-def run(words: list[str]) -> str:
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+def run(words: list[str], environment: dict[str, str] | None = None) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True, env=environment).stdout
 
 
 def timed(words: list[str], environment: dict[str, str] | None = None) -> float:

@@ -62,6 +62,15 @@ def test_it_holds_what_a_worker_imports_and_nothing_of_the_manager(bundle: Bundl
     assert not names & {"fabric", "paramiko", "pydantic", "rich", "textual", "supervisor", "uv", "pip"}
 
 
+def test_a_worker_finds_compiled_what_it_imports(release: Path) -> None:
+    shown = subprocess.run(
+        [release / "bin/python", "-I", "-v", "-c", "import puffin.daemon"], capture_output=True, text=True
+    ).stderr
+    assert "pymongo/__pycache__/collection" in shown
+    # What Python has to compile it writes down.
+    assert [line for line in shown.splitlines() if line.startswith("# wrote") and "site-packages" in line] == []
+
+
 @pytest.fixture(scope="module")
 def release(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment made from the bundle alone."""

@@ -170,10 +170,20 @@ def test_the_release_id_depends_on_content_and_platform() -> None:
     assert len(ids) == 4
 
 
+def test_the_release_id_does_not_depend_on_byte_code() -> None:
+    """Which another machine may make of the same sources in other words: the hosts would be deployed for nothing."""
+    own, others = wheel("puffin-fleet", "f" * 64), [wheel("a", "1" * 64)]
+    bytecode = wheel("puffin-fleet-bytecode", "2" * 64)
+    bundle = assemble(own, others, HOST, bytecode)
+    assert bytecode in bundle.wheels
+    assert bundle.release_id == assemble(own, others, HOST).release_id
+
+
 def test_a_host_with_its_own_index_is_sent_only_what_no_index_has() -> None:
     own, built, theirs = wheel("puffin-fleet", "f" * 64), wheel("scine-puffin", "e" * 64), wheel("click", "1" * 64)
-    indexed = supply((theirs, own, built), own_index=True)
-    assert indexed.brought == (own, built)
+    compiled = wheel("puffin-fleet-bytecode", "2" * 64)
+    indexed = supply((theirs, own, built, compiled), own_index=True)
+    assert indexed.brought == (own, built, compiled)
     assert indexed.requirements == f"click==1.0 --hash=sha256:{'1' * 64}\n"
     pushed = supply((theirs, own, built), own_index=False)
     assert (set(pushed.brought), pushed.requirements) == ({theirs, own, built}, "")

@@ -285,7 +285,7 @@ class Watch:
         wanted
             What they shall run.
         on_look
-            Told what each look found.
+            Told what each look found, and when all have reported.
         states
             What the host says of them now; None: it is asked.
 
@@ -311,7 +311,7 @@ class Watch:
             self._say(look.why)
             if not look.computing:
                 changing_since = time.monotonic()
-            self._await_news(wanted, changing_since, look.passes_at)
+            self._await_news(wanted, changing_since, look.passes_at, on_look)
             states = None
 
     def _look_beside(self, beside: Expected | None, gate: Gate, states: States) -> Look:
@@ -338,7 +338,9 @@ class Watch:
     def _up_since(self, wanted: Expected) -> dict[str, float]:
         return self._reports.up_since(wanted.release, wanted.configurations, wanted.leaving)
 
-    def _await_news(self, wanted: Expected, since: float, passes_at: float | None) -> None:
+    def _await_news(
+        self, wanted: Expected, since: float, passes_at: float | None, on_look: Callable[[Look], None]
+    ) -> None:
         """Wait until it is time to look at the host itself.
 
         What the workers reported is asked of the database once for all hosts; a look costs the host a process. Once
@@ -346,21 +348,33 @@ class Watch:
         one that dies meanwhile is then seen in another process.
         """
         begun = time.monotonic()
-        until = begun + _LOOK_S if passes_at is None else min(passes_at, begun + _LONGEST_PROOF_S)
+        pause = min(_LONGEST_PAUSE_S, POLL_S + (begun - since) / 60)
+        if passes_at is not None:
+            until = min(passes_at, begun + _LONGEST_PROOF_S)
+        elif self._all_up(wanted):
+            until = begun + pause  # it is supervisord that does not call them RUNNING yet
+        else:
+            until = begun + min(_LOOK_S, self._update.progress_deadline / 2)
         known = self._reports.statements
         while (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _LONGEST_PAUSE_S, POLL_S + (begun - since) / 60))
+            time.sleep(min(left, pause))
             self.check()
             self.records()
             if self._reports.statements == known:
                 continue
             if passes_at is not None:
                 return
-            known, up = self._reports.statements, self._up_since(wanted)
-            if all(worker in up for worker in wanted.configurations if worker not in wanted.stopped):
-                self._say("all workers have reported; in good health so far")
-                passes_at = max(up.values(), default=begun) + self._update.min_healthy_time
+            known = self._reports.statements
+            if self._all_up(wanted):
+                why = "all workers have reported; in good health so far"
+                self._say(why)
+                on_look(Look(Standing.WAIT, why=why))
+                passes_at = max(self._up_since(wanted).values(), default=begun) + self._update.min_healthy_time
                 until = min(passes_at, begun + _LONGEST_PROOF_S)
+
+    def _all_up(self, wanted: Expected) -> bool:
+        up = self._up_since(wanted)
+        return all(worker in up for worker in wanted.configurations if worker not in wanted.stopped)
 
     def _insist(self, attempt: Callable[[], Found], troubles: tuple[type[Exception], ...]) -> Found:
         give_up: float | None = None

@@ -94,4 +94,5 @@ def _write(stream: BinaryIO, path: Path, entry: Json) -> tuple[bool, str]:
         target.flush()
         os.fchmod(target.fileno(), mode)
         os.fsync(target.fileno())
-    return unpacker is None or unpacker.eof, found.hexdigest()
+    complete = unpacker is None or (unpacker.eof and not unpacker.unused_data)
+    return complete, found.hexdigest()

@@ -25,6 +25,7 @@ from fleet.release.wheels import (
     Progress,
     Wheel,
     WheelCache,
+    digest,
     extract_program,
     wheel_metadata,
     write_atomically,
@@ -181,7 +182,8 @@ def build_toolbox(platform: Platform, cache: Path, progress: Progress = _quiet, 
         resolver = Resolver(store, platform, progress, refresh)
         supervisor = resolver.resolve([_SUPERVISOR])
         version = metadata.version("uv")
-        uv = _packed(_installed_uv(platform) or _downloaded_uv(resolver, version), store.root, progress)
+        program = _installed_uv(platform) or _downloaded_uv(resolver, version)
+        uv = _packed(program, f"uv-{version}-{platform.machine}-{platform.libc}", store.root, progress)
     return Toolbox(
         platform=platform,
         supervisor=supervisor,
@@ -231,14 +233,17 @@ def _installed_uv(platform: Platform) -> Path | None:
     return Path(uv_program()) if same and fits else None
 
 
-def _packed(program: Path, cache: Path, progress: Progress) -> Path:
+def _packed(program: Path, name: str, cache: Path, progress: Progress) -> Path:
     """The program packed by zlib, less than half as large: many hosts may be sent it over a slow line."""
-    status = program.stat()
-    version = f"{program.resolve()} {status.st_size} {status.st_mtime_ns}"
-    path = cache / "tools" / "packed" / hashlib.sha256(version.encode()).hexdigest()[:24]
-    if not path.exists():
-        progress(f"pack {program.name}")
-        write_atomically(path, zlib.compress(program.read_bytes()))
+    directory, name = cache / "tools" / "packed", f"{name}-{program.stat().st_size}"
+    for path in directory.glob(f"{name}-*"):
+        if digest(path) == path.name.removeprefix(f"{name}-"):
+            return path
+        path.unlink(missing_ok=True)  # damaged, such as by a machine that lost its power
+    progress("packing uv")
+    content = zlib.compress(program.read_bytes())
+    path = directory / f"{name}-{hashlib.sha256(content).hexdigest()}"
+    write_atomically(path, content)
     return path
 
 

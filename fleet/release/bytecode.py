@@ -18,8 +18,17 @@ from pathlib import PurePosixPath
 from fleet.release.requirements import BYTECODE, PROJECT
 from fleet.release.wheels import Platform, Progress, Wheel, WheelCache, cache_key, write_wheel
 
-_COMPILED = {PROJECT: ("puffin",), "psutil": ("psutil",), "pymongo": ("bson", "pymongo"), "pyyaml": ("yaml",)}
+_COMPILED = {
+    PROJECT: ("puffin",),
+    "click": ("click",),
+    "psutil": ("psutil",),
+    "pymongo": ("bson", "pymongo"),
+    "pyyaml": ("yaml",),
+}
 """By distribution, the packages that a worker imports before its first job."""
+
+_FORMAT = "1"
+"""To be changed with what this module makes of the same wheels."""
 
 _CHECKED_HASH = 0b11
 """The flags of a file that is valid while the hash of its source is the one in it."""
@@ -42,7 +51,7 @@ def bytecode_wheel(wheels: Sequence[Wheel], platform: Platform, store: WheelCach
     if sys.implementation.name != "cpython" or platform.python != "{}.{}".format(*sys.version_info):
         return None
     sources = [wheel for wheel in wheels if wheel.name in _COMPILED]
-    key = cache_key(importlib.util.MAGIC_NUMBER.hex(), *(wheel.sha256 for wheel in sources))
+    key = cache_key(_FORMAT, importlib.util.MAGIC_NUMBER.hex(), *(wheel.sha256 for wheel in sources))
     known = store.recall("bytecode", key)
     if known:
         return known[0]
@@ -82,7 +91,7 @@ def _compile(source: bytes, name: str) -> bytes | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # theirs, not ours
-            code = compile(source, name, "exec", dont_inherit=True)
+            code = compile(source, name, "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError):
         return None
     flags = _CHECKED_HASH.to_bytes(4, "little")

@@ -64,7 +64,7 @@ def test_it_holds_what_a_worker_imports_and_nothing_of_the_manager(bundle: Bundl
 
 def test_a_worker_finds_compiled_what_it_imports(release: Path) -> None:
     shown = subprocess.run(
-        [release / "bin/python", "-I", "-v", "-c", "import puffin.daemon"], capture_output=True, text=True
+        [release / "bin/python", "-I", "-v", "-c", "import puffin.cli, puffin.daemon"], capture_output=True, text=True
     ).stderr
     assert "pymongo/__pycache__/collection" in shown
     # What Python has to compile it writes down.

@@ -77,5 +77,21 @@ def test_it_is_made_once(store: WheelCache) -> None:
     assert second != first
 
 
+def test_it_is_the_same_whatever_the_operator_s_python_leaves_out(store: WheelCache) -> None:
+    own = wheel_of(store, {"puffin/__init__.py": b'"""What it is."""\n'})
+    program = f"""
+import sys
+from pathlib import Path
+from fleet.release.bytecode import bytecode_wheel
+from fleet.release.wheels import Platform, Wheel, WheelCache
+own = Wheel("puffin-fleet", "1.0", "", "{own.sha256}", Path("{own.path}"))
+print(bytecode_wheel([own], Platform("{HERE}", "x86_64", "2.36"), WheelCache(Path("{store.root}")), print).path)
+"""
+    done = subprocess.run([sys.executable, "-OO", "-c", program], capture_output=True, text=True, check=True)
+    with zipfile.ZipFile(done.stdout.splitlines()[-1]) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".pyc")]
+        assert b"What it is." in archive.read(name)
+
+
 def test_hosts_with_another_python_compile_by_themselves(store: WheelCache) -> None:
     assert made_for(store, [wheel_of(store, FILES)], "3.99") == (None, [])

@@ -29,7 +29,7 @@ def test_health_is_counted_from_when_the_worker_itself_reported_it() -> None:
     gate = Gate(UPDATE, 0)
     first = gate.look([worker(Health.HEALTHY), worker(Health.HEALTHY, "n-2")], 12, {"n-1": 3})
     assert (first.standing, first.proven, first.passes_at) == (Standing.WAIT, False, 22)
-    # Who was not well in between begins anew, also where its report stayed.
+    # Who was not well in between begins anew, from its new report.
     gate.look([worker(Health.STARTING)], 12.5, {"n-1": 12.5})
     assert gate.look([worker(Health.HEALTHY)], 13, {"n-1": 12.5}).standing is Standing.WAIT
     assert gate.look([worker(Health.HEALTHY)], 22.5, {"n-1": 12.5}).standing is Standing.PASSED

@@ -623,7 +623,7 @@ def test_what_is_packed_is_unpacked_or_nothing_is_there(tmp_path: Path) -> None:
         digest = hashlib.sha256(sent).hexdigest()
         return {"path": str(target), "mode": 0o755, "size": len(sent), "sha256": digest, "packed": True}
 
-    for broken in (packed[:-100], b"no" + packed, b""):
+    for broken in (packed[:-100], b"no" + packed, packed + b"more", b""):
         with pytest.raises(Failure, match="arrived damaged"):
             receive.receive(io.BytesIO(broken), entry(broken))
     assert list(tmp_path.iterdir()) == []

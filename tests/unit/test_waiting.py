@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fleet.deployment import reports, waiting
+from fleet.deployment.gate import Look, Standing
 from fleet.deployment.health import Health
 from fleet.deployment.shared_records import shared
 from fleet.deployment.waiting import Cancelled, Expected, Watch, WatchedHost, running
@@ -188,34 +189,53 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def look_until_healthy(registry: Reporting, states: States | None = None) -> int:
-    """How often the host was looked at."""
-    remote = Scripted(reply())
-    place, update = WatchedHost("n", "/f", "/f/hosts/n"), Update(min_healthy_time=10)
+def look_until_healthy(
+    registry: Reporting, states: States | None = None, remote: Scripted | None = None, healthy_for: float = 10
+) -> tuple[int, list[Look]]:
+    """How often the host was looked at, and what was told of that."""
+    remote = remote or Scripted(reply())
+    looks: list[Look] = []
+    place, update = WatchedHost("n", "/f", "/f/hosts/n"), Update(min_healthy_time=healthy_for)
     watched = Watch(place=place, update=update, remote=remote, read_records=registry, say=lambda _: None)
-    found = watched.wait_until_healthy(Expected("r", {"n-1": "c"}), states=states)
+    found = watched.wait_until_healthy(Expected("r", {"n-1": "c"}), looks.append, states)
     assert [worker.health for worker in found] == [Health.HEALTHY]
-    return remote.round_trips
+    return remote.round_trips, looks
 
 
 def test_a_host_is_looked_at_when_its_workers_have_reported_for_long_enough(clock: Clock) -> None:
     """A look costs a process there: one before anything was heard of them, one when it decides."""
     begun = clock.now
-    assert look_until_healthy(Reporting([], [], [reported()])) == 2
+    often, looks = look_until_healthy(Reporting([], [], [reported()]))
+    assert often == 2
+    # That they have reported is progress; that they have proven something it is not yet.
+    assert [(look.standing, look.proven) for look in looks] == [
+        (Standing.WAIT, False),
+        (Standing.WAIT, False),
+        (Standing.PASSED, True),
+    ]
     # Reported after two looks into the registry, a second each, and then well for ten.
     assert clock.now - begun == pytest.approx(3 + 10, abs=0.5)
     # Who has just said what its workers do is not asked at once.
-    assert look_until_healthy(Reporting([], [], [reported()]), STATES) == 1
+    assert look_until_healthy(Reporting([], [], [reported()]), STATES)[0] == 1
+
+
+def test_workers_that_have_reported_before_supervisord_calls_them_running_are_not_left_alone(clock: Clock) -> None:
+    starting = reply()
+    starting["supervisord"]["programs"][0]["state"] = "STARTING"
+    begun = clock.now
+    remote = Scripted(starting, starting, reply())
+    assert look_until_healthy(Reporting([reported()]), remote=remote, healthy_for=0)[0] == 3
+    assert clock.now - begun == pytest.approx(2, abs=0.5)
 
 
 def test_workers_that_are_silent_are_looked_at_all_the_same(clock: Clock) -> None:
     silent: list[list[WorkerRecord]] = [[]] * 12
-    assert look_until_healthy(Reporting(*silent, [reported()])) == 3
+    assert look_until_healthy(Reporting(*silent, [reported()]))[0] == 3
 
 
 def test_a_worker_that_starts_again_while_it_proves_itself_is_looked_at_and_begins_anew(clock: Clock) -> None:
     begun = clock.now
-    assert look_until_healthy(Reporting(*[[reported(99)]] * 6, [reported()])) == 3
+    assert look_until_healthy(Reporting(*[[reported(99)]] * 6, [reported()]))[0] == 3
     assert clock.now - begun > 6 + 10
 
 

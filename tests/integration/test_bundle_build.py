@@ -176,6 +176,10 @@ def test_the_toolbox_holds_supervisor_and_a_uv_that_runs(
     for name, value in NO_NETWORK.items():
         monkeypatch.setenv(name, value)
     assert build_toolbox(HERE, cache) == toolbox
+    # As a machine leaves it that lost its power: every host would refuse it.
+    toolbox.uv.write_bytes(b"")
+    assert build_toolbox(HERE, cache) == toolbox
+    assert unpacked(toolbox.uv, tmp_path).read_bytes() == Path(uv_program()).read_bytes()
 
 
 def test_a_host_of_another_kind_gets_a_uv_of_its_own(cache: Path, tmp_path: Path) -> None:

@@ -232,6 +232,10 @@ def impurities(modules: Mapping[str, Module]) -> Iterator[str]:
                 yield f"{name}:{line} calls {function}(): pure modules touch nothing outside"
 
 
+SLOW_TO_IMPORT = {"dataclasses", "inspect", "traceback"}
+"""Took longer than many a program for hosts, of which a deploy starts ten on each."""
+
+
 def foreign_host_code(modules: Mapping[str, Module]) -> Iterator[str]:
     for module, found in _all_imports(modules):
         if not _matches(module.name, "fleet.hostside.*"):
@@ -239,6 +243,8 @@ def foreign_host_code(modules: Mapping[str, Module]) -> Iterator[str]:
         own = _matches(found.target, "fleet.hostside.*")
         if not own and found.target.split(".")[0] not in sys.stdlib_module_names:
             yield _violation(module, found, "code that runs on hosts imports the standard library only")
+        if found.target.split(".")[0] in SLOW_TO_IMPORT:
+            yield _violation(module, found, "code that runs on hosts starts quickly")
 
 
 def foreign_collection_code(modules: Mapping[str, Module]) -> Iterator[str]:
@@ -365,6 +371,7 @@ VIOLATIONS = [
     ("impurities", {"fleet.deployment.plan": "from .helper import x", "fleet.deployment.helper": "import socket"}),
     ("foreign_host_code", {"fleet.hostside.apply": "import yaml"}),
     ("foreign_host_code", {"fleet.hostside.apply": "from fleet.errors import FleetError"}),
+    ("foreign_host_code", {"fleet.hostside.apply": "from dataclasses import dataclass"}),
     ("foreign_collection_code", {"collection.plugins.modules.m": "from fleet.deployment.plan import HostPlan"}),
     ("foreign_collection_code", {"collection.plugins.modules.m": "import puffin"}),
     ("cycles", {"fleet.a": "import fleet.b", "fleet.b": "from fleet import a"}),
